@@ -1,0 +1,1 @@
+//! karpenter-e2e: see ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! karpenter-fake-ec2: see ARCHITECTURE.md.

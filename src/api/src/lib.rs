@@ -1,0 +1,13 @@
+//! Karpenter's API: the kinds, their statuses and conditions, labels, quantities, durations, cron and hashes.
+//! Pure data and pure functions; nothing here does I/O or reads a clock.
+
+pub mod kinds;
+pub mod labels;
+pub mod nodeclaim;
+pub mod nodepool;
+pub mod quantity;
+
+pub use kinds::ManagedKind;
+pub use nodeclaim::{NodeClaim, NodeClaimSpec, NodeClaimStatus};
+pub use nodepool::{NodePool, NodePoolSpec, NodePoolStatus};
+pub use quantity::Quantity;

@@ -1,0 +1,1 @@
+//! karpenter-core: see ARCHITECTURE.md.

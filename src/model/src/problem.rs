@@ -1,0 +1,118 @@
+//! The question a solve answers: pods, the nodes there are, and the pools that more can be bought from.
+//! Built by `karpenter-state` from the live cluster, by the CLI from files; read by solver and plan-check.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Taint;
+use karpenter_api::kinds::NodeClassRef;
+
+use crate::pod::HostPort;
+use crate::{InstanceType, LabelRegistry, Pod, Requirements, ResourceList};
+
+/// Everything a solve may look at. Nothing else influences its result.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// Pods to place.
+    pub pods: Vec<Arc<Pod>>,
+    /// Nodes and in-flight claims that may take pods (those leaving are not here).
+    pub nodes: Vec<Arc<NodeView>>,
+    /// Pools, in any order.
+    pub pools: Vec<Arc<PoolView>>,
+    /// One pod per DaemonSet: its newest live one, or one made from its template.
+    pub daemons: Vec<Arc<Pod>>,
+    /// Label keys with meaning.
+    pub labels: Arc<LabelRegistry>,
+    /// Policies.
+    pub options: SolveOptions,
+}
+
+/// A node, or a claim on its way to one, with what is on it.
+#[derive(Clone, Debug, Default)]
+pub struct NodeView {
+    /// Node name, or claim name until there is a node.
+    pub name: Arc<str>,
+    /// NodeClaim, if it is ours.
+    pub node_claim: Option<Arc<str>>,
+    /// NodePool, if it is ours.
+    pub node_pool: Option<Arc<str>>,
+    /// `spec.providerID`.
+    pub provider_id: Arc<str>,
+    /// Labels (the claim's until registered).
+    pub labels: BTreeMap<String, String>,
+    /// Taints that count (ephemeral and startup taints are gone while not initialized).
+    pub taints: Vec<Taint>,
+    /// Total resources.
+    pub capacity: ResourceList,
+    /// What pods may use in all.
+    pub allocatable: ResourceList,
+    /// `allocatable` minus the requests of `pods`.
+    pub available: ResourceList,
+    /// Requests of DaemonSet pods that are on it already.
+    pub daemon_requests: ResourceList,
+    /// Pods on it (terminal ones left out).
+    pub pods: Vec<Arc<Pod>>,
+    /// Host ports in use.
+    pub host_ports: Vec<HostPort>,
+    /// Whether it is initialized (nodes that are not ours count as such).
+    pub initialized: bool,
+    /// Whether a NodeClaim of ours stands behind it.
+    pub managed: bool,
+}
+
+/// A NodePool with what can be bought for it now.
+#[derive(Clone, Debug, Default)]
+pub struct PoolView {
+    /// NodePool name.
+    pub name: Arc<str>,
+    /// UID of the NodePool, for owner references.
+    pub uid: Arc<str>,
+    /// Higher first; ties by name descending.
+    pub weight: i32,
+    /// Requirements of the template, its labels, the pool label and the NodeClass label folded in.
+    pub requirements: Requirements,
+    /// Labels that claims get: the template's, the pool's, the NodeClass's.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that claims get: the template's and the hash ones.
+    pub annotations: BTreeMap<String, String>,
+    /// Lasting taints.
+    pub taints: Vec<Taint>,
+    /// Startup taints.
+    pub startup_taints: Vec<Taint>,
+    /// NodeClass.
+    pub node_class: NodeClassRef,
+    /// Text of `expireAfter`.
+    pub expire_after: Option<String>,
+    /// Text of `terminationGracePeriod`.
+    pub termination_grace_period: Option<String>,
+    /// What the provider sells.
+    pub instance_types: Vec<Arc<InstanceType>>,
+    /// `spec.limits`.
+    pub limits: Option<ResourceList>,
+    /// Resources of the pool's machines now, `nodes` included, in-flight ones too, leaving ones not.
+    pub usage: ResourceList,
+}
+
+/// Policies of a solve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SolveOptions {
+    /// Whether preferred affinities and `ScheduleAnyway` spreads count (`--preference-policy`).
+    pub respect_preferences: bool,
+    /// Whether minValues may be lowered (`--min-values-policy=BestEffort`).
+    pub best_effort_min_values: bool,
+    /// Whether pods with resource claims are refused (`--ignore-dra-requests`).
+    pub ignore_dra: bool,
+    /// Work units after which the solve returns what it has; a unit is one test of a pod against a node or claim.
+    pub work_budget: u64,
+}
+
+impl Default for SolveOptions {
+    fn default() -> Self {
+        Self {
+            respect_preferences: true,
+            best_effort_min_values: false,
+            ignore_dra: true,
+            work_budget: u64::MAX,
+        }
+    }
+}

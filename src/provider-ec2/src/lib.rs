@@ -1,0 +1,1 @@
+//! karpenter-provider-ec2: see ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! karpenter-provider-kwok: see ARCHITECTURE.md.

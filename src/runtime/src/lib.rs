@@ -1,0 +1,17 @@
+//! What every loop shares: the clock, seeded randomness, the settings table, the keyed runner, events, metrics,
+//! log format, health endpoints and leader election.
+
+pub mod clock;
+pub mod events;
+pub mod key;
+pub mod metrics;
+pub mod rng;
+pub mod runner;
+pub mod settings;
+
+pub use clock::Clock;
+pub use events::EventRecorder;
+pub use key::Key;
+pub use rng::RngTree;
+pub use runner::{Action, Queue, Reconciler};
+pub use settings::Settings;
