@@ -1,0 +1,139 @@
+//! Kubernetes objects from files: YAML streams, JSON, `List`s, gzip. Every error names the file and the document.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use serde_json::Value;
+
+/// Most bytes a (decompressed) input may have; a guard against zip bombs, far above any real dump.
+pub const MAX_INPUT_BYTES: u64 = 2 << 30;
+
+/// Why a file is not a list of objects.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The file cannot be read.
+    #[error("{file}: cannot be read: {source}")]
+    Read {
+        /// File.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The gzip stream is broken.
+    #[error("{file}: expected a whole gzip stream, but it is broken or cut off: {source}")]
+    Gzip {
+        /// File.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The text is not YAML or JSON.
+    #[error("{file}: expected YAML or JSON: {message}")]
+    Parse {
+        /// File.
+        file: String,
+        /// Why, with line and column.
+        message: String,
+    },
+    /// A document is no object.
+    #[error("{file}: document {index}: expected a Kubernetes object with {missing}")]
+    NotAnObject {
+        /// File.
+        file: String,
+        /// Which document, from 1.
+        index: usize,
+        /// The missing field.
+        missing: &'static str,
+    },
+}
+
+/// Reads a file, decompressing it when it starts with gzip's magic bytes.
+///
+/// # Errors
+/// When it cannot be read or decompressed.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, ManifestError> {
+    let file = path.display().to_string();
+    let raw = std::fs::read(path).map_err(|source| ManifestError::Read { file: file.clone(), source })?;
+    gunzip(raw, &file)
+}
+
+/// Decompresses `raw` when it is gzip.
+///
+/// # Errors
+/// When the stream is broken or cut off.
+pub fn gunzip(raw: Vec<u8>, file: &str) -> Result<Vec<u8>, ManifestError> {
+    if !raw.starts_with(&[0x1f, 0x8b]) {
+        return Ok(raw);
+    }
+    let mut out = Vec::new();
+    flate2::read::MultiGzDecoder::new(raw.as_slice())
+        .take(MAX_INPUT_BYTES)
+        .read_to_end(&mut out)
+        .map_err(|source| ManifestError::Gzip { file: file.to_owned(), source })?;
+    Ok(out)
+}
+
+/// The objects of a file, `List`s taken apart, empty documents left out.
+///
+/// # Errors
+/// See [`ManifestError`].
+pub fn read_objects(path: &Path) -> Result<Vec<Value>, ManifestError> {
+    let bytes = read_bytes(path)?;
+    parse_objects(&bytes, &path.display().to_string())
+}
+
+/// The objects of a text.
+///
+/// # Errors
+/// See [`ManifestError`].
+pub fn parse_objects(bytes: &[u8], file: &str) -> Result<Vec<Value>, ManifestError> {
+    let parse_error = |message: String| ManifestError::Parse { file: file.to_owned(), message };
+    let text = std::str::from_utf8(bytes).map_err(|e| parse_error(format!("not UTF-8: {e}")))?;
+    let documents: Vec<Value> = if text.trim_start().starts_with(['{', '[']) {
+        // A big dump in JSON is read by the JSON parser: several times faster, and its limits are not YAML's.
+        serde_json::Deserializer::from_str(text)
+            .into_iter::<Value>()
+            .collect::<Result<_, _>>()
+            .map_err(|e| parse_error(e.to_string()))?
+    } else {
+        serde_saphyr::from_multiple(text).map_err(|e| parse_error(e.to_string()))?
+    };
+    let mut objects = Vec::new();
+    for (i, document) in documents.into_iter().enumerate() {
+        flatten(document, file, i + 1, &mut objects)?;
+    }
+    Ok(objects)
+}
+
+fn flatten(document: Value, file: &str, index: usize, out: &mut Vec<Value>) -> Result<(), ManifestError> {
+    let missing = |missing| ManifestError::NotAnObject { file: file.to_owned(), index, missing };
+    match document {
+        Value::Null => Ok(()),
+        Value::Array(items) => items.into_iter().try_for_each(|item| flatten(item, file, index, out)),
+        Value::Object(mut map) => {
+            let kind = map.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+            if kind.is_empty() {
+                return Err(missing("a kind"));
+            }
+            if map.get("apiVersion").and_then(Value::as_str).unwrap_or_default().is_empty() {
+                return Err(missing("an apiVersion"));
+            }
+            if let (true, Some(Value::Array(items))) = (kind.ends_with("List"), map.remove("items")) {
+                let item_kind = kind.strip_suffix("List").unwrap_or_default().to_owned();
+                let version = map.get("apiVersion").cloned().unwrap_or_default();
+                for mut item in items {
+                    // Items of a typed list (`PodList`) come without kind and apiVersion.
+                    if let (false, Value::Object(o)) = (item_kind.is_empty(), &mut item) {
+                        o.entry("kind").or_insert_with(|| Value::String(item_kind.clone()));
+                        o.entry("apiVersion").or_insert_with(|| version.clone());
+                    }
+                    flatten(item, file, index, out)?;
+                }
+                return Ok(());
+            }
+            out.push(Value::Object(map));
+            Ok(())
+        }
+        _ => Err(missing("fields")),
+    }
+}
