@@ -1,0 +1,325 @@
+//! The shared handle on the cluster: one lock around the plain struct, and the subscribers to its changes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Node, Pod as RawPod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::VolumeAttachment;
+use karpenter_api::{NodeClaim, NodePool};
+use karpenter_model::{NodeView, Pod, PodKey, ResourceList};
+use kube::core::{DynamicObject, ObjectMeta};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{mpsc, watch};
+
+use crate::cluster::Cluster;
+use crate::table::version;
+use crate::{Changed, Kind, daemons};
+
+/// The shared cluster state.
+#[derive(Debug)]
+pub struct Store {
+    cluster: RwLock<Cluster>,
+    subscribers: Mutex<Vec<mpsc::UnboundedSender<Changed>>>,
+    synced: watch::Sender<bool>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            cluster: RwLock::default(),
+            subscribers: Mutex::default(),
+            synced: watch::channel(false).0,
+        }
+    }
+}
+
+fn key(meta: &ObjectMeta) -> PodKey {
+    PodKey {
+        namespace: meta.namespace.as_deref().unwrap_or_default().into(),
+        name: meta.name.as_deref().unwrap_or_default().into(),
+    }
+}
+
+fn name(meta: &ObjectMeta) -> Arc<str> {
+    meta.name.as_deref().unwrap_or_default().into()
+}
+
+/// The public face of a kind: apply, delete, reset.
+macro_rules! feed {
+    ($what:literal, $obj:ty, $keyed:ident; $apply:ident = $in_apply:ident, $delete:ident = $in_delete:ident, $reset:ident = $in_reset:ident) => {
+        #[doc = concat!("Applies a ", $what, " as read or just written; ignored if something as new is held.")]
+        pub fn $apply(&self, object: $obj) {
+            self.change(|c| c.$in_apply(object));
+        }
+        #[doc = concat!("Applies the deletion of a ", $what, ": its last state with the deletion's resourceVersion.")]
+        pub fn $delete(&self, object: &$obj) {
+            let meta = &object.metadata;
+            let at = version(meta.resource_version.as_deref());
+            self.change(|c| c.$in_delete($keyed(meta), at));
+        }
+        #[doc = concat!("Applies a complete list of every ", $what, ", taken at resourceVersion `list`: what it lacks is gone.")]
+        pub fn $reset(&self, objects: Vec<$obj>, list: &str) {
+            self.change(|c| c.$in_reset(objects, version(Some(list))));
+        }
+    };
+}
+
+impl Store {
+    feed!("Node", Node, name; apply_node = apply_node, delete_node = delete_node, reset_nodes = reset_nodes);
+    feed!("NodeClaim", NodeClaim, name; apply_node_claim = apply_claim, delete_node_claim = delete_claim, reset_node_claims = reset_claims);
+    feed!("NodePool", NodePool, name; apply_node_pool = apply_pool, delete_node_pool = delete_pool, reset_node_pools = reset_pools);
+    feed!("NodeClass", DynamicObject, name; apply_node_class = apply_class, delete_node_class = delete_class, reset_node_classes = reset_classes);
+    feed!("DaemonSet", DaemonSet, key; apply_daemon_set = apply_daemon_set, delete_daemon_set = delete_daemon_set, reset_daemon_sets = reset_daemon_sets);
+    feed!("PodDisruptionBudget", PodDisruptionBudget, key; apply_budget = apply_budget, delete_budget = delete_budget, reset_budgets = reset_budgets);
+    feed!("VolumeAttachment", VolumeAttachment, name; apply_volume_attachment = apply_attachment, delete_volume_attachment = delete_attachment, reset_volume_attachments = reset_attachments);
+
+    /// Applies a Pod as read or just written; ignored if something as new is held.
+    pub fn apply_pod(&self, pod: RawPod) {
+        self.change(|c| c.apply_pod(&pod));
+    }
+    /// Applies the deletion of a Pod: its last state with the deletion's resourceVersion.
+    pub fn delete_pod(&self, pod: &RawPod) {
+        let at = version(pod.metadata.resource_version.as_deref());
+        self.change(|c| c.delete_pod(key(&pod.metadata), at));
+    }
+    /// Applies a complete list of every Pod, taken at resourceVersion `list`: what it lacks is gone.
+    pub fn reset_pods(&self, pods: Vec<RawPod>, list: &str) {
+        self.change(|c| c.reset_pods(&pods, version(Some(list))));
+    }
+    /// Drops a NodeClaim that the API server says is not there; the held state of it never comes back.
+    pub fn forget_node_claim(&self, claim: &str) {
+        self.change(|c| c.delete_claim(claim.into(), None));
+    }
+    /// Drops a Node that the API server says is not there; the held state of it never comes back.
+    pub fn forget_node(&self, node: &str) {
+        self.change(|c| c.delete_node(node.into(), None));
+    }
+
+    /// A NodeClaim.
+    #[must_use]
+    pub fn node_claim(&self, name: &str) -> Option<Arc<NodeClaim>> {
+        self.cluster.read().claims.get(name).cloned()
+    }
+    /// All NodeClaims in name order.
+    #[must_use]
+    pub fn node_claims(&self) -> Vec<Arc<NodeClaim>> {
+        self.cluster.read().claims.values().cloned().collect()
+    }
+    /// The NodeClaims with this providerID (an empty id matches nothing).
+    #[must_use]
+    pub fn claims_by_provider_id(&self, provider_id: &str) -> Vec<Arc<NodeClaim>> {
+        let cluster = self.cluster.read();
+        cluster.claims_of_provider(provider_id).cloned().collect()
+    }
+    /// A NodePool.
+    #[must_use]
+    pub fn node_pool(&self, name: &str) -> Option<Arc<NodePool>> {
+        self.cluster.read().pools.get(name).cloned()
+    }
+    /// All NodePools in name order.
+    #[must_use]
+    pub fn node_pools(&self) -> Vec<Arc<NodePool>> {
+        self.cluster.read().pools.values().cloned().collect()
+    }
+    /// A NodeClass of the provider's kind.
+    #[must_use]
+    pub fn node_class(&self, name: &str) -> Option<Arc<DynamicObject>> {
+        self.cluster.read().classes.get(name).cloned()
+    }
+    /// All NodeClasses in name order.
+    #[must_use]
+    pub fn node_classes(&self) -> Vec<Arc<DynamicObject>> {
+        self.cluster.read().classes.values().cloned().collect()
+    }
+    /// A Node.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<Arc<Node>> {
+        self.cluster.read().nodes.get(name).cloned()
+    }
+    /// All Nodes in name order.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Arc<Node>> {
+        self.cluster.read().nodes.values().cloned().collect()
+    }
+    /// The Nodes with this providerID (an empty id matches nothing).
+    #[must_use]
+    pub fn nodes_by_provider_id(&self, provider_id: &str) -> Vec<Arc<Node>> {
+        let cluster = self.cluster.read();
+        cluster.nodes_of_provider(provider_id).cloned().collect()
+    }
+    /// A Pod.
+    #[must_use]
+    pub fn pod(&self, key: &PodKey) -> Option<Arc<Pod>> {
+        self.cluster.read().pods.get(key).cloned()
+    }
+    /// All Pods in key order.
+    #[must_use]
+    pub fn pods(&self) -> Vec<Arc<Pod>> {
+        self.cluster.read().pods.values().cloned().collect()
+    }
+    /// Pods bound to a node, in key order.
+    #[must_use]
+    pub fn pods_on(&self, node: &str) -> Vec<Arc<Pod>> {
+        self.cluster.read().pods_on(node).cloned().collect()
+    }
+    /// PodDisruptionBudgets of a namespace, in name order.
+    #[must_use]
+    pub fn budgets_in(&self, namespace: &str) -> Vec<Arc<PodDisruptionBudget>> {
+        let cluster = self.cluster.read();
+        let all = cluster.budgets.iter();
+        all.filter(|(k, _)| &*k.namespace == namespace)
+            .map(|(_, b)| b.clone())
+            .collect()
+    }
+    /// VolumeAttachments to a node, in name order.
+    #[must_use]
+    pub fn volume_attachments_on(&self, node: &str) -> Vec<Arc<VolumeAttachment>> {
+        let cluster = self.cluster.read();
+        let all = cluster.attachments.values();
+        all.filter(|a| a.spec.node_name == node).cloned().collect()
+    }
+    /// One pod per DaemonSet, in key order of the DaemonSets: its newest live one without the pin to its node, or
+    /// one made from its template.
+    #[must_use]
+    pub fn daemons(&self) -> Vec<Arc<Pod>> {
+        daemons::daemons(&self.cluster.read())
+    }
+
+    /// Nodes and in-flight claims that may take pods: those leaving are left out, and so are the claims in
+    /// `without`. Claims first, then nodes that are not ours, each in name order.
+    #[must_use]
+    pub fn problem_nodes(&self, without: &BTreeSet<Arc<str>>) -> Vec<Arc<NodeView>> {
+        let mut cluster = self.cluster.write();
+        cluster.views();
+        let cluster = &*cluster;
+        cluster
+            .current_views()
+            .iter()
+            .filter(|(entity, view)| {
+                !cluster.entity_is_leaving(entity)
+                    && !view
+                        .node_claim
+                        .as_ref()
+                        .is_some_and(|c| without.contains(c))
+            })
+            .map(|(_, view)| view.clone())
+            .collect()
+    }
+    /// All nodes and claims, leaving ones too, in the order of [`Store::problem_nodes`].
+    #[must_use]
+    pub fn node_views(&self) -> Vec<Arc<NodeView>> {
+        self.cluster.write().views().values().cloned().collect()
+    }
+    /// Pods on nodes whose claim is leaving (or which leave themselves), in node order.
+    #[must_use]
+    pub fn pods_leaving(&self) -> Vec<Arc<Pod>> {
+        let mut cluster = self.cluster.write();
+        cluster.views();
+        let cluster = &*cluster;
+        cluster
+            .current_views()
+            .iter()
+            .filter(|(entity, _)| cluster.entity_is_leaving(entity))
+            .flat_map(|(_, view)| view.pods.iter().filter(|p| p.node_name.is_some()).cloned())
+            .collect()
+    }
+    /// Capacity of a pool's machines, `nodes` included; in-flight ones count (with what was asked for until their
+    /// launch tells), leaving ones do not.
+    #[must_use]
+    pub fn usage(&self, pool: &str) -> ResourceList {
+        let mut total = ResourceList::new();
+        for view in self.problem_nodes(&BTreeSet::new()) {
+            if view.node_pool.as_deref() == Some(pool) {
+                total.add(&view.capacity);
+            }
+        }
+        total
+    }
+
+    /// Changes from now on (every subscriber gets all; unbounded). A mark or its removal counts as a change of its
+    /// NodeClaim.
+    #[must_use]
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Changed> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.subscribers.lock().push(sender);
+        receiver
+    }
+    /// Whether a complete list of `kind` was applied.
+    #[must_use]
+    pub fn listed(&self, kind: Kind) -> bool {
+        self.cluster.read().listed(kind)
+    }
+    /// Whether a complete list of every kind was applied. Claims without a machine do not hold it up: they are
+    /// planned with as what they will be.
+    #[must_use]
+    pub fn synced(&self) -> bool {
+        *self.synced.borrow()
+    }
+    /// Waits until [`Store::synced`].
+    pub async fn wait_synced(&self) {
+        let mut synced = self.synced.subscribe();
+        // The sender lives as long as `self`, so this ends in no other way.
+        let _ = synced.wait_for(|s| *s).await;
+    }
+
+    /// Marks a claim as leaving although its object does not say so yet; true if it was not marked.
+    pub fn mark_for_deletion(&self, claim: &str) -> bool {
+        self.change(|c| c.mark(claim))
+    }
+    /// Takes the mark back.
+    pub fn unmark_for_deletion(&self, claim: &str) {
+        self.change(|c| c.unmark(claim));
+    }
+    /// Whether a claim is leaving: marked, deleting, or its instance terminating; one not held has left.
+    #[must_use]
+    pub fn is_leaving(&self, claim: &str) -> bool {
+        self.cluster.read().is_leaving(claim)
+    }
+    /// Keeps a node from disruption until `until`, because pods were planned onto it.
+    pub fn nominate(&self, node: &str, until: Timestamp) {
+        self.cluster.write().nominate(node, until);
+    }
+    /// Whether it is nominated at `now`.
+    #[must_use]
+    pub fn is_nominated(&self, node: &str, now: Timestamp) -> bool {
+        self.cluster.read().is_nominated(node, now)
+    }
+    /// Remembers that `claim` was made for `pods`: until it is launched or goes, its view carries them and
+    /// [`Store::planned_claim`] names it, so that nothing is bought twice for them.
+    pub fn plan(&self, claim: &str, pods: impl IntoIterator<Item = PodKey>) {
+        self.cluster.write().plan(claim, pods);
+    }
+    /// The claim, not launched yet, that was made for a pod.
+    #[must_use]
+    pub fn planned_claim(&self, pod: &PodKey) -> Option<Arc<str>> {
+        self.cluster.read().planned_claim(pod).cloned()
+    }
+    /// Grows whenever something happened that may make a consolidation possible that was not before: a pod bound or
+    /// gone, a node or claim seen, initialized, marked or gone, a NodePool's spec changed.
+    #[must_use]
+    pub fn consolidation_generation(&self) -> u64 {
+        self.cluster.read().consolidation_generation
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Cluster) -> R) -> R {
+        let (result, changes, synced) = {
+            let mut cluster = self.cluster.write();
+            let result = change(&mut cluster);
+            let synced = Kind::ALL.iter().all(|k| cluster.listed(*k));
+            (result, std::mem::take(&mut cluster.changes), synced)
+        };
+        if synced {
+            self.synced
+                .send_if_modified(|s| !std::mem::replace(s, true));
+        }
+        if !changes.is_empty() {
+            self.subscribers
+                .lock()
+                .retain(|s| changes.iter().all(|c| s.send(c.clone()).is_ok()));
+        }
+        result
+    }
+}

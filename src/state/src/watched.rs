@@ -1,0 +1,84 @@
+//! One trait over the kinds that are watched, so that a reflector is written once.
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::VolumeAttachment;
+use karpenter_api::{NodeClaim, NodePool};
+use kube::core::DynamicObject;
+
+use crate::{Kind, Store};
+
+/// An object that can be fed to a [`Store`]. `DynamicObject` stands for the provider's NodeClass.
+pub trait Watched: Sized {
+    /// What it is held as.
+    const KIND: Kind;
+    /// Takes it as read, or as just written.
+    fn apply(self, store: &Store);
+    /// Takes the deletion of it; `self` is the last state, with the deletion's resourceVersion.
+    fn delete(&self, store: &Store);
+    /// Replaces everything of the kind by a complete list taken at `version` (the list's resourceVersion).
+    fn reset(objects: Vec<Self>, version: &str, store: &Store);
+}
+
+macro_rules! watched {
+    ($ty:ty, $kind:ident, $apply:ident, $delete:ident, $reset:ident) => {
+        impl Watched for $ty {
+            const KIND: Kind = Kind::$kind;
+            fn apply(self, store: &Store) {
+                store.$apply(self);
+            }
+            fn delete(&self, store: &Store) {
+                store.$delete(self);
+            }
+            fn reset(objects: Vec<Self>, version: &str, store: &Store) {
+                store.$reset(objects, version);
+            }
+        }
+    };
+}
+
+watched!(Pod, Pod, apply_pod, delete_pod, reset_pods);
+watched!(Node, Node, apply_node, delete_node, reset_nodes);
+watched!(
+    NodeClaim,
+    NodeClaim,
+    apply_node_claim,
+    delete_node_claim,
+    reset_node_claims
+);
+watched!(
+    NodePool,
+    NodePool,
+    apply_node_pool,
+    delete_node_pool,
+    reset_node_pools
+);
+watched!(
+    DynamicObject,
+    NodeClass,
+    apply_node_class,
+    delete_node_class,
+    reset_node_classes
+);
+watched!(
+    DaemonSet,
+    DaemonSet,
+    apply_daemon_set,
+    delete_daemon_set,
+    reset_daemon_sets
+);
+watched!(
+    PodDisruptionBudget,
+    PodDisruptionBudget,
+    apply_budget,
+    delete_budget,
+    reset_budgets
+);
+watched!(
+    VolumeAttachment,
+    VolumeAttachment,
+    apply_volume_attachment,
+    delete_volume_attachment,
+    reset_volume_attachments
+);
