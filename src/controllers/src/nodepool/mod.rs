@@ -1,0 +1,10 @@
+//! The controllers of NodePools: hash, readiness, validation, counter.
+
+use tokio::task::JoinHandle;
+
+use crate::Context;
+
+/// Starts them.
+pub(crate) fn start(_ctx: &Context) -> Vec<JoinHandle<()>> {
+    Vec::new()
+}
