@@ -2,9 +2,11 @@
 //! log format, health endpoints and leader election.
 
 pub mod clock;
+mod event_writer;
 pub mod events;
 pub mod key;
 pub mod metrics;
+mod queue;
 pub mod rng;
 pub mod runner;
 pub mod settings;

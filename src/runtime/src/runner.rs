@@ -2,13 +2,33 @@
 //!
 //! Keys that are due run in sorted order, each at most once at a time; an error backs off per key with jitter
 //! from the seeded tree; `RequeueAfter` waits on tokio time. A key added while it runs runs once more.
+//!
+//! Sorted, yet fair: keys due at one moment form a round, a round is worked off in order, and what becomes due
+//! meanwhile waits for the next round, so that a busy `a` cannot starve `z`.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
+use crate::metrics::Metrics;
+use crate::queue::Shared;
+use crate::rng::Rng;
 use crate::{Clock, Key, RngTree};
+
+pub use crate::queue::Queue;
+
+/// Conflicts in a row that are retried at once; more of them wait like errors do (without counting as such), so
+/// that a reader lagging behind the API does not turn into a busy loop.
+const IMMEDIATE_CONFLICT_RETRIES: u32 = 3;
+
+/// Part of a back-off that jitter may take away.
+const JITTER_FRACTION: f64 = 0.25;
 
 /// What a successful reconcile wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +44,15 @@ pub enum Action {
 pub trait Reconciler: Send + Sync + 'static {
     /// Controller name as in logs and metrics, such as `nodeclaim.lifecycle`.
     fn name(&self) -> &'static str;
+    /// Group and kind of the objects the keys name, such as `("karpenter.sh", "NodeClaim")`: context of log lines.
+    /// Both empty for loops without an object.
+    fn group_kind(&self) -> (&'static str, &'static str) {
+        ("", "")
+    }
+    /// Where the runner counts reconciles and queue depth; none = nowhere.
+    fn metrics(&self) -> Option<&Metrics> {
+        None
+    }
     /// Brings one object closer to what it should be. Level-triggered: may run twice, may be cut off anywhere.
     ///
     /// # Errors
@@ -72,27 +101,239 @@ impl Default for RunnerOptions {
     }
 }
 
-/// Handle to add keys to a runner; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Queue {
-    // INTERFACE: the runtime author fills this in.
-}
-
-impl Queue {
-    /// Runs `key` as soon as a slot is free.
-    pub fn add(&self, _key: Key) {}
-    /// Runs `key` after `delay` at the latest.
-    pub fn add_after(&self, _key: Key, _delay: Duration) {}
+impl RunnerOptions {
+    /// Back-off after the `failures`-th failure in a row: doubling from the base to the maximum, less up to a
+    /// quarter of jitter (`unit` in `0.0..1.0`).
+    #[must_use]
+    pub fn backoff(&self, failures: u32, unit: f64) -> Duration {
+        let doublings = failures.saturating_sub(1).min(31);
+        let full = self
+            .backoff_base
+            .saturating_mul(1_u32 << doublings)
+            .min(self.backoff_max);
+        full.mul_f64(1.0 - JITTER_FRACTION * unit.clamp(0.0, 1.0))
+    }
 }
 
 /// Starts a runner for `reconciler` as a tokio task that ends, its reconciles finished, when `stop` is cancelled.
-/// Returns the handle to feed it.
+/// Returns the handle to feed it. Aborting the task aborts the reconciles too.
 pub fn spawn<R: Reconciler>(
-    _reconciler: std::sync::Arc<R>,
-    _options: RunnerOptions,
-    _clock: Clock,
-    _rng: &RngTree,
-    _stop: CancellationToken,
+    reconciler: Arc<R>,
+    options: RunnerOptions,
+    clock: Clock,
+    rng: &RngTree,
+    stop: CancellationToken,
 ) -> (Queue, tokio::task::JoinHandle<()>) {
-    (Queue {}, tokio::spawn(async {})) // INTERFACE: the runtime author fills this in.
+    let metrics = reconciler.metrics().cloned().unwrap_or_default();
+    let shared = Arc::new(Shared::new(reconciler.name(), metrics.clone()));
+    let tree = rng.child("runner", reconciler.name());
+    let runner = Runner {
+        ids: tree.child("reconcile-id", "").rng(),
+        tree,
+        reconciler,
+        options,
+        clock,
+        metrics,
+        shared: Arc::clone(&shared),
+        running: JoinSet::new(),
+        started: BTreeMap::new(),
+        failures: BTreeMap::new(),
+        conflicts: BTreeMap::new(),
+    };
+    let task = tokio::spawn(runner.run(stop));
+    (Queue::new(shared), task)
 }
+
+/// A reconcile's end: its result, or how its task died.
+type Finished = Result<(Id, Result<Action, ReconcileError>), JoinError>;
+
+struct Runner<R> {
+    reconciler: Arc<R>,
+    options: RunnerOptions,
+    clock: Clock,
+    tree: RngTree,
+    ids: Rng,
+    metrics: Metrics,
+    shared: Arc<Shared>,
+    running: JoinSet<Result<Action, ReconcileError>>,
+    started: BTreeMap<Id, (Key, Instant)>,
+    failures: BTreeMap<Key, u32>,
+    conflicts: BTreeMap<Key, u32>,
+}
+
+impl<R: Reconciler> Runner<R> {
+    async fn run(mut self, stop: CancellationToken) {
+        let name = self.reconciler.name();
+        let slots = self.options.concurrency.max(1);
+        self.metrics.set(
+            "controller_runtime_max_concurrent_reconciles",
+            &[("controller", name)],
+            count(slots),
+        );
+        loop {
+            let next_deadline = self.shared.promote_due(self.clock.now());
+            while self.running.len() < slots {
+                let Some(key) = self.shared.take(self.clock.now()) else {
+                    break;
+                };
+                self.start(key);
+            }
+            let shared = Arc::clone(&self.shared);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(finished) = self.running.join_next_with_id(), if !self.running.is_empty() => {
+                    self.finish(finished);
+                    // All that ended together is booked before anything new starts, so that order depends on
+                    // keys and not on which task was polled first.
+                    while let Some(finished) = self.running.try_join_next_with_id() {
+                        self.finish(finished);
+                    }
+                }
+                () = shared.changed() => {}
+                () = sleep_until(next_deadline) => {}
+            }
+        }
+        self.shared.close();
+        while let Some(finished) = self.running.join_next_with_id().await {
+            self.finish(finished);
+        }
+    }
+
+    fn start(&mut self, key: Key) {
+        let name = self.reconciler.name();
+        let (group, kind) = self.reconciler.group_kind();
+        // At error level, so that the context is there whatever the log level is.
+        let span = tracing::error_span!(
+            "reconcile",
+            controller = name,
+            controllerGroup = group,
+            controllerKind = kind,
+            namespace = key.namespace.as_deref().unwrap_or_default(),
+            name = &*key.name,
+            reconcileID = self.ids.uuid(),
+        );
+        let reconciler = Arc::clone(&self.reconciler);
+        let owned = key.clone();
+        let body = async move {
+            let result = reconciler.reconcile(&owned).await;
+            if let Err(ReconcileError::Retry(error)) = &result {
+                tracing::error!(error = %error, "Reconciler error");
+            }
+            result
+        };
+        let handle = self.running.spawn(body.instrument(span));
+        self.started.insert(handle.id(), (key, self.clock.now()));
+        self.report_active();
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        let (id, result) = match finished {
+            Ok((id, result)) => (id, Some(result)),
+            Err(error) => {
+                if error.is_panic() {
+                    tracing::error!(
+                        controller = self.reconciler.name(),
+                        error = %error,
+                        "Observed a panic"
+                    );
+                }
+                (error.id(), None)
+            }
+        };
+        let Some((key, since)) = self.started.remove(&id) else {
+            return;
+        };
+        let name = self.reconciler.name();
+        let took = self.clock.now().saturating_duration_since(since);
+        let controller = [("controller", name)];
+        self.metrics.observe(
+            "controller_runtime_reconcile_time_seconds",
+            &controller,
+            took.as_secs_f64(),
+        );
+        self.shared.worked(took);
+        self.report_active();
+        let outcome = match result {
+            Some(Ok(action)) => {
+                self.failures.remove(&key);
+                self.conflicts.remove(&key);
+                match action {
+                    Action::AwaitChange => {
+                        self.shared.done(&key, None);
+                        "success"
+                    }
+                    Action::RequeueAfter(wait) => {
+                        self.shared.done(&key, Some(self.clock.now() + wait));
+                        "requeue_after"
+                    }
+                }
+            }
+            Some(Err(ReconcileError::Conflict)) => {
+                let seen = bump(&mut self.conflicts, &key);
+                let wait = match seen.checked_sub(IMMEDIATE_CONFLICT_RETRIES) {
+                    None | Some(0) => Duration::ZERO,
+                    Some(late) => self.backoff(&key, late),
+                };
+                self.shared.done(&key, Some(self.clock.now() + wait));
+                "requeue"
+            }
+            Some(Err(ReconcileError::Retry(_))) | None => {
+                if result.is_none() {
+                    self.metrics
+                        .inc("controller_runtime_reconcile_panics_total", &controller);
+                }
+                self.metrics
+                    .inc("controller_runtime_reconcile_errors_total", &controller);
+                self.shared.retried();
+                let failures = bump(&mut self.failures, &key);
+                let wait = self.backoff(&key, failures);
+                self.shared.done(&key, Some(self.clock.now() + wait));
+                "error"
+            }
+        };
+        self.metrics.inc(
+            "controller_runtime_reconcile_total",
+            &[("controller", name), ("result", outcome)],
+        );
+    }
+
+    /// Depends on key and failure only, so that one more failing object does not shift the others' retries.
+    fn backoff(&self, key: &Key, failures: u32) -> Duration {
+        let draw = self
+            .tree
+            .child("backoff", &format!("{key}#{failures}"))
+            .rng()
+            .unit();
+        self.options.backoff(failures, draw)
+    }
+
+    fn report_active(&self) {
+        self.metrics.set(
+            "controller_runtime_active_workers",
+            &[("controller", self.reconciler.name())],
+            count(self.running.len()),
+        );
+    }
+}
+
+fn bump(counts: &mut BTreeMap<Key, u32>, key: &Key) -> u32 {
+    let count = counts.entry(key.clone()).or_default();
+    *count = count.saturating_add(1);
+    *count
+}
+
+fn count(n: usize) -> f64 {
+    u32::try_from(n).map_or(f64::MAX, f64::from)
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+#[path = "runner_tests.rs"]
+mod tests;

@@ -1,0 +1,3 @@
+//! What is written, what is dropped, and what the object looks like.
+
+use super::*;
