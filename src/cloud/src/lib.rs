@@ -171,6 +171,8 @@ pub struct ProviderContext {
     pub events: EventRecorder,
     /// Metrics.
     pub metrics: karpenter_runtime::metrics::Metrics,
+    /// How watches of the provider's own should be run (worlds in virtual time let them last for ever).
+    pub reflector: karpenter_runtime::reflector::ReflectorOptions,
     /// Cancelled when the controller shuts down or loses its lease.
     pub stop: CancellationToken,
     /// Call when instance types, prices or availability have changed, so that pending pods are planned again.
