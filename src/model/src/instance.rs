@@ -1,8 +1,16 @@
-//! Instance types and their offerings: what can be bought (`scheduling.md` §9.1).
+//! Instance types and their offerings: what can be bought (`scheduling.md` §9).
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
-use crate::{Requirements, ResourceList};
+use karpenter_api::Quantity;
+use karpenter_api::labels::{
+    CAPACITY_ON_DEMAND, CAPACITY_RESERVED, CAPACITY_SPOT, CAPACITY_TYPE, ZONE,
+};
+
+use crate::requirement::Undefined;
+use crate::resources::{is_hugepages, names};
+use crate::{LabelRegistry, Requirement, Requirements, ResourceList};
 
 /// A kind of machine. Immutable and shared once built.
 #[derive(Clone, Debug)]
@@ -43,4 +51,171 @@ pub struct Offering {
     pub available: bool,
     /// Machines left in the reservation; zero for unreserved offerings.
     pub reservation_capacity: u32,
+}
+
+impl Overhead {
+    /// All three together.
+    #[must_use]
+    pub fn total(&self) -> ResourceList {
+        let mut sum = self.kube_reserved.clone();
+        sum.add(&self.system_reserved);
+        sum.add(&self.eviction_threshold);
+        sum
+    }
+}
+
+impl InstanceType {
+    /// An instance type with its allocatable computed (`scheduling.md` §3).
+    #[must_use]
+    pub fn new(
+        name: impl Into<Arc<str>>,
+        requirements: Requirements,
+        offerings: Vec<Offering>,
+        capacity: ResourceList,
+        overhead: Overhead,
+    ) -> Self {
+        let allocatable = allocatable(&capacity, &overhead);
+        Self {
+            name: name.into(),
+            requirements,
+            offerings,
+            capacity,
+            overhead,
+            allocatable,
+        }
+    }
+
+    /// Offerings that can be had now and that `requirements` admit, in the order listed.
+    pub fn offers<'a, 'b>(
+        &'a self,
+        requirements: &'b Requirements,
+        labels: &'b LabelRegistry,
+    ) -> impl Iterator<Item = &'a Offering> + use<'a, 'b> {
+        self.offerings
+            .iter()
+            .filter(move |o| o.available && o.suits(requirements, labels))
+    }
+
+    /// The cheapest of [`Self::offers`]; ties by zone, then capacity type.
+    #[must_use]
+    pub fn cheapest(
+        &self,
+        requirements: &Requirements,
+        labels: &LabelRegistry,
+    ) -> Option<&Offering> {
+        self.offers(requirements, labels)
+            .min_by(|a, b| a.cmp_by_price(b))
+    }
+
+    /// The most that a launch under `requirements` may come to: of the first capacity type of reserved, spot,
+    /// on-demand that has any offer, the dearest (`scheduling.md` §9.2). Availability is not asked.
+    #[must_use]
+    pub fn worst_launch_price(
+        &self,
+        requirements: &Requirements,
+        labels: &LabelRegistry,
+    ) -> Option<f64> {
+        [CAPACITY_RESERVED, CAPACITY_SPOT, CAPACITY_ON_DEMAND]
+            .into_iter()
+            .find_map(|capacity_type| {
+                self.offerings
+                    .iter()
+                    .filter(|o| o.capacity_type() == capacity_type)
+                    .filter(|o| o.suits(requirements, labels))
+                    .map(|o| o.price)
+                    .max_by(f64::total_cmp)
+            })
+    }
+
+    /// The offering that a node with these labels was bought under, available or not.
+    #[must_use]
+    pub fn offering(&self, zone: &str, capacity_type: &str) -> Option<&Offering> {
+        self.offerings
+            .iter()
+            .find(|o| o.zone() == zone && o.capacity_type() == capacity_type)
+    }
+}
+
+impl Offering {
+    /// An available offering of a zone under a capacity type.
+    #[must_use]
+    pub fn new(zone: &str, capacity_type: &str, price: f64) -> Self {
+        Self {
+            requirements: [
+                Requirement::is_in(ZONE, [zone]),
+                Requirement::is_in(CAPACITY_TYPE, [capacity_type]),
+            ]
+            .into_iter()
+            .collect(),
+            price,
+            available: true,
+            reservation_capacity: 0,
+        }
+    }
+
+    /// Zone; empty if it names none.
+    #[must_use]
+    pub fn zone(&self) -> &str {
+        self.value(ZONE)
+    }
+
+    /// `spot`, `on-demand` or `reserved`; empty if it names none.
+    #[must_use]
+    pub fn capacity_type(&self) -> &str {
+        self.value(CAPACITY_TYPE)
+    }
+
+    fn value(&self, key: &str) -> &str {
+        self.requirements
+            .get(key)
+            .and_then(Requirement::single)
+            .map_or("", |v| v)
+    }
+
+    /// Whether a claim with `requirements` may be launched from it.
+    #[must_use]
+    pub fn suits(&self, requirements: &Requirements, labels: &LabelRegistry) -> bool {
+        requirements.is_compatible(&self.requirements, Undefined::WellKnown(labels))
+    }
+
+    /// By price, then zone, then capacity type.
+    #[must_use]
+    pub fn cmp_by_price(&self, other: &Self) -> Ordering {
+        self.price
+            .total_cmp(&other.price)
+            .then_with(|| self.zone().cmp(other.zone()))
+            .then_with(|| self.capacity_type().cmp(other.capacity_type()))
+    }
+}
+
+/// Types with their cheapest offer under `requirements`, cheapest first, ties by name; types without are left out.
+#[must_use]
+pub fn by_price<'a>(
+    types: impl IntoIterator<Item = &'a Arc<InstanceType>>,
+    requirements: &Requirements,
+    labels: &LabelRegistry,
+) -> Vec<(&'a Arc<InstanceType>, &'a Offering)> {
+    let mut out: Vec<_> = types
+        .into_iter()
+        .filter_map(|t| Some((t, t.cheapest(requirements, labels)?)))
+        .collect();
+    out.sort_by(|(a, x), (b, y)| {
+        x.price
+            .total_cmp(&y.price)
+            .then_with(|| a.name.cmp(&b.name))
+    });
+    out
+}
+
+fn allocatable(capacity: &ResourceList, overhead: &Overhead) -> ResourceList {
+    let mut left = capacity.clone();
+    left.subtract(&overhead.total());
+    let mut memory = left.get(names::MEMORY).nanos();
+    for (_, amount) in capacity.iter().filter(|(name, _)| is_hugepages(name)) {
+        memory = memory.saturating_sub(amount.nanos());
+    }
+    if left.contains(names::MEMORY) {
+        left.set(names::MEMORY, Quantity::from_nanos(memory));
+    }
+    left.floored()
 }

@@ -4,19 +4,31 @@
 //! `karpenter-solver` turns the one into the other; `karpenter-plan-check` judges the result without sharing a
 //! line of logic with it; `karpenter-state` and the CLI build problems; `karpenter-controllers` carries plans out.
 
+pub mod disruption;
 pub mod instance;
+mod interim;
 pub mod labels;
 pub mod plan;
 pub mod pod;
+mod pod_from;
+pub mod pod_nodes;
+mod pod_predicates;
+mod pod_requests;
 pub mod problem;
 pub mod requirement;
+mod requirements;
 pub mod resources;
+pub mod selector;
 pub mod taints;
 
 pub use instance::{InstanceType, Offering};
 pub use labels::LabelRegistry;
 pub use plan::Plan;
 pub use pod::{Pod, PodKey};
+pub use pod_from::BadPod;
+pub use pod_nodes::{NodeDemands, PodRefusal};
+pub use pod_predicates::DoNotDisrupt;
 pub use problem::{NodeView, PoolView, Problem, SolveOptions};
-pub use requirement::{Requirement, Requirements};
+pub use requirement::{Operator, Requirement, Requirements, Undefined};
 pub use resources::ResourceList;
+pub use selector::Selector;

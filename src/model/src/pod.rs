@@ -1,4 +1,5 @@
 //! A pod as scheduling and disruption see it: everything they ask of it, nothing else, computed once.
+//! How it is read from Kubernetes is in `pod_from`, what it may do in `pod_predicates`, where it may go in `pod_nodes`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -128,6 +129,8 @@ pub struct Pod {
     pub volumes: Vec<PodVolume>,
     /// Whether it has resource claims (DRA).
     pub has_resource_claims: bool,
+    /// What makes it impossible to plan for: a quantity or a field that cannot be read.
+    pub invalid: Option<Arc<str>>,
 }
 
 impl Default for PodKey {

@@ -59,13 +59,74 @@ impl ResourceList {
     ///
     /// # Errors
     /// The first entry that does not parse.
-    pub fn from_raw(_raw: &BTreeMap<String, RawQuantity>) -> Result<Self, BadResource> {
-        Ok(Self::default()) // INTERFACE: the model author fills this in.
+    pub fn from_raw(raw: &BTreeMap<String, RawQuantity>) -> Result<Self, BadResource> {
+        let mut map = BTreeMap::new();
+        for (resource, text) in raw {
+            let amount = crate::interim::parse(&text.0).map_err(|source| BadResource {
+                resource: resource.clone(),
+                source,
+            })?;
+            map.insert(resource.clone(), amount);
+        }
+        Ok(Self { map })
     }
     /// To an API map in canonical text (memory-like in binary suffixes, the rest decimal).
     #[must_use]
     pub fn to_raw(&self) -> BTreeMap<String, RawQuantity> {
-        BTreeMap::new() // INTERFACE: the model author fills this in.
+        self.map
+            .iter()
+            .map(|(name, amount)| (name.clone(), RawQuantity(text(name, *amount))))
+            .collect()
+    }
+    /// Forgets `name`.
+    pub fn remove(&mut self, name: &str) {
+        self.map.remove(name);
+    }
+    /// Raises every amount to that of `other` where that is greater.
+    pub fn max_with(&mut self, other: &Self) {
+        for (k, v) in other.iter() {
+            let greater = self.map.get(k).copied().map_or(v, |present| present.max(v));
+            self.set(k, greater);
+        }
+    }
+    /// The greatest amount of every name that any of `lists` has.
+    #[must_use]
+    pub fn max<'a>(lists: impl IntoIterator<Item = &'a Self>) -> Self {
+        lists.into_iter().fold(Self::new(), |mut acc, list| {
+            acc.max_with(list);
+            acc
+        })
+    }
+    /// The least amount of every name that all of `lists` have; nothing for no lists.
+    #[must_use]
+    pub fn min<'a>(lists: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut lists = lists.into_iter();
+        let Some(first) = lists.next() else {
+            return Self::new();
+        };
+        lists.fold(first.clone(), |acc, list| Self {
+            map: acc
+                .map
+                .into_iter()
+                .filter_map(|(k, v)| Some((list.map.get(&k).copied()?.min(v), k)))
+                .map(|(v, k)| (k, v))
+                .collect(),
+        })
+    }
+    /// `self` with negative amounts raised to zero.
+    #[must_use]
+    pub fn floored(mut self) -> Self {
+        for v in self.map.values_mut() {
+            *v = (*v).max(Quantity::ZERO);
+        }
+        self
+    }
+    /// Names of which `self` has more than `limit`, among the names that `limit` has.
+    pub fn exceeding<'a>(&'a self, limit: &'a Self) -> impl Iterator<Item = &'a str> {
+        limit
+            .iter()
+            .filter(|(name, most)| self.get(name) > *most)
+            .map(|(name, _)| name)
     }
     /// Adds every entry of `other`.
     pub fn add(&mut self, other: &Self) {
@@ -86,6 +147,35 @@ impl ResourceList {
         total.map.values().all(|v| *v >= Quantity::ZERO)
             && self.iter().all(|(k, v)| v <= total.get(k))
     }
+}
+
+/// Whether a resource is a size of huge pages, which come out of memory.
+#[must_use]
+pub fn is_hugepages(name: &str) -> bool {
+    name.starts_with("hugepages-")
+}
+
+/// An amount of the resource `name` as Kubernetes writes it: bytes with binary suffixes, the rest decimal.
+#[must_use]
+pub fn text(name: &str, amount: Quantity) -> String {
+    let bytes = matches!(name, names::MEMORY | names::EPHEMERAL_STORAGE) || is_hugepages(name);
+    if bytes {
+        binary_text(amount)
+    } else {
+        amount.to_string()
+    }
+}
+
+/// Bytes with the largest binary suffix that divides them, a fraction of a byte rounded up.
+fn binary_text(amount: Quantity) -> String {
+    const SUFFIXES: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let mut n = amount.units();
+    let mut power = 0;
+    while n != 0 && n % 1024 == 0 && power + 1 < SUFFIXES.len() {
+        n /= 1024;
+        power += 1;
+    }
+    format!("{n}{}", SUFFIXES.get(power).copied().unwrap_or_default())
 }
 
 impl<'a> FromIterator<(&'a str, Quantity)> for ResourceList {
