@@ -90,13 +90,28 @@ impl Reflection {
 }
 
 /// Starts a task that lists and watches `api` and calls `on` with what it sees, until `stop` is cancelled.
-pub fn spawn<K>(
+pub fn reflect<K>(
     api: Api<K>,
     options: ReflectorOptions,
+    mut on: impl FnMut(ReflectorEvent<K>) + Send + 'static,
     clock: Clock,
     rng: &RngTree,
     stop: CancellationToken,
-    on: impl FnMut(ReflectorEvent<K>) + Send + 'static,
+) -> Reflection
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    reflect_versions(api, options, move |event, _| on(event), clock, rng, stop)
+}
+
+/// Like [`reflect`], with the resourceVersion of what `on` is told: the list's, or the object's.
+pub fn reflect_versions<K>(
+    api: Api<K>,
+    options: ReflectorOptions,
+    on: impl FnMut(ReflectorEvent<K>, &str) + Send + 'static,
+    clock: Clock,
+    rng: &RngTree,
+    stop: CancellationToken,
 ) -> Reflection
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
@@ -177,7 +192,7 @@ impl<F> Reflector<F> {
     async fn run<K>(&mut self)
     where
         K: Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-        F: FnMut(ReflectorEvent<K>),
+        F: FnMut(ReflectorEvent<K>, &str),
     {
         loop {
             let (objects, mut version) = match self.list().await {
@@ -187,7 +202,7 @@ impl<F> Reflector<F> {
                     continue;
                 }
             };
-            (self.on)(ReflectorEvent::Init(objects));
+            (self.on)(ReflectorEvent::Init(objects), &version);
             self.synced.send_replace(true);
             loop {
                 let opened = self.clock.now();
@@ -253,7 +268,7 @@ impl<F> Reflector<F> {
     async fn watch<K>(&mut self, version: &mut String) -> Result<Ended, kube::Error>
     where
         K: Clone + DeserializeOwned + Debug,
-        F: FnMut(ReflectorEvent<K>),
+        F: FnMut(ReflectorEvent<K>, &str),
     {
         let seconds = self.options.watch_timeout.map_or(FOREVER_SECS, |timeout| {
             u32::try_from(timeout.as_secs()).unwrap_or(FOREVER_SECS)
@@ -314,7 +329,7 @@ impl<F> Reflector<F> {
                 }
             };
             self.failures = 0;
-            (self.on)(told);
+            (self.on)(told, version);
         }
     }
 

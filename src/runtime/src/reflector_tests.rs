@@ -122,12 +122,9 @@ async fn run(
     let name = |o: &ConfigMap| o.metadata.name.clone().unwrap_or_default();
     let stop = CancellationToken::new();
     let api: Api<ConfigMap> = Api::all(client);
-    let reflection = spawn(
+    let reflection = reflect(
         api,
         options,
-        Clock::real(),
-        &RngTree::new(1),
-        stop.clone(),
         move |event| {
             sink.lock().push(match event {
                 ReflectorEvent::Init(all) => {
@@ -137,6 +134,9 @@ async fn run(
                 ReflectorEvent::Deleted(o) => format!("-{}", name(&o)),
             });
         },
+        Clock::real(),
+        &RngTree::new(1),
+        stop.clone(),
     );
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     stop.cancel();
@@ -306,18 +306,18 @@ async fn works_with_dynamic_objects_and_tells_when_it_is_synced() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);
     let stop = CancellationToken::new();
-    let mut reflection = spawn(
+    let mut reflection = reflect(
         api,
         ReflectorOptions::default(),
-        Clock::real(),
-        &RngTree::new(1),
-        stop.clone(),
         move |event| {
             if let ReflectorEvent::Init(all) = event {
                 sink.lock()
                     .extend(all.into_iter().filter_map(|o| o.metadata.name));
             }
         },
+        Clock::real(),
+        &RngTree::new(1),
+        stop.clone(),
     );
     assert!(!*reflection.synced.borrow());
     assert!(reflection.wait_synced().await);
