@@ -13,9 +13,7 @@ use karpenter_api::{NodeClaim, NodePool, labels};
 use karpenter_model::{NodeView, Pod, PodKey};
 use kube::core::{DynamicObject, ObjectMeta};
 
-#[allow(unused_imports)]
-use crate::interim::FromK8s;
-use crate::leaving::{claim_is_leaving, node_is_leaving};
+use crate::leaving::{claim_is_leaving, condition_is_true, node_is_leaving};
 use crate::table::{Step, Table, Version, version};
 use crate::view::{self, Entity};
 use crate::{Changed, Kind};
@@ -50,6 +48,8 @@ pub(crate) struct Cluster {
 
     views: BTreeMap<Entity, Arc<NodeView>>,
     dirty: BTreeSet<Entity>,
+    /// Counts what may make a plan come out differently; heartbeats and the like do not.
+    planning_generation: u64,
     pub(crate) changes: Vec<Changed>,
 }
 
@@ -231,6 +231,7 @@ impl Cluster {
             || deleting(&step.before) != deleting(&step.after)
         {
             self.consolidation_generation += 1;
+            self.planning_generation += 1;
         }
         if step.after.is_none() {
             self.nominated.remove(&step.key);
@@ -255,6 +256,7 @@ impl Cluster {
         let leaving = |c: &Option<Arc<NodeClaim>>| c.as_ref().map(|c| claim_is_leaving(c));
         if leaving(&step.before) != leaving(&step.after) {
             self.consolidation_generation += 1;
+            self.planning_generation += 1;
         }
         // A plan holds while the claim has no machine yet; after that its Node is what is planned with.
         if !new.is_empty() || leaving(&step.after) != Some(false) {
@@ -274,8 +276,18 @@ impl Cluster {
 
     fn pool_changed(&mut self, step: Step<Name, NodePool>) {
         let generation = |p: &Option<Arc<NodePool>>| p.as_ref().map(|p| p.metadata.generation);
-        if generation(&step.before) != generation(&step.after) {
+        let usable = |p: &Option<Arc<NodePool>>| {
+            p.as_ref().map(|p| {
+                let ready = condition_is_true(&p.status.conditions, "Ready");
+                (ready, p.metadata.deletion_timestamp.is_some())
+            })
+        };
+        let edited = generation(&step.before) != generation(&step.after);
+        if edited {
             self.consolidation_generation += 1;
+        }
+        if edited || usable(&step.before) != usable(&step.after) {
+            self.planning_generation += 1;
         }
         self.note_name(Kind::NodePool, &step.key, step.after.is_none());
     }
@@ -283,6 +295,10 @@ impl Cluster {
         self.note_name(Kind::NodeClass, &step.key, step.after.is_none());
     }
     fn daemon_set_changed(&mut self, step: Step<PodKey, DaemonSet>) {
+        let spec = |d: &Option<Arc<DaemonSet>>| d.as_ref().map(|d| d.metadata.generation);
+        if spec(&step.before) != spec(&step.after) {
+            self.planning_generation += 1;
+        }
         self.note(Kind::DaemonSet, &step.key, step.after.is_none());
     }
     fn budget_changed(&mut self, step: Step<PodKey, PodDisruptionBudget>) {
@@ -339,6 +355,7 @@ impl Cluster {
         let new = self.marked.insert(name.clone());
         if new {
             self.consolidation_generation += 1;
+            self.planning_generation += 1;
             self.note_name(Kind::NodeClaim, &name, false);
         }
         new
@@ -346,6 +363,7 @@ impl Cluster {
     pub(crate) fn unmark(&mut self, claim: &str) {
         if self.marked.remove(claim) {
             self.consolidation_generation += 1;
+            self.planning_generation += 1;
             self.note_name(Kind::NodeClaim, &claim.into(), false);
         }
     }
@@ -409,12 +427,25 @@ impl Cluster {
     /// Brings the views up to date and returns them, unmanaged nodes after claims, each in name order.
     pub(crate) fn views(&mut self) -> &BTreeMap<Entity, Arc<NodeView>> {
         for entity in std::mem::take(&mut self.dirty) {
-            match view::build(self, &entity) {
-                Some(view) => self.views.insert(entity, Arc::new(view)),
+            let new = view::build(self, &entity).map(Arc::new);
+            let old = match &new {
+                Some(view) => self.views.insert(entity, view.clone()),
                 None => self.views.remove(&entity),
             };
+            let same = match (&old, &new) {
+                (Some(old), Some(new)) => view::plan_alike(old, new),
+                (None, None) => true,
+                _ => false,
+            };
+            if !same {
+                self.planning_generation += 1;
+            }
         }
         &self.views
+    }
+    pub(crate) fn planning_generation(&mut self) -> u64 {
+        self.views();
+        self.planning_generation
     }
     /// The views as of the last [`Cluster::views`].
     pub(crate) fn current_views(&self) -> &BTreeMap<Entity, Arc<NodeView>> {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 mod cluster;
 mod daemons;
-mod interim;
 mod leaving;
 mod store;
 mod table;

@@ -303,6 +303,13 @@ impl Store {
     pub fn consolidation_generation(&self) -> u64 {
         self.cluster.read().consolidation_generation
     }
+    /// Grows whenever something happened that may make a plan for the same pods come out differently: views of
+    /// nodes and claims, marks, NodePools' specs and readiness, DaemonSets. Pods that are bound nowhere and the
+    /// catalogue are not in it.
+    #[must_use]
+    pub fn planning_generation(&self) -> u64 {
+        self.cluster.write().planning_generation()
+    }
 
     fn change<R>(&self, change: impl FnOnce(&mut Cluster) -> R) -> R {
         let (result, changes, synced) = {

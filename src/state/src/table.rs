@@ -2,7 +2,7 @@
 //! remembered, so that a late, older write does not bring an object back.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Most deletions remembered per kind. The window in which an older object can still arrive is that of a request
@@ -117,29 +117,38 @@ impl<K: Ord + Clone, T> Table<K, T> {
         })
     }
 
-    /// Makes the table what a complete list at `version` says. What is held in a newer version stays.
+    /// Makes the table what a complete list at `version` says. What is held in a newer version stays. Of a list
+    /// without a version it is not known what it could have seen: all it lacks goes, but may come back as it was.
     pub(crate) fn reset(
         &mut self,
         version: Version,
         objects: Vec<(K, Version, T)>,
     ) -> Vec<Step<K, T>> {
         self.listed = true;
-        let mut gone: BTreeMap<K, Version> = self
+        let mut gone: BTreeSet<K> = self
             .live
             .iter()
             .filter(|(_, h)| match (h.version, version) {
                 (Some(held), Some(list)) => held <= list,
                 _ => true,
             })
-            .map(|(k, h)| (k.clone(), h.version))
+            .map(|(k, _)| k.clone())
             .collect();
         let mut steps = Vec::new();
         for (key, v, object) in objects {
             gone.remove(&key);
             steps.extend(self.apply(key, v, || object));
         }
-        for (key, held) in gone {
-            steps.extend(self.delete(key, version.or(held)));
+        for key in gone {
+            if version.is_some() {
+                steps.extend(self.delete(key, version));
+            } else if let Some(held) = self.live.remove(&key) {
+                steps.push(Step {
+                    key,
+                    before: Some(held.object),
+                    after: None,
+                });
+            }
         }
         steps
     }
@@ -202,6 +211,15 @@ mod tests {
         assert_eq!(get(&t, "new"), Some(2), "written after the list was taken");
         assert_eq!(get(&t, "listed"), Some(3));
         assert!(t.listed);
+    }
+
+    #[test]
+    fn a_list_without_a_version_does_not_keep_an_object_out() {
+        let mut t = Table::default();
+        t.apply("a", Some(5), || 1);
+        t.reset(None, vec![]);
+        assert_eq!(get(&t, "a"), None);
+        assert!(t.apply("a", Some(5), || 1).is_some());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use karpenter_api::kinds::RawQuantity;
 use karpenter_api::{NodeClaim, Quantity, labels};
 use karpenter_model::pod::{Owner, Phase};
 use karpenter_model::resources::names;
-use karpenter_model::{NodeView, Pod, ResourceList};
+use karpenter_model::{NodeView, Pod, ResourceList, taints};
 use kube::core::ObjectMeta;
 
 use crate::cluster::Cluster;
@@ -98,13 +98,14 @@ fn managed(claim: &NodeClaim, node: Option<&Node>, pods: Vec<Arc<Pod>>) -> NodeV
         Some(node) if registered => labels_of(&node.metadata),
         _ => labels_of(&claim.metadata),
     };
-    let mut taints = match node {
+    let mut node_taints_now = match node {
         Some(node) if registered => node_taints(node),
         _ => claim.spec.taints.clone(),
     };
     if !initialized {
-        taints.retain(|t| {
-            !is_ephemeral(t) && !claim.spec.startup_taints.iter().any(|s| same_taint(s, t))
+        node_taints_now.retain(|t| {
+            !taints::is_ephemeral(t)
+                && !claim.spec.startup_taints.iter().any(|s| taints::same(s, t))
         });
     }
 
@@ -147,7 +148,7 @@ fn managed(claim: &NodeClaim, node: Option<&Node>, pods: Vec<Arc<Pod>>) -> NodeV
         node_pool: pool.map(|p| p.as_str().into()),
         provider_id: claim.status.provider_id.as_str().into(),
         labels: node_labels,
-        taints,
+        taints: node_taints_now,
         capacity,
         allocatable,
         initialized,
@@ -193,6 +194,19 @@ pub(crate) fn with_pods(mut view: NodeView, pods: Vec<Arc<Pod>>) -> NodeView {
     view
 }
 
+/// Whether two views of one entity leave a plan the same. Which pods are on it counts, not what they are doing.
+pub(crate) fn plan_alike(a: &NodeView, b: &NodeView) -> bool {
+    let uids = |v: &NodeView| -> Vec<Arc<str>> { v.pods.iter().map(|p| p.uid.clone()).collect() };
+    a.name == b.name
+        && a.labels == b.labels
+        && a.taints == b.taints
+        && a.capacity == b.capacity
+        && a.available == b.available
+        && a.initialized == b.initialized
+        && a.provider_id == b.provider_id
+        && uids(a) == uids(b)
+}
+
 fn node_taints(node: &Node) -> Vec<Taint> {
     node.spec
         .as_ref()
@@ -219,26 +233,4 @@ fn filled(mut own: ResourceList, promised: &ResourceList) -> ResourceList {
         }
     }
     own
-}
-
-fn same_taint(a: &Taint, b: &Taint) -> bool {
-    a.key == b.key && a.effect == b.effect
-}
-
-/// Taints that come off by themselves while a node starts (`scheduling.md` §2).
-fn is_ephemeral(taint: &Taint) -> bool {
-    let known = [
-        ("node.kubernetes.io/not-ready", "NoSchedule"),
-        ("node.kubernetes.io/not-ready", "NoExecute"),
-        ("node.kubernetes.io/unreachable", "NoSchedule"),
-        (
-            "node.cloudprovider.kubernetes.io/uninitialized",
-            "NoSchedule",
-        ),
-        (labels::UNREGISTERED_TAINT, "NoExecute"),
-    ];
-    known
-        .iter()
-        .any(|(key, effect)| taint.key == *key && taint.effect == *effect)
-        || taint.key.starts_with(labels::READINESS_TAINT_PREFIX)
 }
