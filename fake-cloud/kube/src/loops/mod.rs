@@ -1,0 +1,12 @@
+//! The control-plane loops around the embedded API server: the scheduler and the controllers that a cluster's
+//! behaviour comes from. Each is a documented model of the real component: it wakes on changes and on deadlines it
+//! knows, and does nothing while nothing changes.
+
+pub mod events;
+pub mod feed;
+pub mod object;
+pub mod resource;
+pub mod resources;
+pub mod scheduler;
+pub mod selector;
+pub mod storage;

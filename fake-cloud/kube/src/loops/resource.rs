@@ -1,0 +1,34 @@
+//! The resources that the loops speak of, by name.
+
+use crate::server::{Gr, gr};
+
+/// Pods.
+pub const PODS: Gr<'static> = gr("", "pods");
+/// Nodes.
+pub const NODES: Gr<'static> = gr("", "nodes");
+/// Namespaces.
+pub const NAMESPACES: Gr<'static> = gr("", "namespaces");
+/// `PersistentVolumeClaims`.
+pub const PVCS: Gr<'static> = gr("", "persistentvolumeclaims");
+/// `PersistentVolumes`.
+pub const PVS: Gr<'static> = gr("", "persistentvolumes");
+/// `StorageClasses`.
+pub const STORAGE_CLASSES: Gr<'static> = gr("storage.k8s.io", "storageclasses");
+/// Deployments.
+pub const DEPLOYMENTS: Gr<'static> = gr("apps", "deployments");
+/// `ReplicaSets`.
+pub const REPLICA_SETS: Gr<'static> = gr("apps", "replicasets");
+/// `DaemonSets`.
+pub const DAEMON_SETS: Gr<'static> = gr("apps", "daemonsets");
+/// `StatefulSets`.
+pub const STATEFUL_SETS: Gr<'static> = gr("apps", "statefulsets");
+/// `ReplicationControllers`.
+pub const REPLICATION_CONTROLLERS: Gr<'static> = gr("", "replicationcontrollers");
+/// Jobs.
+pub const JOBS: Gr<'static> = gr("batch", "jobs");
+/// `PodDisruptionBudgets`.
+pub const PDBS: Gr<'static> = gr("policy", "poddisruptionbudgets");
+/// Leases.
+pub const LEASES: Gr<'static> = gr("coordination.k8s.io", "leases");
+/// `CustomResourceDefinitions`.
+pub const CRDS: Gr<'static> = gr("apiextensions.k8s.io", "customresourcedefinitions");
