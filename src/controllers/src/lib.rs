@@ -12,6 +12,6 @@ use tokio::task::JoinHandle;
 #[must_use]
 pub fn start_provisioning(ctx: &Context) -> Vec<JoinHandle<()>> {
     let mut handles = nodepool::start(ctx);
-    handles.push(provisioning::start(ctx));
+    handles.extend(provisioning::start(ctx));
     handles
 }

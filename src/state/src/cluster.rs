@@ -33,6 +33,8 @@ pub(crate) struct Cluster {
     pub(crate) attachments: Table<Name, VolumeAttachment>,
 
     pods_by_node: BTreeMap<Name, BTreeSet<PodKey>>,
+    /// Pods that kube-scheduler gave up on.
+    provisionable: BTreeSet<PodKey>,
     nodes_by_provider: BTreeMap<String, BTreeSet<Name>>,
     claims_by_provider: BTreeMap<String, BTreeSet<Name>>,
 
@@ -191,6 +193,15 @@ impl Cluster {
                 self.consolidation_generation += 1;
             }
         }
+        if step
+            .after
+            .as_ref()
+            .is_some_and(|p| p.is_provisionable() && p.is_active())
+        {
+            self.provisionable.insert(step.key.clone());
+        } else {
+            self.provisionable.remove(&step.key);
+        }
         let replaced = match (&step.before, &step.after) {
             (Some(b), Some(a)) => b.uid != a.uid,
             (Some(_), None) => true,
@@ -199,7 +210,7 @@ impl Cluster {
         if replaced {
             self.consolidation_generation += 1;
         }
-        if replaced || new.is_some() {
+        if replaced || (old != new && new.is_some()) {
             self.unplan(&step.key);
         } else if let Some(claim) = self.planned.get(&step.key) {
             self.dirty.insert(Entity::Claim(claim.clone()));
@@ -350,6 +361,10 @@ impl Cluster {
             .filter_map(|k| self.pods.get(k))
     }
 
+    pub(crate) fn provisionable(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.provisionable.iter().filter_map(|k| self.pods.get(k))
+    }
+
     pub(crate) fn mark(&mut self, claim: &str) -> bool {
         let name: Name = claim.into();
         let new = self.marked.insert(name.clone());
@@ -397,7 +412,7 @@ impl Cluster {
         }
         let name: Name = claim.into();
         for pod in pods {
-            if self.pods.get(&pod).is_none_or(|p| p.node_name.is_some()) {
+            if self.pods.get(&pod).is_none() {
                 continue;
             }
             self.unplan(&pod);

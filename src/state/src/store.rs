@@ -165,6 +165,11 @@ impl Store {
     pub fn pods_on(&self, node: &str) -> Vec<Arc<Pod>> {
         self.cluster.read().pods_on(node).cloned().collect()
     }
+    /// Pods that kube-scheduler found no node for and that a new one could serve, in key order.
+    #[must_use]
+    pub fn provisionable_pods(&self) -> Vec<Arc<Pod>> {
+        self.cluster.read().provisionable().cloned().collect()
+    }
     /// PodDisruptionBudgets of a namespace, in name order.
     #[must_use]
     pub fn budgets_in(&self, namespace: &str) -> Vec<Arc<PodDisruptionBudget>> {

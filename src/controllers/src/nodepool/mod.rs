@@ -1,5 +1,7 @@
 //! The controllers of NodePools: hash, readiness, validation, counter.
 
+pub(crate) mod hash;
+
 use tokio::task::JoinHandle;
 
 use crate::Context;

@@ -111,8 +111,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_steady_stream_closes_at_the_maximum() {
-        let stream: Vec<(u64, String)> =
-            (0..40).map(|i| (i * 500, format!("pod-{i}"))).collect();
+        let stream: Vec<(u64, String)> = (0..40).map(|i| (i * 500, format!("pod-{i}"))).collect();
         let stream: Vec<(u64, &str)> = stream.iter().map(|(t, n)| (*t, n.as_str())).collect();
         assert_eq!(run(&stream).await.0, 10_000);
     }

@@ -1,13 +1,181 @@
 //! The provisioner: batches what happens, plans pods that fit nowhere, and makes the claims of the plan.
 
 pub mod batch;
+pub mod claim;
+mod events;
+mod execute;
+pub mod inflight;
+pub mod limits;
+pub mod pools;
+mod problem;
+mod report;
+mod triggers;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use karpenter_model::{Plan, Problem};
+use karpenter_plan_check::Severity;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use self::batch::Lengths;
+use self::report::Reporter;
+use self::triggers::{Feed, LastRun};
 use crate::Context;
 
+/// Name in logs and metrics.
+const CONTROLLER: &str = "provisioner";
+
+/// When a run that failed in part is repeated although nothing changed.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Shortest time for which a node that pods are planned onto is kept from disruption.
+const MIN_NOMINATION: Duration = Duration::from_secs(10);
+
+/// An object's name as log lines carry it.
+fn log_name(name: &str) -> String {
+    serde_json::json!({ "name": name }).to_string()
+}
+
 /// Starts it.
-pub(crate) fn start(ctx: &Context) -> JoinHandle<()> {
-    let ctx = ctx.clone();
-    tokio::spawn(async move { ctx.stop.cancelled().await })
+pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
+    let (sender, catalog) = mpsc::unbounded_channel();
+    let window = (ctx.settings.batch_max_duration * 2).max(MIN_NOMINATION);
+    // Subscribes here, not in the task: what happens from now on is not missed.
+    let feed = Feed::new(
+        ctx.state.clone(),
+        ctx.clock.clone(),
+        catalog,
+        ctx.stop.clone(),
+        window,
+    );
+    let forward = forward(ctx.catalog_changed.clone(), sender, ctx.stop.clone());
+    let provisioner = Provisioner {
+        ctx: ctx.clone(),
+        reporter: Reporter::default(),
+    };
+    vec![tokio::spawn(forward), tokio::spawn(provisioner.run(feed))]
+}
+
+/// Turns notifications, which only a waiting task hears, into messages that wait for their reader.
+async fn forward(
+    changed: Arc<tokio::sync::Notify>,
+    sender: mpsc::UnboundedSender<()>,
+    stop: CancellationToken,
+) {
+    // Made before the wait, as a notification is heard by those that exist already.
+    let mut next = Box::pin(changed.clone().notified_owned());
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = &mut next => {
+                next.set(changed.clone().notified_owned());
+                if sender.send(()).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+struct Provisioner {
+    ctx: Context,
+    reporter: Reporter,
+}
+
+impl Provisioner {
+    async fn run(mut self, mut feed: Feed) {
+        let lengths = Lengths {
+            idle: self.ctx.settings.batch_idle_duration,
+            max: self.ctx.settings.batch_max_duration,
+        };
+        tokio::select! {
+            biased;
+            () = self.ctx.stop.cancelled() => return,
+            () = self.ctx.state.wait_synced() => {}
+        }
+        while batch::collect(&mut feed, lengths).await.is_some() {
+            let last = self.provision(&feed).await;
+            feed.ran(last);
+        }
+    }
+
+    /// One run: from what is, to claims created and nodes nominated.
+    async fn provision(&mut self, feed: &Feed) -> LastRun {
+        let ctx = self.ctx.clone();
+        let started = ctx.clock.now();
+        let registry = ctx.provider.labels.clone();
+        let (stocked, mut failed) = problem::stock(&ctx).await;
+        // Capacity before pods: what changes between the two reads then errs towards too little bought, which the
+        // next run makes up for, and not towards too much.
+        let generation = ctx.state.planning_generation();
+        let nodes = problem::nodes(&ctx.state, &stocked, &registry);
+        let pods = problem::collect(&ctx.state, &registry, ctx.clock.wall());
+        self.reporter.refused(&ctx, &pods.refused);
+        let mut last = LastRun {
+            generation,
+            pods: pods.all().map(|p| (p.uid.clone(), p.clone())).collect(),
+            ..LastRun::default()
+        };
+        for (pod, _) in &pods.refused {
+            last.pods.insert(pod.uid.clone(), pod.clone());
+        }
+        if pods.is_empty() {
+            self.reporter.nothing_pending(&ctx);
+            return last;
+        }
+        tracing::debug!(
+            "pending-pods" = pods.pending.len(),
+            "deleting-pods" = pods.leaving.len(),
+            "computing scheduling decision for provisionable pod(s)"
+        );
+        let pools = problem::pool_views(&ctx.state, &nodes, &stocked, &registry);
+        if pools.is_empty() {
+            tracing::info!("no dynamic nodepools found");
+        }
+        let problem = problem::build(&ctx, &pods, nodes, pools);
+        let plan = karpenter_solver::solve(&problem);
+        let took = ctx.clock.now().duration_since(started);
+        if ctx.settings.verify_plans && !is_sound(&problem, &plan) {
+            // The same question has the same answer: only a change can help.
+            return last;
+        }
+        self.reporter.planned(&ctx, &problem, &plan, took);
+
+        let outcome = execute::carry_out(&ctx, &problem, &plan).await;
+        feed.nominate(&outcome.nominated);
+        last.nominated = outcome.nominated;
+        failed |= outcome.failed;
+        if failed || plan.cut_off {
+            let wait = if plan.cut_off {
+                Duration::ZERO
+            } else {
+                RETRY_AFTER
+            };
+            last.retry_at = Some(Instant::now() + wait);
+        }
+        last
+    }
+}
+
+/// Has the plan judged; an error in it is logged and makes it unfit to be carried out.
+fn is_sound(problem: &Problem, plan: &Plan) -> bool {
+    let mut sound = true;
+    for finding in karpenter_plan_check::check(problem, plan) {
+        if finding.severity == Severity::Error {
+            sound = false;
+            tracing::error!(
+                rule = finding.rule,
+                error = %finding.message,
+                "refusing a plan that breaks a rule; please report this"
+            );
+        } else {
+            tracing::debug!(rule = finding.rule, finding = %finding.message, "plan is odd");
+        }
+    }
+    sound
 }

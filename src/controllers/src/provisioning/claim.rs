@@ -1,0 +1,80 @@
+//! The NodeClaim that a planned node becomes (`scheduling.md` §10): data in, object out.
+
+use karpenter_api::kinds::{ManagedKind, ObjectMeta, OwnerReference, TypeInfo};
+use karpenter_api::nodeclaim::{NodeClaimSpec, NodeClaimStatus, Resources};
+use karpenter_api::{NodeClaim, NodePool, labels};
+use karpenter_model::plan::PlannedNode;
+use karpenter_model::{LabelRegistry, PoolView, Requirement};
+
+/// Keys that only a simulation knows: they become true of a node later, and are never asked of a claim.
+const NOT_WRITTEN: [&str; 3] = [labels::HOSTNAME, labels::REGISTERED, labels::INITIALIZED];
+
+/// The claim to create for `planned`, a node of `pool`.
+#[must_use]
+pub fn node_claim(planned: &PlannedNode, pool: &PoolView, registry: &LabelRegistry) -> NodeClaim {
+    let mut requirements = planned.requirements.clone();
+    for key in NOT_WRITTEN {
+        requirements.remove(key);
+    }
+    // `add` intersects and keeps the larger minValues, so the key's own one survives the list.
+    requirements.add(Requirement::is_in(
+        labels::INSTANCE_TYPE,
+        planned.instance_types.iter(),
+    ));
+    if !planned.capacity_types.is_empty() {
+        requirements.add(Requirement::is_in(
+            labels::CAPACITY_TYPE,
+            planned.capacity_types.iter(),
+        ));
+    }
+
+    let mut claim_labels = pool.labels.clone();
+    for requirement in requirements.iter() {
+        let key = &*requirement.key;
+        if registry.is_well_known(key) || claim_labels.contains_key(key) {
+            continue;
+        }
+        if let Some(value) = requirement.any() {
+            claim_labels.insert(key.to_owned(), value.to_string());
+        }
+    }
+    let mut annotations = pool.annotations.clone();
+    annotations.insert(
+        labels::MIN_VALUES_RELAXED.to_owned(),
+        planned.min_values_relaxed.to_string(),
+    );
+
+    NodeClaim {
+        types: TypeInfo {
+            api_version: format!("{}/{}", NodeClaim::GROUP, NodeClaim::VERSION),
+            kind: NodeClaim::KIND.to_owned(),
+        },
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}-", pool.name)),
+            labels: Some(claim_labels),
+            annotations: Some(annotations),
+            owner_references: Some(vec![OwnerReference {
+                api_version: format!("{}/{}", NodePool::GROUP, NodePool::VERSION),
+                kind: NodePool::KIND.to_owned(),
+                name: pool.name.to_string(),
+                uid: pool.uid.to_string(),
+                block_owner_deletion: Some(true),
+                controller: None,
+            }]),
+            ..ObjectMeta::default()
+        },
+        spec: NodeClaimSpec {
+            taints: pool.taints.clone(),
+            startup_taints: pool.startup_taints.clone(),
+            requirements: requirements.to_specs(),
+            resources: Resources {
+                requests: planned.requests.to_raw(),
+            },
+            node_class_ref: pool.node_class.clone(),
+            termination_grace_period: pool.termination_grace_period.clone(),
+            expire_after: pool.expire_after.clone(),
+            ..NodeClaimSpec::default()
+        },
+        status: NodeClaimStatus::default(),
+    }
+}

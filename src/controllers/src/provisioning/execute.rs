@@ -1,0 +1,160 @@
+//! Carries a plan out: creates its claims and names the nodes it counts on.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use karpenter_api::NodeClaim;
+use karpenter_model::plan::PlannedNode;
+use karpenter_model::{Plan, PoolView, Problem, resources};
+use kube::Api;
+use kube::api::PostParams;
+
+use super::{claim, events, limits, log_name};
+use crate::Context;
+
+/// Most claims created at a time.
+const MAX_PARALLEL_CREATES: usize = 100;
+/// Instance types named in a log line; the others are counted.
+const TYPES_NAMED: usize = 5;
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Nodes and claims that pods were planned onto.
+    pub(super) nominated: Vec<Arc<str>>,
+    /// Whether something could not be done that might be done later.
+    pub(super) failed: bool,
+}
+
+/// Creates the plan's claims, enters them into the state, and tells pods where they are to go.
+pub(super) async fn carry_out(ctx: &Context, problem: &Problem, plan: &Plan) -> Outcome {
+    let mut outcome = Outcome::default();
+    let creations: Vec<_> = plan
+        .new_nodes
+        .iter()
+        .map(|planned| create(ctx, problem, planned))
+        .collect();
+    let results: Vec<bool> = futures::stream::iter(creations)
+        .buffered(MAX_PARALLEL_CREATES)
+        .collect()
+        .await;
+    outcome.failed = results.contains(&false);
+
+    for placement in &plan.existing {
+        let node = problem.nodes.iter().find(|n| n.name == placement.node);
+        let claim = node.and_then(|n| n.node_claim.clone());
+        let is_claim_only = claim.as_ref() == Some(&placement.node);
+        for key in &placement.pods {
+            let pod = problem.pods.iter().find(|p| p.key == *key);
+            // A pod that runs on a leaving node is told when it waits.
+            if let Some(pod) = pod.filter(|p| p.node_name.is_none()) {
+                let node = (!is_claim_only).then_some(&*placement.node);
+                ctx.events
+                    .publish(events::nominated(pod, claim.as_deref(), node));
+            }
+        }
+        if !placement.pods.is_empty() {
+            outcome.nominated.push(placement.node.clone());
+            outcome.nominated.extend(claim.filter(|_| !is_claim_only));
+        }
+    }
+    outcome
+}
+
+/// Creates one claim; false if that failed in a way that may pass.
+async fn create(ctx: &Context, problem: &Problem, planned: &PlannedNode) -> bool {
+    let Some(pool) = problem.pools.iter().find(|p| p.name == planned.pool) else {
+        tracing::error!(NodePool = %log_name(&planned.pool), "failed creating nodeclaim, plan names an unknown nodepool");
+        return false;
+    };
+    if !within_limits(ctx, pool) {
+        return false;
+    }
+    let wanted = claim::node_claim(planned, pool, &problem.labels);
+    let api: Api<NodeClaim> = Api::all(ctx.client.clone());
+    let created = match api.create(&PostParams::default(), &wanted).await {
+        Ok(created) => created,
+        Err(error) => {
+            tracing::error!(NodePool = %log_name(&pool.name), error = %error, "failed creating nodeclaim");
+            return false;
+        }
+    };
+    let name = created.metadata.name.clone().unwrap_or_default();
+    ctx.state.apply_node_claim(created);
+    ctx.state.plan(&name, planned.pods.iter().cloned());
+    ctx.metrics.inc(
+        "karpenter_nodeclaims_created_total",
+        &[
+            ("reason", "provisioned"),
+            ("nodepool", &pool.name),
+            (
+                "min_values_relaxed",
+                if planned.min_values_relaxed {
+                    "true"
+                } else {
+                    "false"
+                },
+            ),
+        ],
+    );
+    tracing::info!(
+        NodePool = %log_name(&pool.name),
+        NodeClaim = %log_name(&name),
+        requests = %requests(planned),
+        "instance-types" = %types(planned),
+        "created nodeclaim"
+    );
+    for key in &planned.pods {
+        let pod = problem.pods.iter().find(|p| p.key == *key);
+        if let Some(pod) = pod.filter(|p| p.node_name.is_none()) {
+            ctx.events
+                .publish(events::nominated(pod, Some(&name), None));
+        }
+    }
+    true
+}
+
+/// The pool as it is now, not as it was when the plan was made.
+fn within_limits(ctx: &Context, pool: &PoolView) -> bool {
+    let Some(current) = ctx.state.node_pool(&pool.name) else {
+        tracing::error!(NodePool = %log_name(&pool.name), "failed creating nodeclaim, nodepool is gone");
+        return false;
+    };
+    match limits::exceeded(current.spec.limits.as_ref(), &ctx.state.usage(&pool.name)) {
+        Ok(None) => true,
+        Ok(Some(over)) => {
+            tracing::error!(NodePool = %log_name(&pool.name), limit = %over, "failed creating nodeclaim, nodepool is over its limits");
+            false
+        }
+        Err(error) => {
+            tracing::error!(NodePool = %log_name(&pool.name), error = %error, "failed creating nodeclaim, limits cannot be read");
+            false
+        }
+    }
+}
+
+/// Requests as a log line carries them.
+fn requests(planned: &PlannedNode) -> String {
+    let map: serde_json::Map<String, serde_json::Value> = planned
+        .requests
+        .iter()
+        .map(|(name, amount)| (name.to_owned(), resources::text(name, amount).into()))
+        .collect();
+    serde_json::Value::Object(map).to_string()
+}
+
+/// The cheapest types by name, and how many others.
+fn types(planned: &PlannedNode) -> String {
+    let named: Vec<&str> = planned
+        .instance_types
+        .iter()
+        .take(TYPES_NAMED)
+        .map(|t| &**t)
+        .collect();
+    let others = planned.instance_types.len().saturating_sub(named.len());
+    let mut text = named.join(", ");
+    if others > 0 {
+        text.push_str(&format!(" and {others} other(s)"));
+    }
+    text
+}

@@ -1,0 +1,213 @@
+//! Builds the question of one provisioning run from the state and the catalogue.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use karpenter_api::NodePool;
+use karpenter_cloud::CloudProvider;
+use karpenter_model::disruption::Pdb;
+use karpenter_model::{
+    InstanceType, LabelRegistry, NodeView, Pod, PodRefusal, PoolView, Problem, ResourceList,
+    SolveOptions,
+};
+use karpenter_runtime::Settings;
+use karpenter_state::Store;
+
+use super::{inflight, pools};
+use crate::Context;
+
+/// Work units of one run: far more than any batch needs, so that only a runaway is cut off (upstream cuts at 60 s).
+const SOLVE_WORK_BUDGET: u64 = 200_000_000;
+
+/// The pods of a run.
+#[derive(Debug, Default)]
+pub(super) struct Pods {
+    /// Waiting for a node.
+    pub(super) pending: Vec<Arc<Pod>>,
+    /// On nodes that leave.
+    pub(super) leaving: Vec<Arc<Pod>>,
+    /// Left out, and why.
+    pub(super) refused: Vec<(Arc<Pod>, PodRefusal)>,
+}
+
+impl Pods {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.leaving.is_empty()
+    }
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.pending.iter().chain(&self.leaving)
+    }
+}
+
+/// Collects the pods to plan for: those that wait and those whose node leaves, without those that a claim under way
+/// was made for.
+pub(super) fn collect(state: &Store, registry: &LabelRegistry, now: Timestamp) -> Pods {
+    let mut pods = Pods::default();
+    for pod in state.provisionable_pods() {
+        if state.planned_claim(&pod.key).is_some() {
+            continue;
+        }
+        match pod.refusal(registry) {
+            None => pods.pending.push(pod),
+            Some(why) => pods.refused.push((pod, why)),
+        }
+    }
+    let mut budgets: BTreeMap<Arc<str>, Vec<Pdb>> = BTreeMap::new();
+    for pod in state.pods_leaving() {
+        let namespace = &pod.key.namespace;
+        let here = budgets.entry(namespace.clone()).or_insert_with(|| {
+            let raw = state.budgets_in(namespace);
+            raw.iter().map(|b| Pdb::from_k8s(b)).collect()
+        });
+        if state.planned_claim(&pod.key).is_none()
+            && pod.is_currently_reschedulable(here.iter(), now)
+        {
+            pods.leaving.push(pod);
+        }
+    }
+    pods
+}
+
+/// A pool with what its provider sells for it.
+pub(super) struct Stocked {
+    pub(super) pool: Arc<NodePool>,
+    pub(super) types: Arc<Vec<Arc<InstanceType>>>,
+}
+
+/// Asks the provider what each usable pool can buy; a pool whose answer is an error is left out and reported.
+pub(super) async fn stock(ctx: &Context) -> (Vec<Stocked>, bool) {
+    let (mut stocked, mut failed) = (Vec::new(), false);
+    for pool in ctx.state.node_pools() {
+        let name = pool.metadata.name.as_deref().unwrap_or_default();
+        if let Some(why) = pools::unusable(&pool, &ctx.provider.node_class) {
+            if why == pools::Unusable::NotReady {
+                tracing::debug!(NodePool = %super::log_name(name), "ignoring nodepool, not ready");
+            }
+            continue;
+        }
+        match ctx.provider.cloud.instance_types(&pool).await {
+            Ok(types) if types.is_empty() => {
+                tracing::info!(
+                    NodePool = %super::log_name(name),
+                    "skipping, no resolved instance types found"
+                );
+            }
+            Ok(types) => stocked.push(Stocked { pool, types }),
+            Err(error) => {
+                failed = true;
+                count_error(ctx, &*ctx.provider.cloud, &error);
+                tracing::error!(
+                    NodePool = %super::log_name(name),
+                    error = %error,
+                    "skipping, unable to resolve instance types"
+                );
+            }
+        }
+    }
+    (stocked, failed)
+}
+
+fn count_error(ctx: &Context, cloud: &dyn CloudProvider, error: &karpenter_cloud::CloudError) {
+    ctx.metrics.inc(
+        "karpenter_cloudprovider_errors_total",
+        &[
+            ("controller", super::CONTROLLER),
+            ("method", "GetInstanceTypes"),
+            ("provider", cloud.name()),
+            ("error", error.metric_label()),
+        ],
+    );
+}
+
+/// Nodes and claims that may take pods. Claims without a machine are guessed at with the types of their pools.
+pub(super) fn nodes(
+    state: &Store,
+    stocked: &[Stocked],
+    registry: &LabelRegistry,
+) -> Vec<Arc<NodeView>> {
+    let nodes = state.problem_nodes(&BTreeSet::new());
+    nodes
+        .into_iter()
+        .map(|view| match claim_and_types(state, &view, stocked) {
+            Some((claim, types)) => Arc::new(inflight::guess(&view, &claim, types, registry)),
+            None => view,
+        })
+        .collect()
+}
+
+/// Of an unlaunched claim's view: the claim and the types of its pool.
+fn claim_and_types<'a>(
+    state: &Store,
+    view: &NodeView,
+    stocked: &'a [Stocked],
+) -> Option<(Arc<karpenter_api::NodeClaim>, &'a [Arc<InstanceType>])> {
+    if !inflight::is_unlaunched(view) {
+        return None;
+    }
+    let claim = state.node_claim(view.node_claim.as_deref()?)?;
+    let types = stocked
+        .iter()
+        .find(|s| s.pool.metadata.name.as_deref() == view.node_pool.as_deref())
+        .map_or(&[][..], |s| &s.types);
+    Some((claim, types))
+}
+
+/// The pools as the solver sees them. Claims without a machine count with the most that they may come to hold.
+pub(super) fn pool_views(
+    state: &Store,
+    nodes: &[Arc<NodeView>],
+    stocked: &[Stocked],
+    registry: &LabelRegistry,
+) -> Vec<Arc<PoolView>> {
+    let mut usage: BTreeMap<Arc<str>, ResourceList> = BTreeMap::new();
+    for view in nodes {
+        let Some(pool) = &view.node_pool else {
+            continue;
+        };
+        let most = claim_and_types(state, view, stocked)
+            .and_then(|(claim, types)| inflight::largest(&claim, types, registry));
+        usage
+            .entry(pool.clone())
+            .or_default()
+            .add(&most.unwrap_or_else(|| view.capacity.clone()));
+    }
+    let mut views = Vec::new();
+    for Stocked { pool, types } in stocked {
+        let name = pool.metadata.name.as_deref().unwrap_or_default();
+        let used = usage.get(name).cloned().unwrap_or_default();
+        match pools::pool_view(pool, types.to_vec(), used, registry) {
+            Ok(view) => views.push(Arc::new(view)),
+            Err(error) => {
+                tracing::error!(NodePool = %super::log_name(name), error = %error, "ignoring nodepool, invalid");
+            }
+        }
+    }
+    views
+}
+
+/// Puts the question together.
+pub(super) fn build(
+    ctx: &Context,
+    pods: &Pods,
+    nodes: Vec<Arc<NodeView>>,
+    pools: Vec<Arc<PoolView>>,
+) -> Problem {
+    Problem {
+        pods: pods.all().cloned().collect(),
+        nodes,
+        pools,
+        daemons: ctx.state.daemons(),
+        labels: ctx.provider.labels.clone(),
+        options: options(&ctx.settings),
+    }
+}
+
+fn options(settings: &Settings) -> SolveOptions {
+    SolveOptions {
+        respect_preferences: settings.respect_preferences,
+        best_effort_min_values: settings.best_effort_min_values,
+        ignore_dra: settings.ignore_dra_requests,
+        work_budget: SOLVE_WORK_BUDGET,
+    }
+}

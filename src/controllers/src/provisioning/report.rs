@@ -1,0 +1,157 @@
+//! What a run tells the world: log lines, metrics and events about pods (`operations.md` §2, §3, §4). Repetition is
+//! kept down here: a pod's fate is logged when it is news.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use karpenter_model::{Plan, Pod, PodKey, PodRefusal, Problem};
+
+use super::{CONTROLLER, events, log_name};
+use crate::Context;
+
+/// Pods named in a log line.
+const PODS_NAMED: usize = 5;
+
+/// Remembers what was told.
+#[derive(Debug, Default)]
+pub(super) struct Reporter {
+    /// Pods without a place and why, as last logged.
+    unschedulable: BTreeMap<PodKey, String>,
+    /// Pods left out and why, as last logged.
+    refused: BTreeMap<PodKey, String>,
+    /// Pods that were there in the last run.
+    pending: Vec<PodKey>,
+}
+
+impl Reporter {
+    /// Pods that are not planned for.
+    pub(super) fn refused(&mut self, ctx: &Context, refused: &[(Arc<Pod>, PodRefusal)]) {
+        ctx.metrics.set(
+            "karpenter_scheduler_ignored_pods_count",
+            &[],
+            count(refused.len()),
+        );
+        let before = std::mem::take(&mut self.refused);
+        for (pod, why) in refused {
+            let text = why.to_string();
+            if before.get(&pod.key) != Some(&text) {
+                tracing::debug!(Pod = %pod_name(&pod.key), error = %text, "ignoring pod");
+            }
+            if *why != PodRefusal::OptedOut {
+                ctx.events.publish(events::failed_scheduling(pod, &text));
+            }
+            self.refused.insert(pod.key.clone(), text);
+        }
+    }
+
+    /// There was nothing to plan for.
+    pub(super) fn nothing_pending(&mut self, ctx: &Context) {
+        self.unschedulable.clear();
+        self.pending.clear();
+        ctx.metrics.set(
+            "karpenter_scheduler_unschedulable_pods_count",
+            &[("controller", CONTROLLER)],
+            0.0,
+        );
+    }
+
+    /// A plan was made in `took`.
+    pub(super) fn planned(
+        &mut self,
+        ctx: &Context,
+        problem: &Problem,
+        plan: &Plan,
+        took: Duration,
+    ) {
+        ctx.metrics.observe(
+            "karpenter_scheduler_scheduling_duration_seconds",
+            &[("controller", CONTROLLER)],
+            took.as_secs_f64(),
+        );
+        ctx.metrics.set(
+            "karpenter_scheduler_unschedulable_pods_count",
+            &[("controller", CONTROLLER)],
+            count(plan.unschedulable.len()),
+        );
+        let pending: Vec<PodKey> = problem.pods.iter().map(|p| p.key.clone()).collect();
+        let news = pending.iter().any(|p| !self.pending.contains(p));
+        self.pending = pending;
+        if news || !plan.new_nodes.is_empty() {
+            tracing::info!(
+                Pods = %names(problem.pods.iter().map(|p| &p.key)),
+                duration = %format_args!("{}s", took.as_secs_f64()),
+                "found provisionable pod(s)"
+            );
+        }
+        if !plan.new_nodes.is_empty() {
+            tracing::info!(
+                nodeclaims = plan.new_nodes.len(),
+                pods = plan.new_nodes.iter().map(|n| n.pods.len()).sum::<usize>(),
+                "computed new nodeclaim(s) to fit pod(s)"
+            );
+        }
+        let coming: Vec<usize> = plan
+            .existing
+            .iter()
+            .filter(|e| {
+                let node = problem.nodes.iter().find(|n| n.name == e.node);
+                node.is_some_and(|n| !n.initialized) && !e.pods.is_empty()
+            })
+            .map(|e| e.pods.len())
+            .collect();
+        if news && !coming.is_empty() {
+            tracing::info!(
+                nodes = coming.len(),
+                pods = coming.iter().sum::<usize>(),
+                "computed unready node(s) will fit pod(s)"
+            );
+        }
+        self.failures(ctx, problem, plan);
+        for skipped in &plan.skipped_pools {
+            tracing::info!(
+                NodePool = %log_name(&skipped.pool),
+                reason = %skipped.reason,
+                "skipping, nodepool requirements filtered out all instance types"
+            );
+            if let Some(pool) = ctx.state.node_pool(&skipped.pool) {
+                ctx.events
+                    .publish(events::no_compatible_instance_types(&pool, &skipped.reason));
+            }
+        }
+    }
+
+    fn failures(&mut self, ctx: &Context, problem: &Problem, plan: &Plan) {
+        let before = std::mem::take(&mut self.unschedulable);
+        for failure in &plan.unschedulable {
+            let why = events::why(failure);
+            if before.get(&failure.pod) != Some(&why) {
+                tracing::error!(Pod = %pod_name(&failure.pod), error = %why, "could not schedule pod");
+            }
+            if let Some(pod) = problem.pods.iter().find(|p| p.key == failure.pod) {
+                ctx.events.publish(events::failed_scheduling(pod, &why));
+            }
+            self.unschedulable.insert(failure.pod.clone(), why);
+        }
+    }
+}
+
+fn count(n: usize) -> f64 {
+    f64::from(u32::try_from(n).unwrap_or(u32::MAX))
+}
+
+fn pod_name(key: &PodKey) -> String {
+    serde_json::json!({ "namespace": &*key.namespace, "name": &*key.name }).to_string()
+}
+
+/// The first pods by name, and how many others.
+fn names<'a>(pods: impl ExactSizeIterator<Item = &'a PodKey>) -> String {
+    let total = pods.len();
+    let named: Vec<String> = pods.take(PODS_NAMED).map(ToString::to_string).collect();
+    let others = total.saturating_sub(named.len());
+    let mut text = named.join(", ");
+    if others > 0 {
+        text.push_str(&format!(" and {others} other(s)"));
+    }
+    text
+}

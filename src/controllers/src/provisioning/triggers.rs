@@ -1,0 +1,188 @@
+//! What makes the provisioner look again, and what does not.
+//!
+//! Upstream asks about every pending pod each 10 seconds. Here a run happens when its result can differ from the
+//! last one's: a pod became provisionable or asks for something else; a pod waits (or sits on a node that leaves)
+//! and something about nodes, claims, pools or DaemonSets changed that plans depend on (the state counts that, so
+//! heartbeats do not get here); the catalogue changed, which is how an offering that is to be had again gets heard;
+//! or the last run failed in part, which time alone may mend. Nothing else makes it run, however long pods wait.
+//! Nominations lapse with time, so nodes that pods are planned onto are nominated again while the pods wait.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use karpenter_model::{Pod, PodKey};
+use karpenter_runtime::Clock;
+use karpenter_state::{Changed, Kind, Store};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::batch::Triggers;
+
+/// What the last run leaves behind for the next trigger.
+#[derive(Debug, Default)]
+pub(super) struct LastRun {
+    /// The state's planning generation that it saw.
+    pub(super) generation: u64,
+    /// The pods it was about, by UID.
+    pub(super) pods: BTreeMap<Arc<str>, Arc<Pod>>,
+    /// Nodes it planned pods onto.
+    pub(super) nominated: Vec<Arc<str>>,
+    /// When to run again although nothing changed.
+    pub(super) retry_at: Option<Instant>,
+}
+
+/// The source of triggers.
+pub(super) struct Feed {
+    pub(super) state: Arc<Store>,
+    pub(super) clock: Clock,
+    pub(super) changes: UnboundedReceiver<Changed>,
+    pub(super) catalog: UnboundedReceiver<()>,
+    pub(super) stop: CancellationToken,
+    pub(super) nomination_window: Duration,
+    pub(super) last: LastRun,
+    renew_at: Option<Instant>,
+    /// The generation that was last found not to concern any pod.
+    dismissed: Option<u64>,
+}
+
+impl Feed {
+    pub(super) fn new(
+        state: Arc<Store>,
+        clock: Clock,
+        catalog: UnboundedReceiver<()>,
+        stop: CancellationToken,
+        nomination_window: Duration,
+    ) -> Self {
+        let changes = state.subscribe();
+        Self {
+            state,
+            clock,
+            changes,
+            catalog,
+            stop,
+            nomination_window,
+            last: LastRun::default(),
+            renew_at: None,
+            dismissed: None,
+        }
+    }
+
+    /// Takes note of a run that has just ended.
+    pub(super) fn ran(&mut self, last: LastRun) {
+        self.renew_at =
+            (!last.nominated.is_empty()).then(|| Instant::now() + self.nomination_window / 2);
+        self.dismissed = None;
+        self.last = last;
+    }
+
+    /// Pods were planned onto these nodes: keeps them from disruption for one window from now.
+    pub(super) fn nominate(&self, nodes: &[Arc<str>]) {
+        let window = SignedDuration::try_from(self.nomination_window).unwrap_or_default();
+        let now = self.clock.wall();
+        let until = now.checked_add(window).unwrap_or(now);
+        for node in nodes {
+            self.state.nominate(node, until);
+        }
+    }
+
+    fn renew(&mut self) {
+        if self.waiting() {
+            self.nominate(&self.last.nominated);
+            self.renew_at = Some(Instant::now() + self.nomination_window / 2);
+        } else {
+            self.renew_at = None;
+        }
+    }
+
+    /// Whether a pod of the last run still has no node of its own.
+    fn waiting(&self) -> bool {
+        self.last.pods.values().any(|was| {
+            self.state
+                .pod(&was.key)
+                .is_some_and(|is| is.uid == was.uid && is.node_name == was.node_name)
+        })
+    }
+
+    fn trigger(&mut self, change: &Changed) -> Option<Arc<str>> {
+        if change.kind == Kind::Pod && !change.deleted {
+            let key = PodKey {
+                namespace: change.namespace.clone(),
+                name: change.name.clone(),
+            };
+            let pod = self.state.pod(&key)?;
+            if pod.is_provisionable() && pod.is_active() {
+                let known = self.last.pods.get(&pod.uid);
+                if known.is_none_or(|k| !asks_alike(k, &pod))
+                    && self.state.planned_claim(&key).is_none()
+                {
+                    return Some(pod.uid.clone());
+                }
+            }
+        }
+        self.cluster_changed()
+    }
+
+    /// Whether a plan could come out differently, and there is a pod to plan for.
+    fn cluster_changed(&mut self) -> Option<Arc<str>> {
+        let generation = self.state.planning_generation();
+        if generation == self.last.generation || self.dismissed == Some(generation) {
+            return None;
+        }
+        let open = self.state.provisionable_pods();
+        let unplanned = |p: &Arc<Pod>| self.state.planned_claim(&p.key).is_none();
+        if open.iter().any(unplanned) || self.state.pods_leaving().iter().any(unplanned) {
+            return Some("cluster".into());
+        }
+        self.dismissed = Some(generation);
+        None
+    }
+}
+
+impl Triggers for Feed {
+    async fn next(&mut self) -> Option<Arc<str>> {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                Some(change) = self.changes.recv() => {
+                    if let Some(trigger) = self.trigger(&change) {
+                        return Some(trigger);
+                    }
+                }
+                Some(()) = self.catalog.recv() => {
+                    if !self.state.provisionable_pods().is_empty() {
+                        return Some("catalog".into());
+                    }
+                }
+                () = until(self.last.retry_at) => {
+                    self.last.retry_at = None;
+                    return Some("retry".into());
+                }
+                () = until(self.renew_at) => self.renew(),
+            }
+        }
+    }
+}
+
+async fn until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether two states of a pod want the same of a node.
+fn asks_alike(a: &Pod, b: &Pod) -> bool {
+    a.labels == b.labels
+        && a.annotations == b.annotations
+        && a.requests == b.requests
+        && a.tolerations == b.tolerations
+        && a.node_selector == b.node_selector
+        && a.affinity == b.affinity
+        && a.spread == b.spread
+        && a.host_ports == b.host_ports
+        && a.volumes == b.volumes
+}
