@@ -34,7 +34,7 @@ const MESSAGE_BYTES: usize = 1024;
 /// What the writer is asked for.
 pub(crate) enum Message {
     /// Write this.
-    Write(Record),
+    Write(Box<Record>),
     /// Answer once everything before is written.
     Flush(oneshot::Sender<()>),
 }
@@ -84,7 +84,7 @@ pub(crate) async fn run(client: kube::Client, rng: RngTree, mut messages: mpsc::
     };
     while let Some(message) = messages.recv().await {
         match message {
-            Message::Write(record) => writer.write(record).await,
+            Message::Write(record) => writer.write(*record).await,
             // Nobody waiting any more is fine.
             Message::Flush(done) => drop(done.send(())),
         }

@@ -123,7 +123,11 @@ impl EventRecorder {
             message: event.message,
             at: inner.clock.wall(),
         };
-        if inner.queue.try_send(Message::Write(record)).is_err() {
+        if inner
+            .queue
+            .try_send(Message::Write(Box::new(record)))
+            .is_err()
+        {
             tracing::debug!(reason = event.reason, "dropped event, queue is full");
         }
     }

@@ -1,10 +1,13 @@
 //! What every loop shares: the clock, seeded randomness, the settings table, the keyed runner, events, metrics,
 //! log format, health endpoints and leader election.
 
+pub mod build;
 pub mod clock;
 mod event_writer;
 pub mod events;
+pub mod health;
 pub mod key;
+pub mod leader;
 pub mod metrics;
 mod queue;
 pub mod reflector;

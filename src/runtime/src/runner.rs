@@ -23,6 +23,21 @@ use crate::{Clock, Key, RngTree};
 
 pub use crate::queue::Queue;
 
+tokio::task_local! {
+    static CONTROLLER: &'static str;
+}
+
+/// Name of the controller whose reconcile we are in; empty outside of one. Label of the cloud's metrics.
+#[must_use]
+pub fn current_controller() -> &'static str {
+    CONTROLLER.try_with(|name| *name).unwrap_or_default()
+}
+
+/// Runs `body` as the controller `name`: for loops that are not keyed.
+pub async fn as_controller<F: Future>(name: &'static str, body: F) -> F::Output {
+    CONTROLLER.scope(name, body).await
+}
+
 /// Conflicts in a row that are retried at once; more of them wait like errors do (without counting as such), so
 /// that a reader lagging behind the API does not turn into a busy loop.
 const IMMEDIATE_CONFLICT_RETRIES: u32 = 3;
@@ -222,7 +237,9 @@ impl<R: Reconciler> Runner<R> {
             }
             result
         };
-        let handle = self.running.spawn(body.instrument(span));
+        let handle = self
+            .running
+            .spawn(as_controller(name, body.instrument(span)));
         self.started.insert(handle.id(), (key, self.clock.now()));
         self.report_active();
     }
