@@ -1,10 +1,15 @@
 //! The provider-neutral loops, one module each: a reconcile is thin I/O around a pure decision.
 
 pub mod context;
+mod disruption;
+mod gc;
+mod lifecycle;
 pub mod nodepool;
 pub mod provisioning;
+mod termination;
 
 pub use context::Context;
+pub use lifecycle::start_lifecycle;
 use tokio::task::JoinHandle;
 
 /// Starts what turns pending pods into NodeClaims, and the controllers of NodePools. They end when `ctx.stop` is

@@ -1,0 +1,228 @@
+//! The disruption loop (`lifecycle-and-disruption.md` §6.1): the methods in order, the first that finds something
+//! begins it and ends the pass. Where upstream looks every ten seconds, this loop wakes when something changed or a
+//! known obstacle ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use karpenter_state::{Changed, Kind};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::emptiness::Emptiness;
+use super::method::{Method, Proposal};
+use super::orchestrate::{self, UnderWay};
+use super::snapshot::{self, Snapshot};
+use super::{allowance::Allowance, events};
+use crate::Context;
+use crate::lifecycle::objects::until;
+
+/// How long a command is thought over before it is begun.
+const VALIDATION_WAIT: Duration = Duration::from_secs(15);
+/// Shortest time between two passes: a burst of changes is looked at once.
+const PASS_INTERVAL: Duration = Duration::from_secs(1);
+/// Wait after a pass that failed.
+const RETRY_WAIT: Duration = Duration::from_secs(10);
+
+/// Starts the loop.
+pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
+    let changes = ctx.state.subscribe();
+    let disruption = Disruption {
+        ctx: ctx.clone(),
+        methods: vec![Arc::new(Emptiness)],
+        under_way: UnderWay::default(),
+        commands: JoinSet::new(),
+    };
+    vec![tokio::spawn(disruption.run(changes, ctx.stop.clone()))]
+}
+
+struct Disruption {
+    ctx: Context,
+    /// In the order they are asked.
+    methods: Vec<Arc<dyn Method>>,
+    under_way: UnderWay,
+    commands: JoinSet<()>,
+}
+
+/// How a pass ended.
+enum Pass {
+    /// A command was begun: look again at once.
+    Began,
+    /// Nothing to do, before that time at least.
+    Nothing(Option<Timestamp>),
+}
+
+impl Disruption {
+    async fn run(mut self, mut changes: UnboundedReceiver<Changed>, stop: CancellationToken) {
+        let end = stop.clone();
+        tokio::select! {
+            biased;
+            () = end.cancelled() => {}
+            () = self.passes(&mut changes) => {}
+        }
+        // Commands that have begun are cut off: the next start finds what they left.
+        self.commands.shutdown().await;
+    }
+
+    async fn passes(&mut self, changes: &mut UnboundedReceiver<Changed>) {
+        self.ctx.state.wait_synced().await;
+        loop {
+            while changes.try_recv().is_ok() {}
+            let started = self.ctx.clock.now();
+            match self.pass().await {
+                Pass::Began => {}
+                Pass::Nothing(wake) => self.wait(changes, wake).await,
+            }
+            tokio::time::sleep_until(started + PASS_INTERVAL).await;
+        }
+    }
+
+    /// Waits for a change that matters, a command's end or `wake`.
+    async fn wait(&mut self, changes: &mut UnboundedReceiver<Changed>, wake: Option<Timestamp>) {
+        let alarm = wake.map(|at| until(at, self.ctx.clock.wall()));
+        let alarm = async {
+            match alarm {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(alarm);
+        loop {
+            tokio::select! {
+                biased;
+                change = changes.recv() => match change {
+                    Some(change) if matters(change.kind) => return,
+                    Some(_) => {}
+                    None => std::future::pending().await,
+                },
+                Some(_) = self.commands.join_next() => return,
+                () = &mut alarm => return,
+            }
+        }
+    }
+
+    async fn pass(&mut self) -> Pass {
+        if let Err(error) = orchestrate::heal_leftovers(&self.ctx, &self.under_way).await {
+            tracing::debug!(error = %error, "failed removing leftover marks");
+            return Pass::Nothing(Some(crate::lifecycle::objects::later(
+                self.ctx.clock.wall(),
+                RETRY_WAIT,
+            )));
+        }
+        let mut wake: Option<Timestamp> = None;
+        for method in self.methods.clone() {
+            let began = self.ctx.clock.now();
+            let snapshot = snapshot::take(&self.ctx, &self.under_way.names()).await;
+            let now = self.ctx.clock.wall();
+            let proposal = method.propose(&snapshot, now);
+            self.report(&*method, &snapshot, &proposal, now);
+            self.ctx.metrics.observe(
+                "karpenter_voluntary_disruption_decision_evaluation_duration_seconds",
+                &labels(&*method),
+                self.ctx
+                    .clock
+                    .now()
+                    .saturating_duration_since(began)
+                    .as_secs_f64(),
+            );
+            wake = [wake, proposal.wake].into_iter().flatten().min();
+            if let Some(command) = proposal.commands.into_iter().next() {
+                let size = command.candidates.len();
+                self.ctx.clock.sleep(VALIDATION_WAIT).await;
+                let snapshot = snapshot::take(&self.ctx, &self.under_way.names()).await;
+                let Some(command) = method.revise(&command, &snapshot, self.ctx.clock.wall())
+                else {
+                    self.rejected(&*method, size);
+                    return Pass::Began;
+                };
+                let begun = orchestrate::begin(&self.ctx, &self.under_way, &*method, command).await;
+                match begun {
+                    Some(command) => {
+                        let (ctx, under_way) = (self.ctx.clone(), self.under_way.clone());
+                        self.commands
+                            .spawn(orchestrate::carry_out(ctx, under_way, command));
+                    }
+                    None => self.rejected(&*method, size),
+                }
+                return Pass::Began;
+            }
+        }
+        Pass::Nothing(wake)
+    }
+
+    fn rejected(&self, method: &dyn Method, candidates: usize) {
+        tracing::debug!(
+            reason = method.reason().as_str(),
+            "abandoning a command that is not valid any more"
+        );
+        self.ctx.metrics.add(
+            "karpenter_voluntary_disruption_failed_validations_total",
+            &[("consolidation_type", method.consolidation_type())],
+            count(candidates),
+        );
+    }
+
+    /// Events and gauges of a proposal.
+    fn report(
+        &self,
+        method: &dyn Method,
+        snapshot: &Snapshot,
+        proposal: &Proposal,
+        now: Timestamp,
+    ) {
+        let reason = method.reason();
+        for (name, refusal) in &proposal.refusals {
+            // Refusals come in the members' order, which is by name.
+            let found = snapshot.members.binary_search_by(|m| m.name.cmp(name));
+            if let Some(member) = found.ok().and_then(|i| snapshot.members.get(i)) {
+                events::refused(member, refusal)
+                    .into_iter()
+                    .for_each(|e| self.ctx.events.publish(e));
+            }
+        }
+        for pool in &proposal.blocked_pools {
+            if let Some(pool) = snapshot.pools.get(pool) {
+                self.ctx
+                    .events
+                    .publish(events::budget_blocks(&pool.pool, reason));
+            }
+        }
+        self.ctx.metrics.set(
+            "karpenter_voluntary_disruption_eligible_nodes",
+            &[("reason", reason.metric())],
+            count(proposal.eligible),
+        );
+        for (pool, counts) in Allowance::new(snapshot, reason, now).iter() {
+            let labels = [("nodepool", &**pool), ("reason", reason.as_str())];
+            let metrics = &self.ctx.metrics;
+            metrics.set(
+                "karpenter_nodepools_allowed_disruptions",
+                &labels,
+                count(counts.allowed),
+            );
+            let name = "karpenter_nodepools_nodes_consuming_budgets";
+            metrics.set(name, &labels, count(counts.disrupting));
+        }
+    }
+}
+
+fn labels(method: &dyn Method) -> [(&'static str, &'static str); 2] {
+    [
+        ("reason", method.reason().metric()),
+        ("consolidation_type", method.consolidation_type()),
+    ]
+}
+
+/// Whether a change of this kind can make a command possible that was not before.
+fn matters(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Pod | Kind::Node | Kind::NodeClaim | Kind::NodePool | Kind::PodDisruptionBudget
+    )
+}
+
+fn count(n: usize) -> f64 {
+    u32::try_from(n).map_or(f64::MAX, f64::from)
+}

@@ -1,0 +1,112 @@
+//! The words of disruption.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use karpenter_api::NodePool;
+use karpenter_runtime::events::{DEFAULT_DEDUPE_WINDOW, Event, EventType};
+use kube::Resource as _;
+
+use super::candidate::{Candidate, Refusal};
+use super::method::Reason;
+use super::snapshot::Member;
+use crate::lifecycle::objects::{claim_reference, node_reference};
+
+/// Window of `Unconsolidatable`, whatever its text.
+const UNCONSOLIDATABLE_WINDOW: Duration = Duration::from_secs(15 * 60);
+/// Window of a NodePool's `DisruptionBlocked`.
+const BUDGET_WINDOW: Duration = Duration::from_secs(60);
+
+fn normal(
+    about: ObjectReference,
+    reason: &'static str,
+    message: String,
+    window: Duration,
+) -> Event {
+    let dedupe = vec![about.uid.clone().unwrap_or_default()];
+    Event {
+        about,
+        kind: EventType::Normal,
+        reason,
+        message,
+        dedupe,
+        window,
+    }
+}
+
+fn both(claim: ObjectReference, node: Option<ObjectReference>) -> Vec<ObjectReference> {
+    std::iter::once(claim).chain(node).collect()
+}
+
+/// Why a node is no candidate, on it and on its claim.
+pub(crate) fn refused(member: &Member, refusal: &Refusal) -> Vec<Event> {
+    let (reason, message, window) = match refusal {
+        Refusal::Silent => return Vec::new(),
+        Refusal::Blocked { message, .. } => (
+            "DisruptionBlocked",
+            capitalized(message),
+            DEFAULT_DEDUPE_WINDOW,
+        ),
+        Refusal::Unconsolidatable(message) => {
+            ("Unconsolidatable", message.clone(), UNCONSOLIDATABLE_WINDOW)
+        }
+    };
+    let node = member.node.as_ref().map(|n| node_reference(n));
+    both(claim_reference(&member.claim), node)
+        .into_iter()
+        .map(|about| normal(about, reason, message.clone(), window))
+        .collect()
+}
+
+/// That a candidate goes.
+pub(crate) fn terminating(candidate: &Candidate, reason: Reason) -> Vec<Event> {
+    let message = format!("Disrupting Node: {}", reason.as_str());
+    let node = Some(node_reference(&candidate.node));
+    both(claim_reference(&candidate.claim), node)
+        .into_iter()
+        .map(|about| {
+            normal(
+                about,
+                "DisruptionTerminating",
+                message.clone(),
+                DEFAULT_DEDUPE_WINDOW,
+            )
+        })
+        .collect()
+}
+
+/// That a pool's budgets let nothing be disrupted.
+pub(crate) fn budget_blocks(pool: &NodePool, reason: Reason) -> Event {
+    let mut event = normal(
+        pool.object_ref(&()),
+        "DisruptionBlocked",
+        format!(
+            "No allowed disruptions for disruption reason {} due to blocking budget",
+            reason.as_str()
+        ),
+        BUDGET_WINDOW,
+    );
+    event.dedupe.push(reason.as_str().to_owned());
+    event
+}
+
+fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_letter_is_raised() {
+        assert_eq!(
+            capitalized("node isn't initialized"),
+            "Node isn't initialized"
+        );
+        assert_eq!(capitalized(""), "");
+    }
+}

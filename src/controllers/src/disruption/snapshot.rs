@@ -1,0 +1,111 @@
+//! What methods decide on: our machines with their pods, pools and prices, as they are at one moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use karpenter_api::{NodeClaim, NodePool};
+use karpenter_model::disruption::Pdb;
+use karpenter_model::{InstanceType, Pod};
+
+use crate::Context;
+use crate::lifecycle::objects::{is_managed_claim, name};
+
+/// A machine of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    /// Name of the claim.
+    pub(crate) name: Arc<str>,
+    pub(crate) claim: Arc<NodeClaim>,
+    /// Its Node, if exactly one has joined.
+    pub(crate) node: Option<Arc<Node>>,
+    /// Pods bound to it, ended ones too.
+    pub(crate) pods: Vec<Arc<Pod>>,
+    /// Whether it is on its way out.
+    pub(crate) leaving: bool,
+    /// Until when at most pods are expected on it, if any are.
+    pub(crate) nominated_until: Option<Timestamp>,
+    /// Whether a command about it is being carried out.
+    pub(crate) queued: bool,
+}
+
+/// A NodePool with what it could buy.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool {
+    pub(crate) pool: Arc<NodePool>,
+    pub(crate) types: BTreeMap<Arc<str>, Arc<InstanceType>>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    /// In claim name order.
+    pub(crate) members: Vec<Member>,
+    pub(crate) pools: BTreeMap<Arc<str>, Pool>,
+    /// By namespace.
+    pub(crate) pdbs: BTreeMap<Arc<str>, Vec<Pdb>>,
+}
+
+/// Takes a snapshot; `queued` are claims with a command under way. A pool whose types cannot be told has none, which
+/// keeps its nodes from being candidates.
+pub(crate) async fn take(ctx: &Context, queued: &BTreeSet<Arc<str>>) -> Snapshot {
+    let mut pools = BTreeMap::new();
+    for pool in ctx.state.node_pools() {
+        let types = match ctx.provider.cloud.instance_types(&pool).await {
+            Ok(types) => types.iter().map(|t| (t.name.clone(), t.clone())).collect(),
+            Err(error) => {
+                let pool = name(&pool.metadata);
+                tracing::error!(NodePool = pool, error = %error, "failed resolving instance types");
+                BTreeMap::new()
+            }
+        };
+        pools.insert(name(&pool.metadata).into(), Pool { pool, types });
+    }
+    let now = ctx.clock.wall();
+    let window = nomination_window(ctx);
+    let mut members = Vec::new();
+    let mut pdbs: BTreeMap<Arc<str>, Vec<Pdb>> = BTreeMap::new();
+    for claim in ctx.state.node_claims() {
+        if !is_managed_claim(&claim, &ctx.provider.node_class) {
+            continue;
+        }
+        let mut nodes = ctx.state.nodes_by_provider_id(&claim.status.provider_id);
+        let node = if nodes.len() == 1 { nodes.pop() } else { None };
+        let node_name = node.as_ref().map(|n| name(&n.metadata).to_owned());
+        let pods = node_name
+            .as_deref()
+            .map_or_else(Vec::new, |n| ctx.state.pods_on(n));
+        for pod in &pods {
+            let namespace = &pod.key.namespace;
+            if !pdbs.contains_key(namespace) {
+                let all = ctx.state.budgets_in(namespace);
+                let all = all.iter().map(|b| Pdb::from_k8s(b)).collect();
+                pdbs.insert(namespace.clone(), all);
+            }
+        }
+        let claim_name: Arc<str> = name(&claim.metadata).into();
+        let nominated = ctx.state.is_nominated(&claim_name, now)
+            || node_name.is_some_and(|n| ctx.state.is_nominated(&n, now));
+        members.push(Member {
+            leaving: ctx.state.is_leaving(&claim_name),
+            nominated_until: nominated.then(|| crate::lifecycle::objects::later(now, window)),
+            queued: queued.contains(&claim_name),
+            name: claim_name,
+            claim,
+            node,
+            pods,
+        });
+    }
+    Snapshot {
+        members,
+        pools,
+        pdbs,
+    }
+}
+
+/// Longest a nomination made now lasts: twice the longest batch, at least ten seconds.
+fn nomination_window(ctx: &Context) -> std::time::Duration {
+    let batch = ctx.settings.batch_max_duration.saturating_mul(2);
+    batch.max(std::time::Duration::from_secs(10))
+}

@@ -1,0 +1,346 @@
+//! `nodeclaim.lifecycle`: launch, registration, initialization and liveness of a claim, in that order, each a thin
+//! hand around a pure decision (`lifecycle-and-disruption.md` §3).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use karpenter_api::{NodeClaim, labels};
+use karpenter_cloud::{CloudError, Launched};
+use karpenter_runtime::metrics::Metrics;
+use karpenter_runtime::runner::ReconcileError;
+use karpenter_runtime::{Action, Key, Reconciler};
+
+use super::health::Health;
+use super::initialization::{first_lack, initialized};
+use super::launch::{self, Bought};
+use super::liveness::{Liveness, liveness};
+use super::objects::{
+    condition, conditions, has_finalizer, is_deleting, is_managed_claim, is_true, label_or_empty,
+    log_name, name, until,
+};
+use super::registration;
+use super::status::{self, Status};
+use super::{events, pool_health, write};
+use crate::Context;
+
+/// A launch that failed and is tried again.
+#[derive(Debug, thiserror::Error)]
+#[error("launching NodeClaim {claim}: {source}")]
+struct LaunchError {
+    claim: String,
+    #[source]
+    source: CloudError,
+}
+
+/// The reconciler.
+pub(crate) struct Lifecycle {
+    pub(crate) ctx: Context,
+    pub(crate) bought: Bought,
+    pub(crate) health: Arc<Health>,
+}
+
+/// Whether a claim is still wanted.
+enum Lives {
+    Yes,
+    /// It was given up and deleted.
+    No,
+}
+
+/// What a step leaves to do.
+#[derive(Default)]
+struct Pass {
+    /// The claim was given up: nothing more is to be written to it.
+    deleted: bool,
+    /// Another look then, at the latest.
+    again: Option<Duration>,
+    /// What went wrong, told after all steps have been taken and written.
+    error: Option<ReconcileError>,
+}
+
+#[async_trait]
+impl Reconciler for Lifecycle {
+    fn name(&self) -> &'static str {
+        "nodeclaim.lifecycle"
+    }
+    fn group_kind(&self) -> (&'static str, &'static str) {
+        ("karpenter.sh", "NodeClaim")
+    }
+    fn metrics(&self) -> Option<&Metrics> {
+        Some(&self.ctx.metrics)
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Action, ReconcileError> {
+        let Some(claim) = self.ctx.state.node_claim(&key.name) else {
+            return Ok(Action::AwaitChange);
+        };
+        if !is_managed_claim(&claim, &self.ctx.provider.node_class) {
+            return Ok(Action::AwaitChange);
+        }
+        if is_deleting(&claim.metadata) {
+            self.bought
+                .forget(claim.metadata.uid.as_deref().unwrap_or_default());
+            return super::finalize::finalize(&self.ctx, &claim).await;
+        }
+        let Some(claim) = self.ensure_finalizer(&claim).await? else {
+            return Ok(Action::AwaitChange);
+        };
+        let mut wanted = claim.clone();
+        status::settle(&mut wanted, self.ctx.clock.wall());
+        let pass = self.advance(&mut wanted).await;
+        if pass.deleted {
+            return pass.error.map_or(Ok(Action::AwaitChange), Err);
+        }
+        let written = write::claim(&self.ctx, &claim, &wanted).await?;
+        if written.is_some_and(|c| is_true(&c.status.conditions, conditions::LAUNCHED)) {
+            self.bought
+                .forget(claim.metadata.uid.as_deref().unwrap_or_default());
+        }
+        match (pass.error, pass.again) {
+            (Some(error), _) => Err(error),
+            (None, Some(wait)) => Ok(Action::RequeueAfter(wait)),
+            (None, None) => Ok(Action::AwaitChange),
+        }
+    }
+}
+
+impl Lifecycle {
+    /// Nothing is bought for a claim that could vanish without a trace.
+    async fn ensure_finalizer(
+        &self,
+        claim: &NodeClaim,
+    ) -> Result<Option<NodeClaim>, ReconcileError> {
+        if has_finalizer(&claim.metadata) {
+            return Ok(Some(claim.clone()));
+        }
+        let mut wanted = claim.clone();
+        let finalizers = wanted.metadata.finalizers.get_or_insert_default();
+        finalizers.push(labels::TERMINATION_FINALIZER.to_owned());
+        write::claim(&self.ctx, claim, &wanted).await
+    }
+
+    async fn advance(&self, claim: &mut NodeClaim) -> Pass {
+        let mut pass = Pass::default();
+        match self.launch(claim).await {
+            Ok(Lives::Yes) => {}
+            Ok(Lives::No) => {
+                pass.deleted = true;
+                return pass;
+            }
+            Err(error) => pass.error = Some(error),
+        }
+        // A launch takes its time: what follows happens after it.
+        let now = self.ctx.clock.wall();
+        if let Err(error) = self.register(claim, now).await {
+            pass.error.get_or_insert(error);
+        }
+        if let Err(error) = self.initialize(claim, now).await {
+            pass.error.get_or_insert(error);
+        }
+        match liveness(&claim.status.conditions, created(claim, now), now) {
+            Liveness::Settled => {}
+            Liveness::Until(deadline) => pass.again = Some(until(deadline, now)),
+            Liveness::TimedOut { reason, timeout } => {
+                match self.time_out(claim, reason, timeout).await {
+                    // Whatever else went wrong does not matter any more.
+                    Ok(()) => {
+                        pass.deleted = true;
+                        pass.error = None;
+                    }
+                    Err(error) => {
+                        pass.error.get_or_insert(error);
+                    }
+                }
+            }
+        }
+        pass
+    }
+
+    async fn launch(&self, claim: &mut NodeClaim) -> Result<Lives, ReconcileError> {
+        let settled = condition(&claim.status.conditions, conditions::LAUNCHED)
+            .is_some_and(|c| c.status != "Unknown");
+        if settled {
+            return Ok(Lives::Yes);
+        }
+        let uid = claim.metadata.uid.clone().unwrap_or_default();
+        let answer = match self.bought.get(&uid, self.ctx.clock.now()) {
+            Some(launched) => Ok(launched),
+            None => self.ctx.provider.cloud.create(claim).await,
+        };
+        let now = self.ctx.clock.wall();
+        match (launch::outcome(&answer), answer) {
+            (launch::Outcome::Launched, Ok(launched)) => {
+                self.bought
+                    .put(&uid, launched.clone(), self.ctx.clock.now());
+                launch::record(claim, &launched);
+                status::set(claim, conditions::LAUNCHED, Status::True, now);
+                log_launched(claim, &launched);
+                Ok(Lives::Yes)
+            }
+            (launch::Outcome::GiveUp { reason, event }, Err(error)) => {
+                tracing::error!(
+                    NodeClaim = %log_name(&claim.metadata),
+                    error = %error,
+                    "failed launching nodeclaim"
+                );
+                if let Some(text) = event {
+                    self.ctx
+                        .events
+                        .publish(events::insufficient_capacity(claim, &text));
+                }
+                write::disrupt_claim(&self.ctx, claim, reason).await?;
+                Ok(Lives::No)
+            }
+            (launch::Outcome::Retry { reason, message }, Err(source)) => {
+                let failed = Status::unknown(&reason, &message);
+                status::set(claim, conditions::LAUNCHED, failed, now);
+                Err(ReconcileError::Retry(Box::new(LaunchError {
+                    claim: name(&claim.metadata).to_owned(),
+                    source,
+                })))
+            }
+            // An answer and its own outcome always agree.
+            _ => Ok(Lives::Yes),
+        }
+    }
+
+    async fn register(&self, claim: &mut NodeClaim, now: Timestamp) -> Result<(), ReconcileError> {
+        let open = condition(&claim.status.conditions, conditions::REGISTERED)
+            .is_some_and(|c| c.status == "Unknown");
+        if !open {
+            return Ok(());
+        }
+        if !is_true(&claim.status.conditions, conditions::LAUNCHED) {
+            let waits = Status::unknown("AwaitingReconciliation", "");
+            status::set(claim, conditions::REGISTERED, waits, now);
+            return Ok(());
+        }
+        let nodes = self
+            .ctx
+            .state
+            .nodes_by_provider_id(&claim.status.provider_id);
+        match registration::outcome(claim, &nodes) {
+            registration::Outcome::NodeNotFound => {
+                let waits =
+                    Status::unknown("NodeNotFound", "no node has joined with the provider id");
+                status::set(claim, conditions::REGISTERED, waits, now);
+                Ok(())
+            }
+            registration::Outcome::MultipleNodesFound => {
+                let text = "more than one node has joined with the provider id";
+                let failed = Status::failed("MultipleNodesFound", text);
+                status::set(claim, conditions::REGISTERED, failed, now);
+                Ok(())
+            }
+            registration::Outcome::Join {
+                node,
+                wanted,
+                taint_was_missing,
+            } => {
+                let node_name = name(&node.metadata);
+                if taint_was_missing {
+                    tracing::error!(
+                        Node = %log_name(&node.metadata),
+                        taint = labels::UNREGISTERED_TAINT,
+                        "node joined without the taint that keeps pods off until registration"
+                    );
+                    let event = events::unregistered_taint_missing(claim, node_name);
+                    self.ctx.events.publish(event);
+                }
+                if write::node(&self.ctx, &node, &wanted).await?.is_none() {
+                    return Ok(());
+                }
+                status::set(claim, conditions::REGISTERED, Status::True, now);
+                claim.status.node_name = node_name.to_owned();
+                tracing::info!(Node = %log_name(&node.metadata), "registered nodeclaim");
+                self.ctx.metrics.inc(
+                    "karpenter_nodes_created_total",
+                    &[
+                        (
+                            "nodepool",
+                            label_or_empty(&claim.metadata, labels::NODEPOOL),
+                        ),
+                        ("zone", label_or_empty(&claim.metadata, labels::ZONE)),
+                    ],
+                );
+                pool_health::record(&self.ctx, &self.health, claim, None).await
+            }
+        }
+    }
+
+    async fn initialize(
+        &self,
+        claim: &mut NodeClaim,
+        now: Timestamp,
+    ) -> Result<(), ReconcileError> {
+        let all = &claim.status.conditions;
+        if is_true(all, conditions::INITIALIZED) || !is_true(all, conditions::REGISTERED) {
+            return Ok(());
+        }
+        let nodes = self
+            .ctx
+            .state
+            .nodes_by_provider_id(&claim.status.provider_id);
+        let node = match nodes.as_slice() {
+            [node] => Some(node),
+            _ => None,
+        };
+        if let Some(lack) = first_lack(claim, node.map(|n| &**n)) {
+            let waits = Status::unknown(lack.reason, &lack.message);
+            status::set(claim, conditions::INITIALIZED, waits, now);
+            return Ok(());
+        }
+        if let Some(node) = node {
+            if write::node(&self.ctx, node, &initialized(node))
+                .await?
+                .is_none()
+            {
+                return Ok(());
+            }
+            status::set(claim, conditions::INITIALIZED, Status::True, now);
+            let allocatable = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
+            let allocatable = serde_json::to_string(&allocatable).unwrap_or_default();
+            tracing::info!(allocatable = %allocatable, "initialized nodeclaim");
+        }
+        Ok(())
+    }
+
+    /// Deletes a claim that gets nowhere.
+    async fn time_out(
+        &self,
+        claim: &NodeClaim,
+        reason: &'static str,
+        timeout: Duration,
+    ) -> Result<(), ReconcileError> {
+        pool_health::record(&self.ctx, &self.health, claim, Some(reason)).await?;
+        write::disrupt_claim(&self.ctx, claim, reason).await?;
+        tracing::info!(
+            timeout = %format!("{}s", timeout.as_secs()),
+            reason,
+            "terminating due to timeout"
+        );
+        Ok(())
+    }
+}
+
+fn created(claim: &NodeClaim, now: Timestamp) -> Timestamp {
+    claim
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(now, |t| t.0)
+}
+
+fn log_launched(claim: &NodeClaim, launched: &Launched) {
+    let meta = &claim.metadata;
+    let allocatable = serde_json::to_string(&launched.allocatable.to_raw()).unwrap_or_default();
+    tracing::info!(
+        "provider-id" = %launched.provider_id,
+        "instance-type" = label_or_empty(meta, labels::INSTANCE_TYPE),
+        zone = label_or_empty(meta, labels::ZONE),
+        "capacity-type" = label_or_empty(meta, labels::CAPACITY_TYPE),
+        allocatable = %allocatable,
+        "launched nodeclaim"
+    );
+}

@@ -1,0 +1,254 @@
+//! `nodeclaim.disruption`: the conditions Drifted and Consolidatable, which the disruption methods act on
+//! (`lifecycle-and-disruption.md` §3.3 and §3.4). Everything they depend on is watched, so nothing is looked at
+//! merely because time passed; `consolidateAfter` is waited for to the instant.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use karpenter_api::{NodeClaim, NodePool, labels};
+use karpenter_cloud::CloudError;
+use karpenter_runtime::metrics::Metrics;
+use karpenter_runtime::runner::ReconcileError;
+use karpenter_runtime::{Action, Key, Reconciler};
+
+use super::duration;
+use super::objects::{
+    annotation, conditions, is_deleting, is_managed_claim, is_true, label, later, name, transition,
+    until,
+};
+use super::status::{self, Status};
+use super::write;
+use crate::Context;
+
+/// Drift could not be judged.
+#[derive(Debug, thiserror::Error)]
+#[error("judging the drift of NodeClaim {claim}: {source}")]
+struct DriftError {
+    claim: String,
+    #[source]
+    source: CloudError,
+}
+
+/// The reconciler.
+pub(crate) struct Disruptable {
+    pub(crate) ctx: Context,
+}
+
+/// Whether a claim's node has been quiet for long enough to be consolidated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quiet {
+    /// It does not count: not initialized, or never to be consolidated.
+    No,
+    /// It will be then, if nothing happens before.
+    Until(Timestamp),
+    /// It has been.
+    Yes,
+}
+
+/// Judges a claim of `pool` at `now`.
+pub(crate) fn quiet(claim: &NodeClaim, pool: &NodePool, now: Timestamp) -> Quiet {
+    let is_static = pool.spec.replicas.is_some();
+    let all = &claim.status.conditions;
+    let initialized = is_true(all, conditions::INITIALIZED);
+    // `Never` is no duration.
+    let wait = duration::parse(&pool.spec.disruption.consolidate_after);
+    let (Some(wait), true, false) = (wait, initialized, is_static) else {
+        return Quiet::No;
+    };
+    let since = claim.status.last_pod_event_time.as_ref().map(|t| t.0);
+    let Some(since) = since.or_else(|| transition(all, conditions::INITIALIZED)) else {
+        return Quiet::No;
+    };
+    let at = later(since, wait);
+    if now >= at {
+        Quiet::Yes
+    } else {
+        Quiet::Until(at)
+    }
+}
+
+/// Whether the template the claim was made from is another one now: both carry a hash of the same algorithm, and
+/// the hashes differ.
+fn template_has_changed(claim: &NodeClaim, pool: &NodePool) -> bool {
+    let of = |key: &str| {
+        (
+            annotation(&claim.metadata, key),
+            annotation(&pool.metadata, key),
+        )
+    };
+    match (of(labels::NODEPOOL_HASH_VERSION), of(labels::NODEPOOL_HASH)) {
+        ((Some(v1), Some(v2)), (Some(h1), Some(h2))) => v1 == v2 && h1 != h2,
+        _ => false,
+    }
+}
+
+#[async_trait]
+impl Reconciler for Disruptable {
+    fn name(&self) -> &'static str {
+        "nodeclaim.disruption"
+    }
+    fn group_kind(&self) -> (&'static str, &'static str) {
+        ("karpenter.sh", "NodeClaim")
+    }
+    fn metrics(&self) -> Option<&Metrics> {
+        Some(&self.ctx.metrics)
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Action, ReconcileError> {
+        let Some(claim) = self.ctx.state.node_claim(&key.name) else {
+            return Ok(Action::AwaitChange);
+        };
+        let ours = is_managed_claim(&claim, &self.ctx.provider.node_class);
+        if !ours || is_deleting(&claim.metadata) {
+            return Ok(Action::AwaitChange);
+        }
+        let pool = label(&claim.metadata, labels::NODEPOOL)
+            .and_then(|name| self.ctx.state.node_pool(name));
+        let Some(pool) = pool else {
+            return Ok(Action::AwaitChange);
+        };
+        let mut wanted = (*claim).clone();
+        let drift = self.drift(&claim, &pool).await;
+        let now = self.ctx.clock.wall();
+        match &drift {
+            Ok(None) => status::clear(&mut wanted, conditions::DRIFTED),
+            Ok(Some(reason)) => {
+                let drifted = Status::true_because(reason, reason);
+                status::set(&mut wanted, conditions::DRIFTED, drifted, now);
+            }
+            // What is known stays until more is known.
+            Err(_) => {}
+        }
+        let mut again: Option<Duration> = None;
+        match quiet(&claim, &pool, now) {
+            Quiet::Yes => status::set(&mut wanted, conditions::CONSOLIDATABLE, Status::True, now),
+            Quiet::No => status::clear(&mut wanted, conditions::CONSOLIDATABLE),
+            Quiet::Until(at) => {
+                status::clear(&mut wanted, conditions::CONSOLIDATABLE);
+                again = Some(until(at, now));
+            }
+        }
+        write::claim(&self.ctx, &claim, &wanted).await?;
+        drift?;
+        Ok(again.map_or(Action::AwaitChange, Action::RequeueAfter))
+    }
+}
+
+impl Disruptable {
+    /// Why the claim's machine is not what is asked for now, the cheapest reasons first; none = it is, or cannot be
+    /// told without its NodePool's NodeClass.
+    async fn drift(
+        &self,
+        claim: &NodeClaim,
+        pool: &NodePool,
+    ) -> Result<Option<String>, ReconcileError> {
+        if !is_true(&claim.status.conditions, conditions::LAUNCHED) {
+            return Ok(None);
+        }
+        if template_has_changed(claim, pool) {
+            return Ok(Some("NodePoolDrifted".to_owned()));
+        }
+        let class = &claim.spec.node_class_ref.name;
+        if self.ctx.state.node_class(class).is_none() {
+            return Ok(None);
+        }
+        let answer = self.ctx.provider.cloud.is_drifted(claim).await;
+        match answer {
+            Ok(reason) => Ok(reason),
+            // The machine is gone: others see to that.
+            Err(CloudError::NotFound(_)) => Ok(None),
+            Err(source) => Err(ReconcileError::Retry(Box::new(DriftError {
+                claim: name(&claim.metadata).to_owned(),
+                source,
+            }))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    fn claim(status: &Value) -> NodeClaim {
+        serde_json::from_value(json!({"metadata": {"name": "c"}, "status": status}))
+            .expect("a claim")
+    }
+
+    fn pool(spec: &Value) -> NodePool {
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).expect("a pool")
+    }
+
+    fn initialized(status: &str, last_event: Option<&str>) -> Value {
+        let mut value = json!({"conditions": [{
+            "type": "Initialized", "status": status, "reason": "r", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"
+        }]});
+        if let Some(text) = last_event {
+            value["lastPodEventTime"] = text.into();
+        }
+        value
+    }
+
+    #[rstest]
+    #[case::counts_from_initialization(
+        initialized("True", None), json!({"disruption": {"consolidateAfter": "30s"}}),
+        "2026-01-01T00:00:29Z", Quiet::Until(at("2026-01-01T00:00:30Z")))]
+    #[case::to_the_instant(
+        initialized("True", None), json!({"disruption": {"consolidateAfter": "30s"}}),
+        "2026-01-01T00:00:30Z", Quiet::Yes)]
+    #[case::counts_from_the_last_pod_event(
+        initialized("True", Some("2026-01-01T00:05:00Z")), json!({"disruption": {"consolidateAfter": "1m"}}),
+        "2026-01-01T00:05:30Z", Quiet::Until(at("2026-01-01T00:06:00Z")))]
+    #[case::at_once_by_default(initialized("True", None), json!({"disruption": {}}), "2026-01-01T00:00:00Z", Quiet::Yes)]
+    #[case::never(
+        initialized("True", None), json!({"disruption": {"consolidateAfter": "Never"}}),
+        "2026-06-01T00:00:00Z", Quiet::No)]
+    #[case::not_initialized(
+        initialized("Unknown", None), json!({"disruption": {"consolidateAfter": "0s"}}),
+        "2026-06-01T00:00:00Z", Quiet::No)]
+    #[case::static_pool(
+        initialized("True", None), json!({"replicas": 3, "disruption": {"consolidateAfter": "0s"}}),
+        "2026-06-01T00:00:00Z", Quiet::No)]
+    fn quiet_nodes_may_be_consolidated(
+        #[case] status: Value,
+        #[case] spec: Value,
+        #[case] now: &str,
+        #[case] expected: Quiet,
+    ) {
+        assert_eq!(quiet(&claim(&status), &pool(&spec), at(now)), expected);
+    }
+
+    #[rstest]
+    #[case::same(("v3", "1"), ("v3", "1"), false)]
+    #[case::other_template(("v3", "1"), ("v3", "2"), true)]
+    #[case::other_algorithm(("v2", "1"), ("v3", "2"), false)]
+    fn a_changed_template_drifts(
+        #[case] of_claim: (&str, &str),
+        #[case] of_pool: (&str, &str),
+        #[case] expected: bool,
+    ) {
+        let annotations = |(version, hash): (&str, &str)| {
+            Some(std::collections::BTreeMap::from([
+                (labels::NODEPOOL_HASH_VERSION.to_owned(), version.to_owned()),
+                (labels::NODEPOOL_HASH.to_owned(), hash.to_owned()),
+            ]))
+        };
+        let (mut claim, mut pool) = (NodeClaim::default(), NodePool::default());
+        claim.metadata.annotations = annotations(of_claim);
+        pool.metadata.annotations = annotations(of_pool);
+        assert_eq!(template_has_changed(&claim, &pool), expected);
+        claim.metadata.annotations = None;
+        assert!(
+            !template_has_changed(&claim, &pool),
+            "without a hash nothing is known"
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! Volumes that still have to be detached before a machine may go (`lifecycle-and-disruption.md` §4
+//! "awaitVolumeDetachment"): a volume that is pulled out from under a node stays locked for six minutes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::storage::v1::VolumeAttachment;
+use karpenter_model::Pod;
+use kube::Api;
+
+use crate::Context;
+
+/// PersistentVolumes whose detachment is waited for, in name order; those of pods that stay do not count.
+pub(crate) fn waited_for(
+    attachments: &[Arc<VolumeAttachment>],
+    staying: &BTreeSet<String>,
+) -> BTreeSet<String> {
+    attachments
+        .iter()
+        .filter_map(|a| a.spec.source.persistent_volume_name.clone())
+        .filter(|volume| !staying.contains(volume))
+        .collect()
+}
+
+/// PersistentVolumes of the pods on a node that a drain leaves alone.
+///
+/// # Errors
+/// When a PersistentVolumeClaim cannot be read; one that is not there has no volume.
+pub(crate) async fn of_staying_pods(
+    ctx: &Context,
+    pods: &[Arc<Pod>],
+    now: Timestamp,
+) -> Result<BTreeSet<String>, kube::Error> {
+    let mut volumes = BTreeSet::new();
+    for pod in pods.iter().filter(|p| !p.is_drainable(now)) {
+        for volume in &pod.volumes {
+            let api: Api<PersistentVolumeClaim> =
+                Api::namespaced(ctx.client.clone(), &pod.key.namespace);
+            let claim = api.get_opt(&volume.claim).await?;
+            volumes.extend(claim.and_then(|c| c.spec).and_then(|s| s.volume_name));
+        }
+    }
+    Ok(volumes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn attachment(source: &Value) -> Arc<VolumeAttachment> {
+        let value = json!({
+            "metadata": {"name": "a"},
+            "spec": {"attacher": "ebs", "nodeName": "n", "source": source}
+        });
+        Arc::new(serde_json::from_value(value).expect("an attachment"))
+    }
+
+    #[test]
+    fn only_volumes_of_pods_that_go_are_waited_for() {
+        let all = [
+            attachment(&json!({"persistentVolumeName": "pv-goes"})),
+            attachment(&json!({"persistentVolumeName": "pv-stays"})),
+            attachment(&json!({"inlineVolumeSpec": {}})),
+        ];
+        let staying = BTreeSet::from(["pv-stays".to_owned()]);
+        let waited: Vec<_> = waited_for(&all, &staying).into_iter().collect();
+        assert_eq!(waited, ["pv-goes"]);
+    }
+}
