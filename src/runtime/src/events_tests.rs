@@ -29,10 +29,10 @@ fn recorder(codes: &[u16], seed: u64) -> (EventRecorder, Asked) {
             let answer = if code < 300 {
                 json!({"metadata": {}, "involvedObject": {}})
             } else {
-                let reason = if code == 409 {
-                    "AlreadyExists"
-                } else {
-                    "Other"
+                let reason = match code {
+                    404 => "NotFound",
+                    409 => "AlreadyExists",
+                    _ => "InternalError",
                 };
                 json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": ""})
             };
