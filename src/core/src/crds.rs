@@ -1,0 +1,138 @@
+//! CustomResourceDefinitions: whether the cluster serves the kinds we need, and how to install them.
+
+use std::time::Duration;
+
+use karpenter_cloud::NodeClassKind;
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+/// Times an installed CRD is looked at until it is served.
+const ESTABLISH_ATTEMPTS: u32 = 100;
+
+/// Wait between looks.
+const ESTABLISH_WAIT: Duration = Duration::from_millis(100);
+
+/// Why a CRD could not be installed.
+#[derive(Debug, thiserror::Error)]
+pub enum CrdError {
+    /// Not a CRD at all.
+    #[error("CRD {name:?} cannot be read: {source}")]
+    Malformed {
+        /// `metadata.name`, as far as there is one.
+        name: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// The API server refused it.
+    #[error("CRD {name} cannot be installed")]
+    Refused {
+        /// `metadata.name`.
+        name: String,
+        /// Why.
+        source: kube::Error,
+    },
+    /// The API server took it, but never served it.
+    #[error("CRD {name} is not Established after {}", humantime(*.after))]
+    NotEstablished {
+        /// `metadata.name`.
+        name: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+}
+
+fn humantime(duration: Duration) -> String {
+    karpenter_runtime::settings::format_duration(duration)
+}
+
+/// Creates `crds` (whole CustomResourceDefinition objects), or brings those that exist up to date, and waits until
+/// they are served. For embedded worlds and try-outs; on a real cluster the chart does this.
+///
+/// # Errors
+/// At the first CRD that is malformed, refused or never served.
+pub async fn install_crds(client: Client, crds: &[Value]) -> Result<(), CrdError> {
+    let kind = ApiResource {
+        group: "apiextensions.k8s.io".to_owned(),
+        version: "v1".to_owned(),
+        api_version: "apiextensions.k8s.io/v1".to_owned(),
+        kind: "CustomResourceDefinition".to_owned(),
+        plural: "customresourcedefinitions".to_owned(),
+    };
+    let api: Api<DynamicObject> = Api::all_with(client, &kind);
+    for crd in crds {
+        let name = crd
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let object: DynamicObject =
+            serde_json::from_value(crd.clone()).map_err(|source| CrdError::Malformed {
+                name: name.clone(),
+                source,
+            })?;
+        let refused = |source| CrdError::Refused {
+            name: name.clone(),
+            source,
+        };
+        let mut held = match api.create(&PostParams::default(), &object).await {
+            Ok(created) => created,
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let spec = json!({ "spec": crd.get("spec") });
+                let patch = Patch::Merge(&spec);
+                let patched = api.patch(&name, &PatchParams::default(), &patch).await;
+                patched.map_err(refused)?
+            }
+            Err(source) => return Err(refused(source)),
+        };
+        let mut looks = 0;
+        while !is_established(&held) {
+            if looks == ESTABLISH_ATTEMPTS {
+                return Err(CrdError::NotEstablished {
+                    name,
+                    after: ESTABLISH_WAIT * ESTABLISH_ATTEMPTS,
+                });
+            }
+            looks += 1;
+            tokio::time::sleep(ESTABLISH_WAIT).await;
+            held = api.get(&name).await.map_err(refused)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_established(crd: &DynamicObject) -> bool {
+    let conditions = crd.data.pointer("/status/conditions");
+    conditions.and_then(Value::as_array).is_some_and(|all| {
+        all.iter().any(|c| {
+            c.get("type") == Some(&json!("Established")) && c.get("status") == Some(&json!("True"))
+        })
+    })
+}
+
+/// Kinds we cannot run without that the cluster does not serve, as `plural.group/version`.
+pub(crate) async fn missing_kinds(
+    client: &Client,
+    node_class: &NodeClassKind,
+) -> Result<Vec<String>, kube::Error> {
+    let needed = [
+        ("karpenter.sh", "v1", "nodepools"),
+        ("karpenter.sh", "v1", "nodeclaims"),
+        (node_class.group, node_class.version, node_class.plural),
+    ];
+    let mut missing = Vec::new();
+    for (group, version, plural) in needed {
+        let served = match client
+            .list_api_group_resources(&format!("{group}/{version}"))
+            .await
+        {
+            Ok(list) => list.resources.iter().any(|r| r.name == plural),
+            Err(kube::Error::Api(status)) if status.is_not_found() => false,
+            Err(error) => return Err(error),
+        };
+        if !served {
+            missing.push(format!("{plural}.{group}/{version}"));
+        }
+    }
+    Ok(missing)
+}

@@ -1,0 +1,67 @@
+//! The watches that feed the cluster state.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::VolumeAttachment;
+use karpenter_api::{NodeClaim, NodePool};
+use karpenter_cloud::NodeClassKind;
+use karpenter_runtime::reflector::reflect_versions;
+use karpenter_runtime::{Clock, ReflectorEvent, ReflectorOptions, RngTree};
+use karpenter_state::{Store, Watched};
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// What all watches need.
+pub(crate) struct Watches {
+    pub(crate) client: Client,
+    pub(crate) options: ReflectorOptions,
+    pub(crate) clock: Clock,
+    pub(crate) rng: RngTree,
+    pub(crate) stop: CancellationToken,
+    pub(crate) store: Arc<Store>,
+}
+
+impl Watches {
+    /// Starts them all; [`Store::wait_synced`] tells when each has brought its first list.
+    pub(crate) fn start(&self, node_class: &NodeClassKind) -> Vec<JoinHandle<()>> {
+        let class = ApiResource {
+            group: node_class.group.to_owned(),
+            version: node_class.version.to_owned(),
+            api_version: format!("{}/{}", node_class.group, node_class.version),
+            kind: node_class.kind.to_owned(),
+            plural: node_class.plural.to_owned(),
+        };
+        let all = self.client.clone();
+        vec![
+            self.watch(Api::<NodePool>::all(all.clone())),
+            self.watch(Api::<DynamicObject>::all_with(all.clone(), &class)),
+            self.watch(Api::<NodeClaim>::all(all.clone())),
+            self.watch(Api::<Node>::all(all.clone())),
+            self.watch(Api::<Pod>::all(all.clone())),
+            self.watch(Api::<DaemonSet>::all(all.clone())),
+            self.watch(Api::<PodDisruptionBudget>::all(all.clone())),
+            self.watch(Api::<VolumeAttachment>::all(all)),
+        ]
+    }
+
+    fn watch<K>(&self, api: Api<K>) -> JoinHandle<()>
+    where
+        K: Watched + Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        let store = Arc::clone(&self.store);
+        let feed = move |event: ReflectorEvent<K>, version: &str| match event {
+            ReflectorEvent::Init(objects) => K::reset(objects, version, &store),
+            ReflectorEvent::Applied(object) => object.apply(&store),
+            ReflectorEvent::Deleted(object) => object.delete(&store),
+        };
+        let (options, clock, stop) = (self.options.clone(), self.clock.clone(), self.stop.clone());
+        reflect_versions(api, options, feed, clock, &self.rng, stop).task
+    }
+}
