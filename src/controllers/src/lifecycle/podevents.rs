@@ -66,22 +66,25 @@ pub(crate) struct PodEvents {
 }
 
 impl PodEvents {
-    /// Takes a pod as it is now (none: it is gone, which does not count: it was terminating before).
-    pub(crate) fn observe(&self, ctx: &Context, key: &PodKey, pod: Option<&Pod>, queue: &Queue) {
+    /// Takes a pod as it is now (none: it is gone, which does not count: it was terminating before). Returns the
+    /// node it is on, or was on last.
+    pub(crate) fn observe(
+        &self,
+        ctx: &Context,
+        key: &PodKey,
+        pod: Option<&Pod>,
+        queue: &Queue,
+    ) -> Option<Arc<str>> {
         let mut seen = self.seen.lock();
         let Some(pod) = pod else {
-            seen.remove(key);
-            return;
+            return seen.remove(key)?.node;
         };
-        if pod.is_daemon() {
-            return;
-        }
         let now_seen = Seen::of(pod);
-        let stamp = counts(seen.get(key), &now_seen);
-        if stamp {
-            let Some(node) = pod.node_name.as_deref().and_then(|n| ctx.state.node(n)) else {
+        let node_name = now_seen.node.clone();
+        if !pod.is_daemon() && counts(seen.get(key), &now_seen) {
+            let Some(node) = node_name.as_deref().and_then(|n| ctx.state.node(n)) else {
                 // The Node is not known yet: the pod is looked at again as if for the first time.
-                return;
+                return node_name;
             };
             let at = ctx.clock.wall();
             for claim in ctx.state.claims_by_provider_id(provider_id(&node)) {
@@ -91,6 +94,7 @@ impl PodEvents {
             }
         }
         seen.insert(key.clone(), now_seen);
+        node_name
     }
 }
 

@@ -1,6 +1,7 @@
 //! Starts the loops that deal with claims and Nodes, and tells each of them what changed: one subscription to the
 //! state feeds them all.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +87,7 @@ pub fn start_lifecycle(ctx: &Context) -> Vec<JoinHandle<()>> {
         pool_health,
         evictions,
         pod_events,
+        machines: BTreeMap::new(),
     };
     tasks.push(tokio::spawn(dispatcher.run(changes)));
     tasks.push(gc::start(ctx));
@@ -135,10 +137,12 @@ struct Dispatcher {
     pool_health: Queue,
     evictions: Evictions,
     pod_events: Arc<PodEvents>,
+    /// providerID of each Node as last seen: a Node that is gone cannot be asked for it any more.
+    machines: BTreeMap<Arc<str>, String>,
 }
 
 impl Dispatcher {
-    async fn run(self, mut changes: UnboundedReceiver<Changed>) {
+    async fn run(mut self, mut changes: UnboundedReceiver<Changed>) {
         let stop = self.ctx.stop.clone();
         tokio::select! {
             biased;
@@ -160,8 +164,8 @@ impl Dispatcher {
         }
     }
 
-    fn everything(&self) {
-        let state = &self.ctx.state;
+    fn everything(&mut self) {
+        let state = self.ctx.state.clone();
         for pod in state.pods() {
             self.pod_events
                 .observe(&self.ctx, &pod.key, Some(&pod), &self.stamps);
@@ -170,15 +174,17 @@ impl Dispatcher {
             self.claim(name(&claim.metadata));
         }
         for node in state.nodes() {
-            self.termination.add(Key::cluster(name(&node.metadata)));
+            let node_name = name(&node.metadata);
+            self.machines.insert(node_name.into(), provider_id(&node).to_owned());
+            self.termination.add(Key::cluster(node_name));
         }
         for pool in state.node_pools() {
             self.pool_health.add(Key::cluster(name(&pool.metadata)));
         }
     }
 
-    fn dispatch(&self, change: &Changed) {
-        let state = &self.ctx.state;
+    fn dispatch(&mut self, change: &Changed) {
+        let state = self.ctx.state.clone();
         match change.kind {
             Kind::Pod => {
                 let key = PodKey {
@@ -186,13 +192,11 @@ impl Dispatcher {
                     name: change.name.clone(),
                 };
                 let pod = state.pod(&key);
-                self.pod_events
+                let node = (self.pod_events)
                     .observe(&self.ctx, &key, pod.as_deref(), &self.stamps);
                 self.evictions.observe(&key, pod.as_deref());
-                match pod.as_ref().and_then(|p| p.node_name.as_deref()) {
-                    Some(node) => self.draining(node),
-                    None if change.deleted => self.all_draining(),
-                    None => {}
+                if let Some(node) = node {
+                    self.draining(&node);
                 }
             }
             Kind::NodeClaim => {
@@ -203,14 +207,17 @@ impl Dispatcher {
             }
             Kind::Node => {
                 self.termination.add(Key::cluster(&change.name));
-                match state.node(&change.name) {
+                let before = match state.node(&change.name) {
                     Some(node) => {
-                        for claim in state.claims_by_provider_id(provider_id(&node)) {
-                            self.claim(name(&claim.metadata));
-                        }
+                        let id = provider_id(&node).to_owned();
+                        self.machines.insert(change.name.clone(), id)
                     }
-                    // Whose it was is not known any more; only those without a Node can have been it.
-                    None => self.claims_without_node(),
+                    None => self.machines.remove(&change.name),
+                };
+                let after = self.machines.get(&change.name).cloned();
+                let ids: BTreeSet<String> = before.into_iter().chain(after).collect();
+                for claim in ids.iter().flat_map(|id| state.claims_by_provider_id(id)) {
+                    self.claim(name(&claim.metadata));
                 }
             }
             Kind::NodePool => {
@@ -226,7 +233,11 @@ impl Dispatcher {
                 }
             }
             Kind::PodDisruptionBudget => self.evictions.retry_in(&change.namespace),
-            Kind::VolumeAttachment => self.all_draining(),
+            Kind::VolumeAttachment => {
+                for node in state.nodes() {
+                    self.draining(name(&node.metadata));
+                }
+            }
             Kind::DaemonSet => {}
         }
     }
@@ -243,26 +254,11 @@ impl Dispatcher {
         }
     }
 
-    fn claims_without_node(&self) {
-        for claim in self.ctx.state.node_claims() {
-            let id = &claim.status.provider_id;
-            if !id.is_empty() && self.ctx.state.nodes_by_provider_id(id).is_empty() {
-                self.claim(name(&claim.metadata));
-            }
-        }
-    }
-
     /// Looks at a Node's termination again if it has one.
     fn draining(&self, node: &str) {
         let node_held = self.ctx.state.node(node);
         if node_held.is_some_and(|n| n.metadata.deletion_timestamp.is_some()) {
             self.termination.add(Key::cluster(node));
-        }
-    }
-
-    fn all_draining(&self) {
-        for node in self.ctx.state.nodes() {
-            self.draining(name(&node.metadata));
         }
     }
 }
