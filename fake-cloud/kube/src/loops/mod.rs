@@ -7,7 +7,13 @@ pub mod deployment;
 pub mod events;
 pub mod feed;
 pub mod job;
+pub mod kinds;
+pub mod namespaces;
+pub mod nodelifecycle;
 pub mod object;
+pub mod ownergc;
+pub mod pdb;
+pub mod podgc;
 pub mod pods;
 pub mod replicaset;
 pub mod resource;
@@ -16,3 +22,113 @@ pub mod scheduler;
 pub mod selector;
 pub mod statefulset;
 pub mod storage;
+
+use std::collections::BTreeSet;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::ApiServer;
+
+/// One of the loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Loop {
+    /// kube-scheduler.
+    Scheduler,
+    /// Deployments.
+    Deployment,
+    /// `ReplicaSets`.
+    ReplicaSet,
+    /// `DaemonSets`.
+    DaemonSet,
+    /// `StatefulSets`.
+    StatefulSet,
+    /// Jobs.
+    Job,
+    /// Status of `PodDisruptionBudgets`.
+    Disruption,
+    /// Objects whose owners are gone.
+    GarbageCollector,
+    /// Pods that nobody will clean up.
+    PodGarbageCollector,
+    /// Contents of namespaces that are deleted.
+    Namespace,
+    /// Taints by condition and evictions by taint.
+    NodeLifecycle,
+    /// Volume binding and provisioning.
+    Storage,
+}
+
+impl Loop {
+    /// All loops, in the order in which they start.
+    pub const ALL: [Self; 12] = [
+        Self::Namespace,
+        Self::GarbageCollector,
+        Self::NodeLifecycle,
+        Self::PodGarbageCollector,
+        Self::Deployment,
+        Self::ReplicaSet,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::Job,
+        Self::Disruption,
+        Self::Storage,
+        Self::Scheduler,
+    ];
+}
+
+/// Which loops to run.
+#[derive(Clone, Debug, Default)]
+pub struct LoopOptions {
+    /// Loops that are left off.
+    pub off: BTreeSet<Loop>,
+}
+
+impl LoopOptions {
+    /// All loops but `off`.
+    #[must_use]
+    pub fn without(off: impl IntoIterator<Item = Loop>) -> Self {
+        Self {
+            off: off.into_iter().collect(),
+        }
+    }
+}
+
+/// Starts all loops; each ends when `stop` is cancelled.
+#[must_use]
+pub fn start_all(api: &ApiServer, stop: CancellationToken) -> Vec<JoinHandle<()>> {
+    start(api, &LoopOptions::default(), &stop)
+}
+
+/// Starts the loops that `options` leaves on; each ends when `stop` is cancelled.
+#[must_use]
+pub fn start(
+    api: &ApiServer,
+    options: &LoopOptions,
+    stop: &CancellationToken,
+) -> Vec<JoinHandle<()>> {
+    Loop::ALL
+        .into_iter()
+        .filter(|l| !options.off.contains(l))
+        .map(|l| start_one(l, api.clone(), stop.clone()))
+        .collect()
+}
+
+fn start_one(which: Loop, api: ApiServer, stop: CancellationToken) -> JoinHandle<()> {
+    match which {
+        Loop::Scheduler => tokio::spawn(scheduler::run(api, stop)),
+        Loop::Deployment => tokio::spawn(feed::run(deployment::Deployments::default(), api, stop)),
+        Loop::ReplicaSet => tokio::spawn(feed::run(replicaset::ReplicaSets::default(), api, stop)),
+        Loop::DaemonSet => tokio::spawn(feed::run(daemonset::DaemonSets::default(), api, stop)),
+        Loop::StatefulSet => tokio::spawn(feed::run(statefulset::StatefulSets::default(), api, stop)),
+        Loop::Job => tokio::spawn(feed::run(job::Jobs::default(), api, stop)),
+        Loop::Disruption => tokio::spawn(feed::run(pdb::Pdbs::default(), api, stop)),
+        Loop::GarbageCollector => tokio::spawn(ownergc::run(api, stop)),
+        Loop::PodGarbageCollector => tokio::spawn(feed::run(podgc::PodGc::default(), api, stop)),
+        Loop::Namespace => tokio::spawn(namespaces::run(api, stop)),
+        Loop::NodeLifecycle => {
+            tokio::spawn(feed::run(nodelifecycle::NodeLifecycle::default(), api, stop))
+        }
+        Loop::Storage => tokio::spawn(feed::run(storage::Storage::default(), api, stop)),
+    }
+}
