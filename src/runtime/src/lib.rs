@@ -8,6 +8,7 @@ pub mod events;
 pub mod health;
 pub mod key;
 pub mod leader;
+pub mod log;
 pub mod metrics;
 mod queue;
 pub mod reflector;
