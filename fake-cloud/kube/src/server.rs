@@ -1,10 +1,20 @@
 //! The API server's in-process face: what the control-plane loops, the kubelet model and the harness use, without
 //! HTTP in between. The same store stands behind the `tower` service that `kube::Client` and sockets get.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use karpenter_runtime::{Clock, RngTree};
+use parking_lot::Mutex;
 use serde_json::Value;
+
+pub use crate::error::ApiError;
+use crate::http;
+use crate::ops::delete::DeleteOptions;
+pub use crate::ops::patch::PatchKind;
+use crate::ops::{self, Part, State, WriteOptions};
+use crate::registry::key_of;
+use crate::store::{ChangeKind, Event, EventReceiver};
 
 /// Settings of a server.
 #[derive(Clone, Debug)]
@@ -30,20 +40,6 @@ pub const fn gr<'a>(group: &'a str, resource: &'a str) -> Gr<'a> {
     Gr { group, resource }
 }
 
-/// A refusal, as the API's `Status` body.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
-    /// HTTP code.
-    pub code: u16,
-    /// `NotFound`, `Conflict`, `Invalid`, ...
-    pub reason: &'static str,
-    /// Text.
-    pub message: String,
-    /// `details` of the Status, null when there are none.
-    pub details: Value,
-}
-
 /// One change, in order of resourceVersion.
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -55,51 +51,86 @@ pub enum Change {
     Deleted(Arc<Value>),
 }
 
-/// Kind of patch for [`ApiServer::patch`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PatchKind {
-    /// RFC 7396.
-    Merge,
-    /// RFC 6902.
-    Json,
-    /// Kubernetes' strategic merge.
-    Strategic,
+impl From<Event> for Change {
+    fn from(event: Event) -> Self {
+        match event.kind {
+            ChangeKind::Added => Self::Added(event.object),
+            ChangeKind::Modified => Self::Modified(event.object),
+            ChangeKind::Deleted => Self::Deleted(event.object),
+        }
+    }
 }
 
 /// The embedded API server; cheap to clone, all clones are one server.
 #[derive(Clone)]
 pub struct ApiServer {
-    // INTERFACE: the API server author fills this in.
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all clones of a server share.
+pub(crate) struct Inner {
+    pub(crate) state: Mutex<State>,
+    pub(crate) clock: Clock,
 }
 
 /// Changes of one resource, all objects first as `Added`. Single consumer; unbounded, coalescing is the reader's.
 pub struct Subscription {
-    // INTERFACE
+    initial: VecDeque<Arc<Value>>,
+    changes: EventReceiver,
 }
 
 impl Subscription {
     /// The next change; none when the server is gone.
     pub async fn next(&mut self) -> Option<Change> {
-        None
+        if let Some(object) = self.initial.pop_front() {
+            return Some(Change::Added(object));
+        }
+        self.changes.recv().await.map(Change::from)
     }
+
     /// The next change if there is one already.
     pub fn try_next(&mut self) -> Option<Change> {
-        None
+        if let Some(object) = self.initial.pop_front() {
+            return Some(Change::Added(object));
+        }
+        self.changes.try_recv().ok().map(Change::from)
     }
 }
 
-#[allow(clippy::unused_self, clippy::needless_pass_by_value, unused_variables)]
+/// Namespaces every cluster starts with.
+const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
 impl ApiServer {
     /// A new, empty cluster with the built-in kinds, namespaces `default`, `kube-system`, `kube-public`, `kube-node-lease`.
     #[must_use]
     pub fn new(options: ServerOptions) -> Self {
-        Self {}
+        let server = Self {
+            inner: Arc::new(Inner {
+                state: Mutex::new(State::new(options.clock.clone(), &options.rng)),
+                clock: options.clock,
+            }),
+        };
+        for name in NAMESPACES {
+            let namespace = serde_json::json!({"metadata": {"name": name}});
+            if let Err(error) = server.create(gr("", "namespaces"), None, namespace) {
+                tracing::error!(%error, name, "could not create a namespace every cluster has");
+            }
+        }
+        server
     }
+
     /// A client that talks to this server in memory, as cluster admin.
     #[must_use]
     pub fn client(&self) -> kube::Client {
-        unreachable!("INTERFACE")
+        kube::Client::new(http::Service::new(self.clone()), "default")
     }
+
+    /// The server as a `tower` service for any body, to be put behind a transport of one's own.
+    #[must_use]
+    pub fn service(&self) -> http::Service {
+        http::Service::new(self.clone())
+    }
+
     /// Serves plain HTTP/1.1 and h2c on `listener` until `stop` is cancelled.
     ///
     /// # Errors
@@ -109,8 +140,9 @@ impl ApiServer {
         listener: tokio::net::TcpListener,
         stop: tokio_util::sync::CancellationToken,
     ) -> std::io::Result<()> {
-        Ok(())
+        http::serve::serve(self.clone(), listener, stop).await
     }
+
     /// One object.
     ///
     /// # Errors
@@ -121,13 +153,22 @@ impl ApiServer {
         namespace: Option<&str>,
         name: &str,
     ) -> Result<Arc<Value>, ApiError> {
-        unreachable!("INTERFACE")
+        let state = self.inner.state.lock();
+        let target = state.target(gr.group, gr.resource, namespace)?;
+        state.require(&target, name)
     }
+
     /// All objects of a resource in (namespace, name) order; of one namespace if given.
     #[must_use]
     pub fn list(&self, gr: Gr<'_>, namespace: Option<&str>) -> Vec<Arc<Value>> {
-        Vec::new()
+        let state = self.inner.state.lock();
+        state
+            .store
+            .iter(&key_of(gr.group, gr.resource), namespace, None)
+            .cloned()
+            .collect()
     }
+
     /// Creates an object (`metadata.name` or `generateName`), with everything a POST does: defaulting, validation...
     ///
     /// # Errors
@@ -138,8 +179,11 @@ impl ApiServer {
         namespace: Option<&str>,
         object: Value,
     ) -> Result<Arc<Value>, ApiError> {
-        unreachable!("INTERFACE")
+        let mut state = self.inner.state.lock();
+        let target = state.target(gr.group, gr.resource, namespace)?;
+        ops::create::create(&mut state, &target, object, &mut WriteOptions::default())
     }
+
     /// Replaces an object (PUT); checks resourceVersion when the object carries one.
     ///
     /// # Errors
@@ -150,8 +194,9 @@ impl ApiServer {
         namespace: Option<&str>,
         object: Value,
     ) -> Result<Arc<Value>, ApiError> {
-        unreachable!("INTERFACE")
+        self.put(gr, namespace, Part::Main, object)
     }
+
     /// Replaces the status of an object (PUT .../status).
     ///
     /// # Errors
@@ -162,8 +207,23 @@ impl ApiServer {
         namespace: Option<&str>,
         object: Value,
     ) -> Result<Arc<Value>, ApiError> {
-        unreachable!("INTERFACE")
+        self.put(gr, namespace, Part::Status, object)
     }
+
+    fn put(
+        &self,
+        gr: Gr<'_>,
+        namespace: Option<&str>,
+        part: Part,
+        object: Value,
+    ) -> Result<Arc<Value>, ApiError> {
+        let mut state = self.inner.state.lock();
+        let target = state.target(gr.group, gr.resource, namespace)?;
+        let name = crate::meta::name(&object).to_owned();
+        let mut options = WriteOptions::default();
+        ops::replace::update(&mut state, &target, &name, part, object, &mut options)
+    }
+
     /// Patches an object or a subresource (`status`, `scale`; empty = the object).
     ///
     /// # Errors
@@ -177,8 +237,20 @@ impl ApiServer {
         kind: PatchKind,
         patch: Value,
     ) -> Result<Arc<Value>, ApiError> {
-        unreachable!("INTERFACE")
+        let mut state = self.inner.state.lock();
+        let target = state.target(gr.group, gr.resource, namespace)?;
+        let mut options = WriteOptions::default();
+        ops::patch::patch(
+            &mut state,
+            &target,
+            name,
+            subresource,
+            kind,
+            &patch,
+            &mut options,
+        )
     }
+
     /// Server-side apply by `field_manager`.
     ///
     /// # Errors
@@ -191,8 +263,16 @@ impl ApiServer {
         force: bool,
         object: Value,
     ) -> Result<Arc<Value>, ApiError> {
-        unreachable!("INTERFACE")
+        let mut state = self.inner.state.lock();
+        let target = state.target(gr.group, gr.resource, namespace)?;
+        let name = crate::meta::name(&object).to_owned();
+        let mut options = WriteOptions {
+            manager: Some(field_manager.to_owned()),
+            ..WriteOptions::default()
+        };
+        ops::apply::apply(&mut state, &target, &name, "", force, object, &mut options)
     }
+
     /// Deletes an object: finalizers and pod grace periods hold it as they do in the real server.
     /// `grace_seconds` none = the object's own; 0 = at once.
     ///
@@ -205,23 +285,49 @@ impl ApiServer {
         name: &str,
         grace_seconds: Option<i64>,
     ) -> Result<(), ApiError> {
-        unreachable!("INTERFACE")
+        let mut state = self.inner.state.lock();
+        let target = state.target(gr.group, gr.resource, namespace)?;
+        let options = DeleteOptions {
+            grace_seconds,
+            ..DeleteOptions::default()
+        };
+        ops::delete::delete(&mut state, &target, name, &options).map(|_| ())
     }
+
     /// Binds a pod to a node (POST .../binding).
     ///
     /// # Errors
     /// 404, 409 when bound already.
     pub fn bind(&self, namespace: &str, pod: &str, node: &str) -> Result<(), ApiError> {
-        unreachable!("INTERFACE")
+        let mut state = self.inner.state.lock();
+        ops::binding::bind(&mut state, namespace, pod, node, &serde_json::Map::new()).map(|_| ())
     }
+
     /// Changes of a resource from now on, after all that is there.
     #[must_use]
     pub fn subscribe(&self, gr: Gr<'_>) -> Subscription {
-        Subscription {}
+        let mut state = self.inner.state.lock();
+        let key = key_of(gr.group, gr.resource);
+        Subscription {
+            initial: state.store.iter(&key, None, None).cloned().collect(),
+            changes: state.store.subscribe(&key),
+        }
     }
+
     /// The server's clock.
     #[must_use]
     pub fn clock(&self) -> &Clock {
-        unreachable!("INTERFACE")
+        &self.inner.clock
+    }
+
+    /// The newest resourceVersion.
+    #[must_use]
+    pub fn resource_version(&self) -> u64 {
+        self.inner.state.lock().store.version()
+    }
+
+    /// Forgets the history of changes, as etcd's compaction does: watches that resume from before now get 410.
+    pub fn compact(&self) {
+        self.inner.state.lock().store.compact();
     }
 }

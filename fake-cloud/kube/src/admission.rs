@@ -1,0 +1,173 @@
+//! What the server itself adds to and asks of objects between decoding and storing: defaults, admission plugins,
+//! and what follows from a write (a definition that becomes a resource).
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::crd::definition;
+use crate::error::{ApiError, Result};
+use crate::meta::{self, text};
+use crate::ops::{Part, State, Target, WriteOptions};
+use crate::{crd, defaults};
+
+/// Fills in defaults and drops what the schema does not know.
+///
+/// # Errors
+/// 400 for unknown fields under strict field validation.
+pub fn default(
+    state: &mut State,
+    target: &Target,
+    object: &mut Value,
+    old: Option<&Value>,
+    options: &mut WriteOptions,
+) -> Result<()> {
+    if target.info.custom {
+        return crd::admit(target, object, options);
+    }
+    defaults::apply(target, object);
+    if target
+        .info
+        .is("apiextensions.k8s.io", "customresourcedefinitions")
+        && !meta::is_deleting(object)
+    {
+        definition::default_definition(object);
+        let now = state.now();
+        if let Some(status) = old.and_then(|o| o.get("status")) {
+            meta::as_map(object).insert("status".into(), status.clone());
+        }
+        definition::establish(object, &now);
+    }
+    Ok(())
+}
+
+/// Admission of a new object: its namespace must be there and not on its way out; pods get their priority.
+///
+/// # Errors
+/// 403, 404.
+pub fn admit_create(state: &State, target: &Target, object: &mut Value) -> Result<()> {
+    if target.info.namespaced {
+        let Some(namespace) = state.store.get("namespaces.", "", &target.namespace) else {
+            return Err(ApiError::not_found_named(
+                "",
+                "namespaces",
+                &target.namespace,
+            ));
+        };
+        if meta::is_deleting(namespace) {
+            let why = format!(
+                "unable to create new content in namespace {} because it is being terminated",
+                target.namespace
+            );
+            let mut error = ApiError::forbidden(&target.info, meta::name(object), &why);
+            if let Some(details) = error.details.as_object_mut() {
+                let message = format!("namespace {} is being terminated", target.namespace);
+                details.insert(
+                    "causes".into(),
+                    json!([{"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}]),
+                );
+            }
+            return Err(error);
+        }
+    }
+    if target.info.is("", "pods") {
+        admit_pod(state, target, object)?;
+    }
+    Ok(())
+}
+
+/// Admission of a change.
+///
+/// # Errors
+/// 403.
+pub fn admit_update(
+    _state: &State,
+    target: &Target,
+    new: &mut Value,
+    old: &Value,
+    part: Part,
+) -> Result<()> {
+    if target.info.is("", "pods") && part == Part::Main {
+        // Computed by the server at creation and never a client's to drop.
+        let spec = meta::as_map(meta::child(new, "spec"));
+        for key in ["priority", "preemptionPolicy"] {
+            if let Some(value) = old.get("spec").and_then(|s| s.get(key)) {
+                meta::default_to(spec, key, value.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The Priority and DefaultTolerationSeconds plugins.
+fn admit_pod(state: &State, target: &Target, pod: &mut Value) -> Result<()> {
+    let name = meta::name(pod).to_owned();
+    let class_name = text(pod, &["spec", "priorityClassName"]).to_owned();
+    let class = if class_name.is_empty() {
+        state
+            .store
+            .iter("priorityclasses.scheduling.k8s.io", None, None)
+            .find(|c| c.get("globalDefault") == Some(&Value::Bool(true)))
+            .cloned()
+    } else {
+        let found = state
+            .store
+            .get("priorityclasses.scheduling.k8s.io", "", &class_name)
+            .cloned();
+        if found.is_none() {
+            return Err(ApiError::forbidden(
+                &target.info,
+                &name,
+                &format!("no PriorityClass with name {class_name} was found"),
+            ));
+        }
+        found
+    };
+    let (value, policy) = class.as_ref().map_or((0, "PreemptLowerPriority"), |c| {
+        let policy = match text(c, &["preemptionPolicy"]) {
+            "" => "PreemptLowerPriority",
+            set => set,
+        };
+        (c.get("value").and_then(Value::as_i64).unwrap_or(0), policy)
+    });
+    let given = meta::at(pod, &["spec", "priority"]).and_then(Value::as_i64);
+    if given.is_some_and(|given| given != value) {
+        return Err(ApiError::forbidden(
+            &target.info,
+            &name,
+            "the integer value of priority must not be provided in pod spec; priority admission controller computed ",
+        ));
+    }
+    let spec = meta::as_map(meta::child(pod, "spec"));
+    if let (Some(class), true) = (&class, class_name.is_empty()) {
+        spec.insert("priorityClassName".into(), meta::name(class).into());
+    }
+    spec.insert("priority".into(), value.into());
+    meta::default_to(spec, "preemptionPolicy", policy);
+    defaults::pod::tolerations(spec);
+    Ok(())
+}
+
+/// What follows from a create or update.
+pub fn after_write(state: &mut State, target: &Target, object: Option<&Arc<Value>>) {
+    if let Some(crd) = object
+        && target
+            .info
+            .is("apiextensions.k8s.io", "customresourcedefinitions")
+        && let Some(info) = definition::resource_of(crd)
+    {
+        state.registry.insert(info);
+    }
+}
+
+/// What follows from an object's end.
+pub fn after_delete(state: &mut State, target: &Target, object: &Arc<Value>) {
+    if target
+        .info
+        .is("apiextensions.k8s.io", "customresourcedefinitions")
+        && let Some(info) = definition::resource_of(object)
+    {
+        state.registry.remove(&info.group, &info.plural);
+        state.store.drop_resource(&info.key());
+    }
+}

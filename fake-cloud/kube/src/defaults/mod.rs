@@ -1,0 +1,101 @@
+//! Defaults of the built-in kinds that other parts rely on.
+
+pub mod pod;
+pub mod workloads;
+
+use serde_json::{Value, json};
+
+use crate::meta::{self, as_map, child, default_to};
+use crate::ops::Target;
+
+/// Fills in the defaults of a built-in kind.
+pub fn apply(target: &Target, object: &mut Value) {
+    let info = &target.info;
+    match (info.group.as_str(), info.plural.as_str()) {
+        ("", "pods") => pod::pod(object),
+        ("", "namespaces") => namespace(object),
+        ("", "nodes") => node(object),
+        ("", "services") => service(object),
+        ("", "secrets") => default_to(as_map(object), "type", "Opaque"),
+        ("", "persistentvolumes") => {
+            let spec = as_map(child(object, "spec"));
+            default_to(spec, "persistentVolumeReclaimPolicy", "Retain");
+            default_to(spec, "volumeMode", "Filesystem");
+            default_to(as_map(child(object, "status")), "phase", "Pending");
+        }
+        ("", "persistentvolumeclaims") => {
+            default_to(as_map(child(object, "spec")), "volumeMode", "Filesystem");
+            default_to(as_map(child(object, "status")), "phase", "Pending");
+        }
+        ("apps", "deployments") => workloads::deployment(object),
+        ("apps", "replicasets") => workloads::replica_set(object),
+        ("apps", "statefulsets") => workloads::stateful_set(object),
+        ("apps", "daemonsets") => workloads::daemon_set(object),
+        ("batch", "jobs") => workloads::job(object),
+        ("batch", "cronjobs") => workloads::cron_job(object),
+        ("storage.k8s.io", "storageclasses") => {
+            let class = as_map(object);
+            default_to(class, "reclaimPolicy", "Delete");
+            default_to(class, "volumeBindingMode", "Immediate");
+        }
+        ("storage.k8s.io", "csidrivers") => {
+            let spec = as_map(child(object, "spec"));
+            default_to(spec, "attachRequired", true);
+            default_to(spec, "podInfoOnMount", false);
+            default_to(spec, "storageCapacity", false);
+            default_to(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+            default_to(spec, "volumeLifecycleModes", json!(["Persistent"]));
+        }
+        ("scheduling.k8s.io", "priorityclasses") => {
+            default_to(as_map(object), "preemptionPolicy", "PreemptLowerPriority");
+        }
+        ("policy", "poddisruptionbudgets") => {}
+        _ => {}
+    }
+}
+
+fn namespace(object: &mut Value) {
+    let name = meta::name(object).to_owned();
+    if !name.is_empty() {
+        let labels = as_map(child(child(object, "metadata"), "labels"));
+        labels.insert("kubernetes.io/metadata.name".into(), name.into());
+    }
+    if !meta::is_deleting(object) {
+        default_to(
+            as_map(child(object, "spec")),
+            "finalizers",
+            json!(["kubernetes"]),
+        );
+        default_to(as_map(child(object, "status")), "phase", "Active");
+    }
+}
+
+fn node(object: &mut Value) {
+    as_map(child(object, "spec"));
+    let status = child(object, "status");
+    if let Some(capacity) = status.get("capacity").cloned() {
+        default_to(as_map(status), "allocatable", capacity);
+    }
+    as_map(status);
+}
+
+fn service(object: &mut Value) {
+    let spec = as_map(child(object, "spec"));
+    default_to(spec, "type", "ClusterIP");
+    default_to(spec, "sessionAffinity", "None");
+    default_to(spec, "internalTrafficPolicy", "Cluster");
+    for port in spec
+        .get_mut("ports")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        let number = port.get("port").cloned();
+        let port = as_map(port);
+        default_to(port, "protocol", "TCP");
+        if let Some(number) = number {
+            default_to(port, "targetPort", number);
+        }
+    }
+    default_to(as_map(child(object, "status")), "loadBalancer", json!({}));
+}

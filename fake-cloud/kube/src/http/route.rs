@@ -1,0 +1,548 @@
+//! From a request to the operation it asks for, and back to a response.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, header};
+use http_body::Body;
+use serde_json::{Value, json};
+
+use super::body::{self, ResponseBody};
+use super::path::{ObjectPath, Path};
+use super::query::Query;
+use super::table::{self, Include, Show};
+use super::{discovery, list, respond, watch};
+use crate::error::{ApiError, Result};
+use crate::meta;
+use crate::ops::delete::{DeleteOptions, Deleted, Propagation};
+use crate::ops::patch::PatchKind;
+use crate::ops::{self, FieldValidation, Part, State, Target, WriteOptions};
+use crate::server::ApiServer;
+
+/// A request, read.
+struct Call {
+    method: Method,
+    query: Query,
+    content_type: String,
+    accept: String,
+    user_agent: String,
+    body: Bytes,
+}
+
+/// Answers a request.
+pub async fn handle<B>(server: &ApiServer, request: Request<B>) -> Response<ResponseBody>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (parts, request_body) = request.into_parts();
+    let text = |name: header::HeaderName| {
+        parts
+            .headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("")
+            .to_owned()
+    };
+    let (content_type, accept, user_agent) = (
+        text(header::CONTENT_TYPE),
+        text(header::ACCEPT),
+        text(header::USER_AGENT),
+    );
+    let body = match body::read(request_body).await {
+        Ok(body) => body,
+        Err(error) => return respond::refusal(&error),
+    };
+    let call = Call {
+        method: parts.method,
+        query: Query::parse(parts.uri.query().unwrap_or("")),
+        content_type,
+        accept,
+        user_agent,
+        body,
+    };
+    let answer = match Path::parse(parts.uri.path()) {
+        None => Err(ApiError::no_such_resource()),
+        Some(Path::Objects(path)) => objects(server, &path, &call),
+        Some(path) => discovery::answer(server, &path, &call.accept),
+    };
+    answer.unwrap_or_else(|error| respond::refusal(&error))
+}
+
+fn objects(server: &ApiServer, path: &ObjectPath, call: &Call) -> Result<Response<ResponseBody>> {
+    let mut state = server.inner.state.lock();
+    let state = &mut *state;
+    let info = state
+        .registry
+        .get(&path.group, &path.resource)
+        .ok_or_else(ApiError::no_such_resource)?;
+    let version = info
+        .versions
+        .iter()
+        .position(|v| v.served && v.name == path.version)
+        .ok_or_else(ApiError::no_such_resource)?;
+    if !info.namespaced && path.namespace.is_some() {
+        return Err(ApiError::no_such_resource());
+    }
+    let target = Target::new(Arc::clone(info), version, path.namespace.as_deref());
+    if info.create_only {
+        return create_only(state, &target, path, call);
+    }
+    match (path.name.as_deref(), path.subresource.as_deref()) {
+        (None, _) => collection(state, &target, call),
+        (Some(name), None) => object(state, &target, name, call),
+        (Some(name), Some(subresource)) => {
+            self::subresource(state, &target, name, subresource, call)
+        }
+    }
+}
+
+fn collection(state: &mut State, target: &Target, call: &Call) -> Result<Response<ResponseBody>> {
+    let show = show(state, call)?;
+    match call.method {
+        Method::GET if call.query.flag("watch") => watch::open(state, target, &call.query, show),
+        Method::GET => {
+            let page = list::page(state, target, &call.query)?;
+            Ok(match show {
+                Show::Object => respond::bytes(200, "application/json", list::write(target, &page)),
+                Show::Metadata => {
+                    respond::document(200, &table::partial_list(&page.items, &page.metadata))
+                }
+                show => respond::document(
+                    200,
+                    &table::of_objects(target, &page.items, &show, &page.metadata),
+                ),
+            })
+        }
+        Method::POST => {
+            let mut options = write_options(call)?;
+            let object = call.object()?;
+            let stored = ops::create::create(state, target, object, &mut options)?;
+            Ok(shown(target, 201, &stored, show, &options))
+        }
+        Method::DELETE => {
+            let options = delete_options(call)?;
+            let page = list::page(state, target, &call.query)?;
+            for object in &page.items {
+                let mut target = target.clone();
+                target.namespace = meta::namespace(object).to_owned();
+                ops::delete::delete(state, &target, meta::name(object), &options)?;
+            }
+            Ok(respond::bytes(
+                200,
+                "application/json",
+                list::write(target, &page),
+            ))
+        }
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn object(
+    state: &mut State,
+    target: &Target,
+    name: &str,
+    call: &Call,
+) -> Result<Response<ResponseBody>> {
+    let show = show(state, call)?;
+    match call.method {
+        Method::GET => {
+            let object = state.require(target, name)?;
+            Ok(shown(target, 200, &object, show, &WriteOptions::default()))
+        }
+        Method::PUT => {
+            let mut options = write_options(call)?;
+            options.require_version = true;
+            let stored = ops::replace::update(
+                state,
+                target,
+                name,
+                Part::Main,
+                call.object()?,
+                &mut options,
+            )?;
+            Ok(shown(target, 200, &stored, show, &options))
+        }
+        Method::PATCH => patch(state, target, name, "", call, show),
+        Method::DELETE => {
+            let options = delete_options(call)?;
+            let deleted = ops::delete::delete(state, target, name, &options)?;
+            Ok(match deleted {
+                // The real server shows pods, and whatever finalizers hold, and a Status for the rest.
+                Deleted::Pending(object) => {
+                    shown(target, 200, &object, show, &WriteOptions::default())
+                }
+                Deleted::Gone(object) if target.info.is("", "pods") => {
+                    shown(target, 200, &object, show, &WriteOptions::default())
+                }
+                Deleted::Gone(object) => {
+                    let mut details = json!({"name": name, "kind": target.info.plural, "uid": meta::uid(&object)});
+                    if !target.info.group.is_empty() {
+                        meta::as_map(&mut details)
+                            .insert("group".into(), target.info.group.as_str().into());
+                    }
+                    respond::document(200, &respond::success(details))
+                }
+            })
+        }
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn patch(
+    state: &mut State,
+    target: &Target,
+    name: &str,
+    subresource: &str,
+    call: &Call,
+    show: Show,
+) -> Result<Response<ResponseBody>> {
+    let mut options = write_options(call)?;
+    let kind = call
+        .content_type
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .to_owned();
+    let existed = state
+        .store
+        .get(&target.key, &target.namespace, name)
+        .is_some();
+    let document = body::decode(&call.content_type, &call.body)?;
+    let stored = match kind.as_str() {
+        "application/apply-patch+yaml" => {
+            if options.manager.is_none() || call.query.get("fieldManager").is_none() {
+                return Err(ApiError::bad_request(
+                    "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+                ));
+            }
+            let force = call.query.flag("force");
+            ops::apply::apply(
+                state,
+                target,
+                name,
+                subresource,
+                force,
+                document,
+                &mut options,
+            )?
+        }
+        "application/json-patch+json" => ops::patch::patch(
+            state,
+            target,
+            name,
+            subresource,
+            PatchKind::Json,
+            &document,
+            &mut options,
+        )?,
+        "application/merge-patch+json" => ops::patch::patch(
+            state,
+            target,
+            name,
+            subresource,
+            PatchKind::Merge,
+            &document,
+            &mut options,
+        )?,
+        "application/strategic-merge-patch+json" if !target.info.custom => ops::patch::patch(
+            state,
+            target,
+            name,
+            subresource,
+            PatchKind::Strategic,
+            &document,
+            &mut options,
+        )?,
+        _ => {
+            let custom = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+            let built_in = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
+            return Err(ApiError::unsupported_media_type(if target.info.custom {
+                custom
+            } else {
+                built_in
+            }));
+        }
+    };
+    Ok(shown(
+        target,
+        if existed { 200 } else { 201 },
+        &stored,
+        show,
+        &options,
+    ))
+}
+
+fn subresource(
+    state: &mut State,
+    target: &Target,
+    name: &str,
+    subresource: &str,
+    call: &Call,
+) -> Result<Response<ResponseBody>> {
+    let show = show(state, call)?;
+    let version = target
+        .version_info()
+        .ok_or_else(ApiError::no_such_resource)?;
+    if !target.info.subresources(version).contains(&subresource) {
+        return Err(ApiError::no_such_resource());
+    }
+    match (subresource, &call.method) {
+        ("status", &Method::GET) => object(state, target, name, call),
+        ("status", &Method::PUT) => {
+            let mut options = write_options(call)?;
+            options.require_version = true;
+            let stored = ops::replace::update(
+                state,
+                target,
+                name,
+                Part::Status,
+                call.object()?,
+                &mut options,
+            )?;
+            Ok(shown(target, 200, &stored, show, &options))
+        }
+        ("status" | "scale", &Method::PATCH) => patch(state, target, name, subresource, call, show),
+        ("scale", &Method::GET) => {
+            let object = state.require(target, name)?;
+            let scale = ops::scale::scale_of(target, &object)?;
+            Ok(respond::document(200, &scale))
+        }
+        ("scale", &Method::PUT) => {
+            let mut options = write_options(call)?;
+            let scale = ops::scale::update(state, target, name, &call.object()?, &mut options)?;
+            Ok(respond::document(200, &scale))
+        }
+        ("finalize", &Method::PUT) => {
+            let mut options = write_options(call)?;
+            let stored = ops::replace::update(
+                state,
+                target,
+                name,
+                Part::Main,
+                call.object()?,
+                &mut options,
+            )?;
+            Ok(shown(target, 200, &stored, Show::Object, &options))
+        }
+        ("binding", &Method::POST) => {
+            let binding = call.object()?;
+            bind(state, target, name, &binding)
+        }
+        ("eviction", &Method::POST) => {
+            let options = write_options(call)?;
+            let eviction = if call.body.is_empty() {
+                json!({})
+            } else {
+                call.object()?
+            };
+            ops::eviction::evict(state, target, name, &eviction, options.dry_run)?;
+            let mut status = respond::success(Value::Null);
+            if let Some(map) = status.as_object_mut() {
+                map.remove("details");
+                map.insert("code".into(), 201.into());
+            }
+            Ok(respond::document(201, &status))
+        }
+        ("token", &Method::POST) => Ok(respond::document(
+            201,
+            &super::reviews::token(state, target, name, &call.object()?)?,
+        )),
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn bind(
+    state: &mut State,
+    target: &Target,
+    pod: &str,
+    binding: &Value,
+) -> Result<Response<ResponseBody>> {
+    let node = meta::text(binding, &["target", "name"]);
+    if node.is_empty() {
+        return Err(ApiError::bad_request("target.name: Required value"));
+    }
+    let annotations = meta::at(binding, &["metadata", "annotations"])
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
+    ops::binding::bind(state, &target.namespace, pod, node, &annotations)?;
+    let mut status = respond::success(Value::Null);
+    if let Some(map) = status.as_object_mut() {
+        map.remove("details");
+        map.insert("code".into(), 201.into());
+    }
+    Ok(respond::document(201, &status))
+}
+
+fn create_only(
+    state: &mut State,
+    target: &Target,
+    path: &ObjectPath,
+    call: &Call,
+) -> Result<Response<ResponseBody>> {
+    if call.method != Method::POST || path.name.is_some() {
+        return Err(ApiError::method_not_allowed());
+    }
+    let object = call.object()?;
+    if target.info.is("", "bindings") {
+        let pod = meta::name(&object).to_owned();
+        return bind(state, target, &pod, &object);
+    }
+    super::reviews::review(target, object).map(|answer| respond::document(201, &answer))
+}
+
+/// The answer with one object, in the version and form the client asked for.
+fn shown(
+    target: &Target,
+    code: u16,
+    object: &Arc<Value>,
+    show: Show,
+    options: &WriteOptions,
+) -> Response<ResponseBody> {
+    let mut response = match show {
+        Show::Object
+            if target.version == target.info.storage
+                || object.get("kind") != Some(&target.info.kind.as_str().into()) =>
+        {
+            respond::document(code, object)
+        }
+        Show::Object => respond::document(code, &list::in_version(object, &target.api_version())),
+        show => {
+            let metadata = json!({"resourceVersion": meta::version(object)});
+            respond::document(
+                code,
+                &table::of_objects(target, std::slice::from_ref(object), &show, &metadata),
+            )
+        }
+    };
+    respond::warn(&mut response, &options.warnings);
+    response
+}
+
+/// What the `Accept` header asks for; the first form that we have.
+fn show(state: &State, call: &Call) -> Result<Show> {
+    if call.accept.is_empty() {
+        return Ok(Show::Object);
+    }
+    for media in call.accept.split(',') {
+        let has = |text: &str| media.contains(text);
+        let json = has("application/json") || has("*/*") || has("application/*");
+        if !json {
+            continue;
+        }
+        if has("as=Table") && has("g=meta.k8s.io") {
+            let include = match call.query.get("includeObject") {
+                Some("None") => Include::None,
+                Some("Object") => Include::Object,
+                _ => Include::Metadata,
+            };
+            return Ok(Show::Table {
+                include,
+                now_seconds: state.clock.wall().as_second(),
+            });
+        }
+        if has("as=PartialObjectMetadata") {
+            return Ok(Show::Metadata);
+        }
+        return Ok(Show::Object);
+    }
+    Err(ApiError::not_acceptable())
+}
+
+impl Call {
+    fn object(&self) -> Result<Value> {
+        body::decode(&self.content_type, &self.body)
+    }
+
+    /// `fieldManager`, or the client's name as its User-Agent begins.
+    fn manager(&self) -> String {
+        if let Some(manager) = self.query.get("fieldManager") {
+            return manager.to_owned();
+        }
+        match self.user_agent.split('/').next() {
+            Some("") | None => "unknown".to_owned(),
+            Some(name) => name.to_owned(),
+        }
+    }
+}
+
+fn write_options(call: &Call) -> Result<WriteOptions> {
+    let field_validation = match call.query.get("fieldValidation") {
+        None | Some("Warn") => FieldValidation::Warn,
+        Some("Ignore") => FieldValidation::Ignore,
+        Some("Strict") => FieldValidation::Strict,
+        Some(other) => {
+            return Err(ApiError::bad_request(format!(
+                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+            )));
+        }
+    };
+    Ok(WriteOptions {
+        dry_run: dry_run(call.query.get("dryRun"))?,
+        manager: Some(call.manager()),
+        field_validation,
+        ..WriteOptions::default()
+    })
+}
+
+fn dry_run(value: Option<&str>) -> Result<bool> {
+    match value {
+        None => Ok(false),
+        Some("All") => Ok(true),
+        Some(other) => Err(ApiError::bad_request(format!(
+            "dryRun: Unsupported value: {other:?}: supported values: \"All\""
+        ))),
+    }
+}
+
+fn delete_options(call: &Call) -> Result<DeleteOptions> {
+    let body = if call.body.is_empty() {
+        json!({})
+    } else {
+        call.object()?
+    };
+    delete_options_of(&body, call)
+}
+
+fn delete_options_of(body: &Value, call: &Call) -> Result<DeleteOptions> {
+    let string = |path: &[&str]| {
+        meta::at(body, path)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
+    let propagation = string(&["propagationPolicy"])
+        .or_else(|| call.query.get("propagationPolicy").map(str::to_owned));
+    let propagation = match propagation.as_deref() {
+        None => match body.get("orphanDependents").and_then(Value::as_bool) {
+            Some(true) => Some(Propagation::Orphan),
+            Some(false) => Some(Propagation::Background),
+            None => None,
+        },
+        Some("Background") => Some(Propagation::Background),
+        Some("Foreground") => Some(Propagation::Foreground),
+        Some("Orphan") => Some(Propagation::Orphan),
+        Some(other) => {
+            return Err(ApiError::bad_request(format!(
+                "propagationPolicy: Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\""
+            )));
+        }
+    };
+    let in_body = body
+        .get("dryRun")
+        .and_then(Value::as_array)
+        .and_then(|list| list.first())
+        .and_then(Value::as_str);
+    let grace_seconds = match body.get("gracePeriodSeconds").and_then(Value::as_i64) {
+        Some(seconds) => Some(seconds),
+        None => call.query.number("gracePeriodSeconds")?,
+    };
+    Ok(DeleteOptions {
+        grace_seconds,
+        uid: string(&["preconditions", "uid"]),
+        version: string(&["preconditions", "resourceVersion"]),
+        propagation,
+        dry_run: dry_run(in_body.or(call.query.get("dryRun")))?,
+    })
+}

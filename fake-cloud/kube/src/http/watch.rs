@@ -1,0 +1,244 @@
+//! Watches: the store's changes as a stream of events, through a client's selectors, in tokio time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use http::Response;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::body::{ResponseBody, stream};
+use super::list;
+use super::query::Query;
+use super::respond;
+use super::table::{self, Show};
+use crate::error::{ApiError, Result};
+use crate::ops::{State, Target};
+use crate::selectors::Selectors;
+use crate::store::{ChangeKind, Event, EventReceiver};
+
+/// How long a watch lasts whose client does not say; the real server draws from 30 to 60 minutes.
+const WATCH_SECONDS_DEFAULT: u64 = 45 * 60;
+/// How long after a change that the selectors hid a bookmark tells the version, in seconds.
+const BOOKMARK_AFTER_SECONDS: u64 = 60;
+
+/// One watch.
+struct Watch {
+    target: Target,
+    selectors: Selectors,
+    show: Show,
+    /// Written but not sent.
+    pending: VecDeque<Bytes>,
+    changes: EventReceiver,
+    deadline: Instant,
+    bookmarks: bool,
+    /// When to tell the version although nothing selected changed.
+    bookmark_at: Option<Instant>,
+    /// The newest version this watch has seen of its resource.
+    version: u64,
+    /// The newest version the client was told.
+    told: u64,
+    done: bool,
+}
+
+/// Opens a watch: what happened since the client's version, then changes as they come.
+///
+/// # Errors
+/// 400 for malformed parameters. A version that is too old is told inside the stream, as the real server does.
+pub fn open(
+    state: &mut State,
+    target: &Target,
+    query: &Query,
+    show: Show,
+) -> Result<Response<ResponseBody>> {
+    let selectors = list::selectors(target, query)?;
+    let seconds = query
+        .number::<u64>("timeoutSeconds")?
+        .filter(|s| *s > 0)
+        .unwrap_or(WATCH_SECONDS_DEFAULT);
+    let since = query.number::<u64>("resourceVersion")?.unwrap_or(0);
+    let bookmarks = query.flag("allowWatchBookmarks");
+    let initial_events = query
+        .get("sendInitialEvents")
+        .map(|v| v == "true" || v == "1");
+    if initial_events.is_some() && query.get("resourceVersionMatch") != Some("NotOlderThan") {
+        return Err(ApiError::bad_request(
+            "resourceVersionMatch: Forbidden: resourceVersionMatch must be NotOlderThan when sendInitialEvents is set",
+        ));
+    }
+    let now = state.store.version();
+    let mut watch = Watch {
+        target: target.clone(),
+        selectors,
+        show,
+        pending: VecDeque::new(),
+        changes: state.store.subscribe(&target.key),
+        deadline: Instant::now() + Duration::from_secs(seconds),
+        bookmarks,
+        bookmark_at: None,
+        version: now,
+        told: now,
+        done: false,
+    };
+    let list_first = initial_events.unwrap_or(since == 0);
+    if list_first {
+        let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
+        for object in state.store.iter(&target.key, namespace, None) {
+            if watch.selectors.matches(object) {
+                watch.push("ADDED", object);
+            }
+        }
+        if initial_events == Some(true) && bookmarks {
+            watch.push_bookmark(true);
+        }
+    } else if since == 0 {
+        // `sendInitialEvents=false` from any version: from now on.
+    } else {
+        match state.store.since(&target.key, since) {
+            Ok(events) => {
+                for event in &events {
+                    watch.see(event);
+                }
+            }
+            Err(too_old) => {
+                watch.push_error(&ApiError::expired(too_old.to_string()));
+            }
+        }
+    }
+    let mut response = Response::new(stream(events(watch)));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/json"),
+    );
+    Ok(response)
+}
+
+impl Watch {
+    /// Takes a change in, as the selectors show it.
+    fn see(&mut self, event: &Event) {
+        self.version = event.version;
+        let namespace = &self.target.namespace;
+        if !namespace.is_empty() && crate::meta::namespace(&event.object) != namespace {
+            return self.hidden();
+        }
+        let before = event
+            .previous
+            .as_ref()
+            .is_some_and(|o| self.selectors.matches(o));
+        let now = event.kind != ChangeKind::Deleted && self.selectors.matches(&event.object);
+        match (before, now) {
+            (false, true) => self.push("ADDED", &event.object),
+            (true, true) => self.push("MODIFIED", &event.object),
+            (true, false) if event.kind == ChangeKind::Deleted => {
+                self.push("DELETED", &event.object)
+            }
+            (true, false) => {
+                // The client sees the state it knew, at the version that took it out of its sight.
+                let last = event.previous.as_ref().map(|previous| {
+                    let mut last = Value::clone(previous);
+                    crate::meta::metadata(&mut last)
+                        .insert("resourceVersion".into(), event.version.to_string().into());
+                    last
+                });
+                if let Some(last) = last {
+                    self.push("DELETED", &Arc::new(last));
+                }
+            }
+            (false, false) => return self.hidden(),
+        }
+        self.told = self.version;
+        self.bookmark_at = None;
+    }
+
+    /// A change that the client is not told; a bookmark will tell its version some time later.
+    fn hidden(&mut self) {
+        if self.bookmarks && self.bookmark_at.is_none() {
+            self.bookmark_at = Some(Instant::now() + Duration::from_secs(BOOKMARK_AFTER_SECONDS));
+        }
+    }
+
+    fn push(&mut self, kind: &str, object: &Arc<Value>) {
+        let mut line = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
+        let shown = match &self.show {
+            Show::Object if self.target.version == self.target.info.storage => {
+                serde_json::to_writer(&mut line, &**object)
+            }
+            Show::Object => serde_json::to_writer(
+                &mut line,
+                &list::in_version(object, &self.target.api_version()),
+            ),
+            show => {
+                let row =
+                    table::of_objects(&self.target, std::slice::from_ref(object), show, &json!({}));
+                serde_json::to_writer(&mut line, &row)
+            }
+        };
+        debug_assert!(shown.is_ok(), "writing to memory does not fail");
+        line.extend_from_slice(b"}\n");
+        self.pending.push_back(line.into());
+    }
+
+    fn push_bookmark(&mut self, end_of_initial: bool) {
+        let mut metadata =
+            json!({"resourceVersion": self.version.to_string(), "creationTimestamp": null});
+        if end_of_initial && let Some(map) = metadata.as_object_mut() {
+            map.insert(
+                "annotations".into(),
+                json!({"k8s.io/initial-events-end": "true"}),
+            );
+        }
+        let object = json!({
+            "kind": self.target.info.kind, "apiVersion": self.target.api_version(), "metadata": metadata,
+        });
+        let event = json!({"type": "BOOKMARK", "object": object});
+        self.pending.push_back(format!("{event}\n").into());
+        self.told = self.version;
+        self.bookmark_at = None;
+    }
+
+    fn push_error(&mut self, error: &ApiError) {
+        let event = json!({"type": "ERROR", "object": error.to_status()});
+        self.pending.push_back(format!("{event}\n").into());
+        self.done = true;
+    }
+}
+
+fn events(watch: Watch) -> impl Stream<Item = Bytes> + Send {
+    futures::stream::unfold(watch, |mut watch| async move {
+        loop {
+            if let Some(line) = watch.pending.pop_front() {
+                return Some((line, watch));
+            }
+            if watch.done {
+                return None;
+            }
+            let wake = watch
+                .bookmark_at
+                .map_or(watch.deadline, |at| at.min(watch.deadline));
+            tokio::select! {
+                biased;
+                change = watch.changes.recv() => match change {
+                    Some(event) => watch.see(&event),
+                    None => watch.done = true,
+                },
+                () = tokio::time::sleep_until(wake) => {
+                    let over = Instant::now() >= watch.deadline;
+                    if watch.bookmarks && watch.told < watch.version {
+                        watch.push_bookmark(false);
+                    }
+                    watch.bookmark_at = None;
+                    watch.done = over;
+                }
+            }
+        }
+    })
+}
+
+/// An answer to a watch of something that is refused at once.
+#[must_use]
+pub fn refusal(error: &ApiError) -> Response<ResponseBody> {
+    respond::refusal(error)
+}

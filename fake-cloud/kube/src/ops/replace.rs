@@ -1,0 +1,227 @@
+//! Replacing objects: the one path every change of an existing object takes (PUT, every patch, apply, scale).
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Part, State, Target, WriteOptions};
+use crate::error::{ApiError, Result};
+use crate::meta;
+use crate::registry::Generation;
+use crate::{admission, managed, validate};
+
+/// PUT of an object or its status.
+///
+/// # Errors
+/// 400, 404, 409, 422.
+pub fn update(
+    state: &mut State,
+    target: &Target,
+    name: &str,
+    part: Part,
+    mut object: Value,
+    options: &mut WriteOptions,
+) -> Result<Arc<Value>> {
+    super::create::check_kind(target, &mut object)?;
+    let mut target = target.clone();
+    target.namespace = super::create::place(&target, &mut object)?;
+    let given = meta::name(&object);
+    if given != name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        )));
+    }
+    let old = state.require(&target, name)?;
+    if options.require_version && target.info.custom && meta::version(&object).is_empty() {
+        let error = crate::error::FieldError::invalid(
+            "metadata.resourceVersion",
+            0,
+            "must be specified for an update",
+        );
+        return Err(ApiError::invalid(&target.info, name, &[error]));
+    }
+    replace(state, &target, &old, part, object, options)
+}
+
+/// Makes `new` the successor of `old`: preconditions, what a client may not change, defaulting, validation,
+/// generation, ownership, and nothing at all when nothing changed.
+///
+/// # Errors
+/// 409, 422.
+pub fn replace(
+    state: &mut State,
+    target: &Target,
+    old: &Arc<Value>,
+    part: Part,
+    new: Value,
+    options: &mut WriteOptions,
+) -> Result<Arc<Value>> {
+    let mut new = prepare(state, target, old, part, new, options)?;
+    managed::track_write(state, target, Some((old, part)), &mut new, options);
+    commit(state, target, old, new, options)
+}
+
+/// Everything of [`replace`] up to field ownership and storing.
+///
+/// # Errors
+/// 409, 422.
+pub fn prepare(
+    state: &mut State,
+    target: &Target,
+    old: &Arc<Value>,
+    part: Part,
+    new: Value,
+    options: &mut WriteOptions,
+) -> Result<Value> {
+    let info = &target.info;
+    let name = meta::name(old);
+    let version = meta::version(&new);
+    if !version.is_empty() && version != meta::version(old) {
+        return Err(ApiError::stale(info, name));
+    }
+    let uid = meta::uid(&new);
+    if !uid.is_empty() && uid != meta::uid(old) {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            meta::uid(old)
+        );
+        return Err(ApiError::conflict(info, name, &why));
+    }
+    let mut new = match part {
+        Part::Main => new,
+        Part::Status => with_status(target, old, new),
+    };
+    keep_identity(&mut new, old);
+    if part == Part::Main && target.has_status() {
+        let status = old.get("status").cloned();
+        meta::set(meta::as_map(&mut new), "status", status);
+    }
+    admission::default(state, target, &mut new, Some(old), options)?;
+    admission::admit_update(state, target, &mut new, old, part)?;
+    let errors = validate::update(target, &new, old, part);
+    if !errors.is_empty() {
+        return Err(ApiError::invalid(info, name, &errors));
+    }
+    if part == Part::Main
+        && info.generation == Generation::Spec
+        && desired_changed(target, &new, old)
+    {
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        meta::metadata(&mut new).insert("generation".into(), generation.into());
+    }
+    Ok(new)
+}
+
+/// Stores `new`, removes the object if this was the last thing holding it, or does nothing if nothing changed.
+///
+/// # Errors
+/// None today; kept fallible for admission after the fact.
+pub fn commit(
+    state: &mut State,
+    target: &Target,
+    old: &Arc<Value>,
+    new: Value,
+    options: &WriteOptions,
+) -> Result<Arc<Value>> {
+    if unchanged(&new, old) {
+        return Ok(Arc::clone(old));
+    }
+    if options.dry_run {
+        return Ok(Arc::new(new));
+    }
+    let (namespace, name) = (meta::namespace(old).to_owned(), meta::name(old).to_owned());
+    if released(target, &new) {
+        let gone = state
+            .store
+            .remove(&target.key, &namespace, &name, Some(new))
+            .unwrap_or_else(|| Arc::clone(old));
+        admission::after_delete(state, target, &gone);
+        return Ok(gone);
+    }
+    let stored = state.store.put(&target.key, &namespace, &name, new);
+    admission::after_write(state, target, Some(&stored));
+    Ok(stored)
+}
+
+/// Whether an object that is being deleted has nothing left that holds it.
+#[must_use]
+pub fn released(target: &Target, object: &Value) -> bool {
+    if !meta::is_deleting(object) || meta::finalizers(object).next().is_some() {
+        return false;
+    }
+    if target.info.is("", "namespaces") {
+        return meta::at(object, &["spec", "finalizers"])
+            .and_then(Value::as_array)
+            .is_none_or(Vec::is_empty);
+    }
+    meta::at(object, &["metadata", "deletionGracePeriodSeconds"])
+        .and_then(Value::as_i64)
+        .unwrap_or(0)
+        == 0
+}
+
+/// `old` with what a write to `status` may change.
+fn with_status(target: &Target, old: &Value, mut new: Value) -> Value {
+    let mut result = old.clone();
+    let status = new.get_mut("status").map(Value::take);
+    meta::set(meta::as_map(&mut result), "status", status);
+    if !target.info.custom {
+        // Built-in kinds let labels and annotations through with the status (a kubelet does this).
+        let from = meta::metadata(&mut new);
+        let to = meta::metadata(&mut result);
+        for key in ["labels", "annotations", "finalizers", "managedFields"] {
+            if let Some(value) = from.remove(key) {
+                to.insert(key.to_owned(), value);
+            }
+        }
+    } else if let Some(managed) = meta::metadata(&mut new).remove("managedFields") {
+        meta::metadata(&mut result).insert("managedFields".into(), managed);
+    }
+    result
+}
+
+/// What no client changes.
+fn keep_identity(new: &mut Value, old: &Value) {
+    const KEPT: [&str; 9] = [
+        "name",
+        "namespace",
+        "generateName",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+    ];
+    let old = old.get("metadata");
+    let metadata = meta::metadata(new);
+    for key in KEPT {
+        meta::set(metadata, key, old.and_then(|m| m.get(key)).cloned());
+    }
+    metadata.remove("selfLink");
+}
+
+/// Whether anything but metadata and (where it is written apart) status differs.
+fn desired_changed(target: &Target, new: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
+        return true;
+    };
+    let counts = |key: &str| key != "metadata" && !(key == "status" && target.has_status());
+    new.iter().any(|(k, v)| counts(k) && old.get(k) != Some(v))
+        || old.keys().any(|k| counts(k) && !new.contains_key(k))
+}
+
+/// Whether two states are the same but for the times of field ownership.
+fn unchanged(new: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
+        return false;
+    };
+    if new.len() != old.len() {
+        return false;
+    }
+    new.iter().all(|(key, value)| match old.get(key) {
+        None => false,
+        Some(before) if key == "metadata" => managed::same_metadata(value, before),
+        Some(before) => value == before,
+    })
+}
