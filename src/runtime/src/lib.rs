@@ -1,6 +1,7 @@
 //! What every loop shares: the clock, seeded randomness, the settings table, the keyed runner, events, metrics,
 //! log format, health endpoints and leader election.
 
+pub mod api_client;
 pub mod build;
 pub mod clock;
 mod event_writer;
