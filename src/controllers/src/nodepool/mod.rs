@@ -1,12 +1,120 @@
-//! The controllers of NodePools: hash, readiness, validation, counter.
+//! The controllers of NodePools: hash, readiness with validation, counter. One subscription feeds them; each looks
+//! again when something it depends on changed, and at nothing else.
 
+mod counter;
 pub(crate) mod hash;
+mod readiness;
+mod validation;
 
+use std::sync::Arc;
+
+use karpenter_api::NodePool;
+use karpenter_runtime::runner::{self, RunnerOptions};
+use karpenter_runtime::{Key, Queue, Reconciler};
+use karpenter_state::{Changed, Kind};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use crate::Context;
 
 /// Starts them.
-pub(crate) fn start(_ctx: &Context) -> Vec<JoinHandle<()>> {
-    Vec::new()
+pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
+    let changes = ctx.state.subscribe();
+    let mut tasks = Vec::new();
+    let feeder = Feeder {
+        counter: spawn(ctx, counter::Counter { ctx: ctx.clone() }, &mut tasks),
+        readiness: spawn(ctx, readiness::Readiness { ctx: ctx.clone() }, &mut tasks),
+        ctx: ctx.clone(),
+        counted: None,
+    };
+    tasks.push(tokio::spawn(feeder.run(changes)));
+    tasks
+}
+
+fn spawn<R: Reconciler>(ctx: &Context, loop_: R, tasks: &mut Vec<JoinHandle<()>>) -> Queue {
+    let (queue, task) = runner::spawn(
+        Arc::new(loop_),
+        RunnerOptions::default(),
+        ctx.clock.clone(),
+        &ctx.rng,
+        ctx.stop.clone(),
+    );
+    tasks.push(task);
+    queue
+}
+
+/// Whether the pool's NodeClass is of the running provider's kind.
+fn is_managed(ctx: &Context, pool: &NodePool) -> bool {
+    let (class, kind) = (
+        &pool.spec.template.spec.node_class_ref,
+        &ctx.provider.node_class,
+    );
+    class.group == kind.group && class.kind == kind.kind
+}
+
+struct Feeder {
+    ctx: Context,
+    counter: Queue,
+    readiness: Queue,
+    /// The planning generation that counters were last told of.
+    counted: Option<u64>,
+}
+
+impl Feeder {
+    async fn run(mut self, mut changes: UnboundedReceiver<Changed>) {
+        let stop = self.ctx.stop.clone();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = self.ctx.state.wait_synced() => {}
+        }
+        for pool in self.ctx.state.node_pools() {
+            self.all(pool.metadata.name.as_deref().unwrap_or_default());
+        }
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                change = changes.recv() => match change {
+                    Some(change) => self.dispatch(&change),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn all(&self, pool: &str) {
+        let key = Key::cluster(pool);
+        self.readiness.add(key.clone());
+        self.counter.add_after(key, counter::GATHER);
+    }
+
+    fn dispatch(&mut self, change: &Changed) {
+        match change.kind {
+            Kind::NodePool => self.all(&change.name),
+            Kind::NodeClass => {
+                for pool in self.ctx.state.node_pools() {
+                    if *pool.spec.template.spec.node_class_ref.name == *change.name {
+                        let name = pool.metadata.name.as_deref().unwrap_or_default();
+                        self.readiness.add(Key::cluster(name));
+                    }
+                }
+            }
+            Kind::Node | Kind::NodeClaim => self.count_if_changed(),
+            _ => {}
+        }
+    }
+
+    /// Counts anew if views of nodes changed; heartbeats do not change them.
+    fn count_if_changed(&mut self) {
+        let generation = Some(self.ctx.state.planning_generation());
+        if self.counted == generation {
+            return;
+        }
+        self.counted = generation;
+        for pool in self.ctx.state.node_pools() {
+            let name = pool.metadata.name.as_deref().unwrap_or_default();
+            self.counter.add_after(Key::cluster(name), counter::GATHER);
+        }
+    }
 }

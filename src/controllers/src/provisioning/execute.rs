@@ -9,7 +9,7 @@ use karpenter_model::{Plan, PoolView, Problem, resources};
 use kube::Api;
 use kube::api::PostParams;
 
-use super::{claim, events, limits, log_name};
+use super::{claim, events, limits};
 use crate::Context;
 
 /// Most claims created at a time.
@@ -64,7 +64,7 @@ pub(super) async fn carry_out(ctx: &Context, problem: &Problem, plan: &Plan) -> 
 /// Creates one claim; false if that failed in a way that may pass.
 async fn create(ctx: &Context, problem: &Problem, planned: &PlannedNode) -> bool {
     let Some(pool) = problem.pools.iter().find(|p| p.name == planned.pool) else {
-        tracing::error!(NodePool = %log_name(&planned.pool), "failed creating nodeclaim, plan names an unknown nodepool");
+        tracing::error!(NodePool = %planned.pool, "failed creating nodeclaim, plan names an unknown nodepool");
         return false;
     };
     if !within_limits(ctx, pool) {
@@ -75,7 +75,7 @@ async fn create(ctx: &Context, problem: &Problem, planned: &PlannedNode) -> bool
     let created = match api.create(&PostParams::default(), &wanted).await {
         Ok(created) => created,
         Err(error) => {
-            tracing::error!(NodePool = %log_name(&pool.name), error = %error, "failed creating nodeclaim");
+            tracing::error!(NodePool = %pool.name, error = %error, "failed creating nodeclaim");
             return false;
         }
     };
@@ -98,10 +98,10 @@ async fn create(ctx: &Context, problem: &Problem, planned: &PlannedNode) -> bool
         ],
     );
     tracing::info!(
-        NodePool = %log_name(&pool.name),
-        NodeClaim = %log_name(&name),
+        NodePool = %pool.name,
+        NodeClaim = %name,
         requests = %requests(planned),
-        "instance-types" = %types(planned),
+        instance_types = %types(planned),
         "created nodeclaim"
     );
     for key in &planned.pods {
@@ -117,17 +117,17 @@ async fn create(ctx: &Context, problem: &Problem, planned: &PlannedNode) -> bool
 /// The pool as it is now, not as it was when the plan was made.
 fn within_limits(ctx: &Context, pool: &PoolView) -> bool {
     let Some(current) = ctx.state.node_pool(&pool.name) else {
-        tracing::error!(NodePool = %log_name(&pool.name), "failed creating nodeclaim, nodepool is gone");
+        tracing::error!(NodePool = %pool.name, "failed creating nodeclaim, nodepool is gone");
         return false;
     };
     match limits::exceeded(current.spec.limits.as_ref(), &ctx.state.usage(&pool.name)) {
         Ok(None) => true,
         Ok(Some(over)) => {
-            tracing::error!(NodePool = %log_name(&pool.name), limit = %over, "failed creating nodeclaim, nodepool is over its limits");
+            tracing::error!(NodePool = %pool.name, limit = %over, "failed creating nodeclaim, nodepool is over its limits");
             false
         }
         Err(error) => {
-            tracing::error!(NodePool = %log_name(&pool.name), error = %error, "failed creating nodeclaim, limits cannot be read");
+            tracing::error!(NodePool = %pool.name, error = %error, "failed creating nodeclaim, limits cannot be read");
             false
         }
     }

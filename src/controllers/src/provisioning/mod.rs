@@ -35,11 +35,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Shortest time for which a node that pods are planned onto is kept from disruption.
 const MIN_NOMINATION: Duration = Duration::from_secs(10);
 
-/// An object's name as log lines carry it.
-fn log_name(name: &str) -> String {
-    serde_json::json!({ "name": name }).to_string()
-}
-
 /// Starts it.
 pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
     let (sender, catalog) = mpsc::unbounded_channel();
@@ -129,8 +124,8 @@ impl Provisioner {
             return last;
         }
         tracing::debug!(
-            "pending-pods" = pods.pending.len(),
-            "deleting-pods" = pods.leaving.len(),
+            pending_pods = pods.pending.len(),
+            deleting_pods = pods.leaving.len(),
             "computing scheduling decision for provisionable pod(s)"
         );
         let pools = problem::pool_views(&ctx.state, &nodes, &stocked, &registry);

@@ -137,13 +137,10 @@ pub fn pool_view(
 fn claim_annotations(pool: &NodePool) -> BTreeMap<String, String> {
     let template = &pool.spec.template;
     let mut all = template.metadata.annotations.clone().unwrap_or_default();
-    all.insert(
-        labels::NODEPOOL_HASH.to_owned(),
-        crate::nodepool::hash::of(pool),
-    );
-    all.insert(
-        labels::NODEPOOL_HASH_VERSION.to_owned(),
-        labels::NODEPOOL_HASH_VERSION_VALUE.to_owned(),
-    );
+    if let Some(hash) = crate::nodepool::hash::of(pool) {
+        let version = labels::NODEPOOL_HASH_VERSION_VALUE;
+        all.insert(labels::NODEPOOL_HASH.to_owned(), hash);
+        all.insert(labels::NODEPOOL_HASH_VERSION.to_owned(), version.to_owned());
+    }
     all
 }

@@ -82,14 +82,14 @@ pub(super) async fn stock(ctx: &Context) -> (Vec<Stocked>, bool) {
         let name = pool.metadata.name.as_deref().unwrap_or_default();
         if let Some(why) = pools::unusable(&pool, &ctx.provider.node_class) {
             if why == pools::Unusable::NotReady {
-                tracing::debug!(NodePool = %super::log_name(name), "ignoring nodepool, not ready");
+                tracing::debug!(NodePool = %name, "ignoring nodepool, not ready");
             }
             continue;
         }
         match ctx.provider.cloud.instance_types(&pool).await {
             Ok(types) if types.is_empty() => {
                 tracing::info!(
-                    NodePool = %super::log_name(name),
+                    NodePool = %name,
                     "skipping, no resolved instance types found"
                 );
             }
@@ -98,7 +98,7 @@ pub(super) async fn stock(ctx: &Context) -> (Vec<Stocked>, bool) {
                 failed = true;
                 count_error(ctx, &*ctx.provider.cloud, &error);
                 tracing::error!(
-                    NodePool = %super::log_name(name),
+                    NodePool = %name,
                     error = %error,
                     "skipping, unable to resolve instance types"
                 );
@@ -179,7 +179,7 @@ pub(super) fn pool_views(
         match pools::pool_view(pool, types.to_vec(), used, registry) {
             Ok(view) => views.push(Arc::new(view)),
             Err(error) => {
-                tracing::error!(NodePool = %super::log_name(name), error = %error, "ignoring nodepool, invalid");
+                tracing::error!(NodePool = %name, error = %error, "ignoring nodepool, invalid");
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use karpenter_model::{Plan, Pod, PodKey, PodRefusal, Problem};
 
-use super::{CONTROLLER, events, log_name};
+use super::{CONTROLLER, events};
 use crate::Context;
 
 /// Pods named in a log line.
@@ -36,7 +36,7 @@ impl Reporter {
         for (pod, why) in refused {
             let text = why.to_string();
             if before.get(&pod.key) != Some(&text) {
-                tracing::debug!(Pod = %pod_name(&pod.key), error = %text, "ignoring pod");
+                tracing::debug!(Pod = %pod.key, error = %text, "ignoring pod");
             }
             if *why != PodRefusal::OptedOut {
                 ctx.events.publish(events::failed_scheduling(pod, &text));
@@ -110,7 +110,7 @@ impl Reporter {
         self.failures(ctx, problem, plan);
         for skipped in &plan.skipped_pools {
             tracing::info!(
-                NodePool = %log_name(&skipped.pool),
+                NodePool = %skipped.pool,
                 reason = %skipped.reason,
                 "skipping, nodepool requirements filtered out all instance types"
             );
@@ -126,7 +126,7 @@ impl Reporter {
         for failure in &plan.unschedulable {
             let why = events::why(failure);
             if before.get(&failure.pod) != Some(&why) {
-                tracing::error!(Pod = %pod_name(&failure.pod), error = %why, "could not schedule pod");
+                tracing::error!(Pod = %failure.pod, error = %why, "could not schedule pod");
             }
             if let Some(pod) = problem.pods.iter().find(|p| p.key == failure.pod) {
                 ctx.events.publish(events::failed_scheduling(pod, &why));
@@ -138,10 +138,6 @@ impl Reporter {
 
 fn count(n: usize) -> f64 {
     f64::from(u32::try_from(n).unwrap_or(u32::MAX))
-}
-
-fn pod_name(key: &PodKey) -> String {
-    serde_json::json!({ "namespace": &*key.namespace, "name": &*key.name }).to_string()
 }
 
 /// The first pods by name, and how many others.
