@@ -1,6 +1,19 @@
 //! What an instance does after launch: reads its user data, boots, joins the cluster as a Node, keeps it alive,
 //! runs the pods bound to it, and dies. Works on any source of instances and any cluster.
 
+pub mod faults;
+pub mod hosts;
 pub mod instance;
+pub mod kubelet;
+pub mod kwok;
+pub mod machines;
+mod node;
+pub mod options;
+mod podrun;
+pub mod userdata;
 
+pub use faults::{Fault, MachineView, MachinesHandle, Selector, Stage};
 pub use instance::{Instance, InstanceEvent};
+pub use kwok::Kwok;
+pub use machines::Machines;
+pub use options::{KubeletOptions, KwokOptions, MachineOptions, Span};

@@ -1,0 +1,220 @@
+//! The kubelet model: runs the pods bound to its hosts, in no more writes than a quiet kubelet needs: one when a pod
+//! runs, one when it ends, one when it is gone. A host that is down does nothing; its pods stay as they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use karpenter_fake_kube::ApiServer;
+use karpenter_fake_kube::loops::feed::{Dirty, Feed, Mirror, at as wait_until, gone_is_fine, parts};
+use karpenter_fake_kube::loops::object::{self, items, text};
+use karpenter_fake_kube::loops::resource::{NODES, PODS};
+use karpenter_fake_kube::server::{ApiError, Change, PatchKind};
+use karpenter_runtime::{Key, RngTree};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::hosts::Hosts;
+use crate::options::KubeletOptions;
+pub use crate::podrun::{EXIT_CODE, IGNORES_SIGTERM, RUN_SECONDS, UNREADY};
+use crate::podrun::{self, Due, Place, Run};
+
+/// Code of a program that was ended by the stop signal.
+const SIGTERM_EXIT_CODE: i64 = 143;
+
+struct Kubelet {
+    api: ApiServer,
+    hosts: Hosts,
+    options: KubeletOptions,
+    rng: RngTree,
+    pods: Mirror,
+    by_node: BTreeMap<String, BTreeSet<Key>>,
+    host_ips: BTreeMap<String, String>,
+    runs: BTreeMap<Key, Run>,
+    pod_ips: u32,
+}
+
+/// Runs pods on `hosts` until `stop`.
+pub async fn run(
+    api: ApiServer,
+    hosts: Hosts,
+    options: KubeletOptions,
+    rng: RngTree,
+    stop: CancellationToken,
+) {
+    let mut feed = Feed::new(&api, &[NODES, PODS]);
+    let mut kubelet = Kubelet {
+        api,
+        hosts: hosts.clone(),
+        options,
+        rng,
+        pods: Mirror::default(),
+        by_node: BTreeMap::new(),
+        host_ips: BTreeMap::new(),
+        runs: BTreeMap::new(),
+        pod_ips: 0,
+    };
+    let mut dirty = Dirty::default();
+    loop {
+        let deadline = dirty.deadline();
+        let changes = tokio::select! {
+            biased;
+            changes = feed.next(None, &stop) => match changes {
+                Some(changes) => changes,
+                None => return,
+            },
+            () = hosts.changed() => Vec::new(),
+            () = wait_until(deadline) => Vec::new(),
+        };
+        for (watch, change) in &changes {
+            if *watch == 0 {
+                kubelet.observe_node(change);
+            } else {
+                kubelet.observe_pod(change, &mut dirty);
+            }
+        }
+        for node in hosts.take_changed() {
+            kubelet.host_changed(&node, &mut dirty);
+        }
+        for key in dirty.take_due(Instant::now()) {
+            match kubelet.sync(&key) {
+                Ok(again) => {
+                    dirty.succeeded(&key);
+                    if let Some(when) = again {
+                        dirty.add_at(key, when);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(pod = %key, %error, "kubelet write refused, will retry");
+                    dirty.failed(key);
+                }
+            }
+        }
+    }
+}
+
+impl Kubelet {
+    fn observe_node(&mut self, change: &Change) {
+        let (node, there) = parts(change);
+        if !there {
+            self.host_ips.remove(object::name(node));
+            return;
+        }
+        let ip = items(node, &["status", "addresses"])
+            .iter()
+            .find(|a| text(a, &["type"]) == "InternalIP")
+            .map_or("", |a| text(a, &["address"]));
+        if self.host_ips.get(object::name(node)).map(String::as_str) != Some(ip) {
+            self.host_ips
+                .insert(object::name(node).to_owned(), ip.to_owned());
+        }
+    }
+
+    fn observe_pod(&mut self, change: &Change, dirty: &mut Dirty) {
+        let before = self.pods.apply(change);
+        let (pod, there) = parts(change);
+        let key = object::key(pod);
+        let was = before.as_deref().map_or("", |p| text(p, &["spec", "nodeName"]));
+        let is = if there { text(pod, &["spec", "nodeName"]) } else { "" };
+        if was != is {
+            if let Some(set) = self.by_node.get_mut(was) {
+                set.remove(&key);
+                if set.is_empty() {
+                    self.by_node.remove(was);
+                }
+            }
+            if !is.is_empty() {
+                self.by_node
+                    .entry(is.to_owned())
+                    .or_default()
+                    .insert(key.clone());
+            }
+        }
+        let replaced = self.runs.get(&key).is_some_and(|r| r.uid != object::uid(pod));
+        if !there || replaced {
+            self.runs.remove(&key);
+        }
+        if there && !is.is_empty() && self.hosts.is_up(is) {
+            dirty.add(key);
+        }
+    }
+
+    fn host_changed(&mut self, node: &str, dirty: &mut Dirty) {
+        let pods = self.by_node.get(node).cloned().unwrap_or_default();
+        if self.hosts.is_up(node) {
+            pods.into_iter().for_each(|k| dirty.add(k));
+        }
+    }
+
+    fn sync(&mut self, key: &Key) -> Result<Option<Instant>, ApiError> {
+        let Some(pod) = self.pods.get(key).map(Arc::clone) else {
+            return Ok(None);
+        };
+        let node = text(&pod, &["spec", "nodeName"]).to_owned();
+        if !self.hosts.is_up(&node) {
+            return Ok(None);
+        }
+        let now = Instant::now();
+        let (options, rng) = (self.options, &self.rng);
+        let run = self
+            .runs
+            .entry(key.clone())
+            .or_insert_with(|| Run::new(&pod, &options, rng, now));
+        if run.started.is_none() && text(&pod, &["status", "phase"]) == "Running" {
+            // It ran before this kubelet was there to see it.
+            run.started = Some(now);
+        }
+        let (due, again) = run.due(&pod, now);
+        let wall = self.api.clock().wall();
+        match due {
+            Due::Nothing => return Ok(again),
+            Due::Start => {
+                run.started = Some(now);
+                let (_, again) = run.due(&pod, now);
+                // Not ready yet if the next look is for readiness: a probe that waits, or one that fails.
+                let ready = run.due(&pod, now).0 == Due::Ready;
+                self.pod_ips = self.pod_ips.wrapping_add(1);
+                let [_, high, mid, low] = self.pod_ips.to_be_bytes();
+                let place = Place {
+                    host_ip: self.host_ips.get(&node).map_or("", String::as_str),
+                    // 10.64.0.0/10, as large clusters have.
+                    pod_ip: format!("10.{}.{mid}.{low}", 64 + high % 64),
+                };
+                let status = podrun::running(&pod, &place, ready, wall);
+                if let Err(error) = self.patch_status(&pod, status) {
+                    if let Some(run) = self.runs.get_mut(key) {
+                        run.started = None;
+                    }
+                    return Err(error);
+                }
+                return Ok(again);
+            }
+            Due::Ready => self.patch_status(&pod, podrun::readiness(&pod, true, wall))?,
+            Due::Unready => self.patch_status(&pod, podrun::readiness(&pod, false, wall))?,
+            Due::Finish(code) => self.patch_status(&pod, podrun::ended(&pod, code, wall))?,
+            Due::Stop => {
+                self.stop(&pod, wall)?;
+                if let Some(run) = self.runs.get_mut(key) {
+                    run.stopped = true;
+                }
+            }
+        }
+        Ok(again)
+    }
+
+    /// The pod has ended: says so where someone waits to hear it, and lets the object go.
+    fn stop(&self, pod: &Value, wall: jiff::Timestamp) -> Result<(), ApiError> {
+        let awaited = !items(pod, &["metadata", "finalizers"]).is_empty();
+        if awaited && !object::terminal(pod) {
+            self.patch_status(pod, podrun::ended(pod, SIGTERM_EXIT_CODE, wall))?;
+        }
+        let (ns, name) = (object::namespace(pod), object::name(pod));
+        gone_is_fine(self.api.delete(PODS, Some(ns), name, Some(0)))
+    }
+
+    fn patch_status(&self, pod: &Value, status: Value) -> Result<(), ApiError> {
+        let (ns, name) = (object::namespace(pod), object::name(pod));
+        let patch = json!({"status": status});
+        gone_is_fine(self.api.patch(PODS, Some(ns), name, "status", PatchKind::Merge, patch))
+    }
+}

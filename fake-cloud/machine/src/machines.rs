@@ -1,0 +1,421 @@
+//! Machines: from an instance's launch over its boot and its Node to its end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use karpenter_fake_kube::ApiServer;
+use karpenter_fake_kube::loops::feed::{at as wait_until, gone_is_fine};
+use karpenter_fake_kube::loops::nodelifecycle::{LEASE_NAMESPACE, STOPPED_RENEWING};
+use karpenter_fake_kube::loops::object;
+use karpenter_fake_kube::loops::resource::{LEASES, NODES};
+use karpenter_fake_kube::server::{ApiError, PatchKind};
+use karpenter_runtime::RngTree;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::faults::{Command, Fault, MachineView, MachinesHandle, Selector, Stage};
+use crate::hosts::Hosts;
+use crate::instance::{Instance, InstanceEvent};
+use crate::options::MachineOptions;
+use crate::userdata::{self, NodeSetup};
+use crate::{kubelet, node};
+
+/// Wait after a write that the server refused.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What is due for a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Boot,
+    Ready,
+    Devices,
+    /// The cloud controller deletes the Node.
+    Forget,
+}
+
+struct Machine {
+    instance: Instance,
+    setup: Result<NodeSetup, String>,
+    stage: Stage,
+    serial: u64,
+}
+
+/// Simulated machines.
+pub struct Machines {
+    api: ApiServer,
+    options: MachineOptions,
+    rng: RngTree,
+    hosts: Hosts,
+    machines: BTreeMap<String, Machine>,
+    steps: BTreeMap<(Instant, String, Step), ()>,
+    boot_faults: Vec<(Selector, Fault)>,
+    views: Arc<Mutex<Vec<MachineView>>>,
+    serial: u64,
+}
+
+impl Machines {
+    /// Runs machines for the instances that `events` tells of, and the pods bound to their nodes, until `stop`.
+    /// The handle makes faults happen.
+    pub fn start(
+        api: ApiServer,
+        events: mpsc::UnboundedReceiver<InstanceEvent>,
+        options: MachineOptions,
+        rng: RngTree,
+        stop: CancellationToken,
+    ) -> (MachinesHandle, JoinHandle<()>) {
+        let (send, commands) = mpsc::unbounded_channel();
+        let views = Arc::<Mutex<Vec<MachineView>>>::default();
+        let handle = MachinesHandle {
+            commands: send,
+            views: Arc::clone(&views),
+        };
+        let hosts = Hosts::default();
+        let pods = kubelet::run(
+            api.clone(),
+            hosts.clone(),
+            options.kubelet,
+            rng.child("kubelet", "machines"),
+            stop.clone(),
+        );
+        let machines = Self {
+            api,
+            options,
+            rng,
+            hosts,
+            machines: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            boot_faults: Vec::new(),
+            views,
+            serial: 0,
+        };
+        let task = tokio::spawn(async move {
+            tokio::join!(machines.run(events, commands, stop), pods);
+        });
+        (handle, task)
+    }
+
+    async fn run(
+        mut self,
+        mut events: mpsc::UnboundedReceiver<InstanceEvent>,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        stop: CancellationToken,
+    ) {
+        let (mut told, mut handled) = (true, true);
+        loop {
+            let deadline = self.steps.first_key_value().map(|((when, ..), ())| *when);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                command = commands.recv(), if handled => match command {
+                    Some(command) => self.command(command),
+                    None => handled = false,
+                },
+                event = events.recv(), if told => match event {
+                    Some(event) => self.event(event),
+                    // The cloud is gone; what runs goes on.
+                    None => told = false,
+                },
+                () = wait_until(deadline) => self.take_steps(),
+            }
+            self.publish();
+        }
+    }
+
+    fn publish(&self) {
+        let mut order: Vec<&Machine> = self.machines.values().collect();
+        order.sort_by_key(|m| m.serial);
+        *self.views.lock() = order
+            .into_iter()
+            .map(|m| MachineView {
+                id: m.instance.id.clone(),
+                node: m.instance.private_dns_name.clone(),
+                stage: m.stage,
+                problem: m.setup.as_ref().err().cloned(),
+            })
+            .collect();
+    }
+
+    fn at(&mut self, after: Duration, id: &str, step: Step) {
+        self.steps
+            .insert((Instant::now() + after, id.to_owned(), step), ());
+    }
+
+    fn event(&mut self, event: InstanceEvent) {
+        match event {
+            InstanceEvent::Launched(instance) => self.launched(instance),
+            InstanceEvent::Terminating { id } => self.terminating(&id),
+            InstanceEvent::Terminated { id } => {
+                // Some clouds skip the word before the last one.
+                self.terminating(&id);
+                let after = self.options.cloud_controller.draw(&self.rng, "cloud-controller", &id);
+                self.at(after, &id, Step::Forget);
+            }
+        }
+    }
+
+    fn launched(&mut self, instance: Instance) {
+        let id = instance.id.clone();
+        let setup = userdata::parse(&instance.user_data, self.options.require_cluster)
+            .map_err(|e| e.to_string());
+        let mut stage = Stage::Booting;
+        let mut boot = self.options.boot.draw(&self.rng, "boot", &id);
+        if let Err(problem) = &setup {
+            tracing::warn!(instance = id, problem, "machine will not join");
+            stage = Stage::Stuck;
+        }
+        for (selector, fault) in &mut self.boot_faults {
+            if selector.count == Some(0) || !selector.fits(&instance) {
+                continue;
+            }
+            if let Some(count) = &mut selector.count {
+                *count -= 1;
+            }
+            match fault {
+                Fault::NeverBoots => stage = Stage::Stuck,
+                Fault::BootsLate(more) => boot += *more,
+                Fault::NotReady | Fault::Dies => {}
+            }
+        }
+        if stage == Stage::Booting {
+            self.at(boot, &id, Step::Boot);
+        }
+        self.serial += 1;
+        let machine = Machine {
+            instance,
+            setup,
+            stage,
+            serial: self.serial,
+        };
+        self.machines.insert(id, machine);
+    }
+
+    fn terminating(&mut self, id: &str) {
+        let Some(machine) = self.machines.get_mut(id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut machine.stage, Stage::Terminating);
+        let name = machine.instance.private_dns_name.clone();
+        self.steps
+            .retain(|(_, of, step), ()| of != id || *step == Step::Forget);
+        if matches!(before, Stage::Joined | Stage::Ready | Stage::NotReady) {
+            self.hosts.set(&name, false);
+            self.report(&name, false, "node is shutting down");
+        }
+    }
+
+    fn take_steps(&mut self) {
+        let now = Instant::now();
+        while let Some(((when, ..), ())) = self.steps.first_key_value() {
+            if *when > now {
+                return;
+            }
+            let Some(((_, id, step), ())) = self.steps.pop_first() else {
+                return;
+            };
+            if let Err(error) = self.step(&id, step) {
+                tracing::debug!(instance = id, ?step, %error, "step refused, will retry");
+                self.at(RETRY, &id, step);
+            }
+        }
+    }
+
+    fn step(&mut self, id: &str, step: Step) -> Result<(), ApiError> {
+        let Some(machine) = self.machines.get_mut(id) else {
+            return Ok(());
+        };
+        let name = machine.instance.private_dns_name.clone();
+        match step {
+            Step::Boot => self.boot(id),
+            Step::Ready => {
+                if machine.stage == Stage::Joined {
+                    machine.stage = Stage::Ready;
+                    self.report(&name, true, "");
+                }
+                Ok(())
+            }
+            Step::Devices => self.register_devices(id),
+            Step::Forget => {
+                let provider_id = machine.instance.provider_id.clone();
+                self.machines.remove(id);
+                self.hosts.remove(&name);
+                // Another instance may have been given the name since.
+                match self.api.get(NODES, None, &name) {
+                    Ok(n) if object::text(&n, &["spec", "providerID"]) == provider_id => {
+                        gone_is_fine(self.api.delete(NODES, None, &name, None))
+                    }
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// The kubelet starts and registers.
+    fn boot(&mut self, id: &str) -> Result<(), ApiError> {
+        let Some(machine) = self.machines.get_mut(id) else {
+            return Ok(());
+        };
+        let Ok(setup) = &machine.setup else {
+            return Ok(());
+        };
+        let now = self.api.clock().wall();
+        let object = node::registering(&machine.instance, setup, now);
+        let node = self.api.create(NODES, None, object)?;
+        let lease = self.api.create(LEASES, Some(LEASE_NAMESPACE), node::lease(&node, now));
+        if let Err(error) = lease {
+            tracing::debug!(instance = id, %error, "lease refused");
+        }
+        machine.stage = Stage::Joined;
+        let has_devices = !machine.instance.extended_resources.is_empty();
+        self.hosts.set(object::name(&node), true);
+        let ready = self.options.ready.draw(&self.rng, "ready", id);
+        self.at(ready, id, Step::Ready);
+        if has_devices {
+            let devices = self.options.devices.draw(&self.rng, "devices", id);
+            self.at(devices, id, Step::Devices);
+        }
+        Ok(())
+    }
+
+    fn register_devices(&self, id: &str) -> Result<(), ApiError> {
+        let Some(machine) = self.machines.get(id) else {
+            return Ok(());
+        };
+        let devices: Value = machine
+            .instance
+            .extended_resources
+            .iter()
+            .map(|(name, count)| (name.clone(), json!(count.to_string())))
+            .collect();
+        let patch = json!({"status": {"capacity": devices, "allocatable": devices}});
+        let name = &machine.instance.private_dns_name;
+        gone_is_fine(self.api.patch(NODES, None, name, "status", PatchKind::Merge, patch))
+    }
+
+    /// The kubelet reports its conditions. A node that was deleted under it stays deleted.
+    fn report(&self, name: &str, ready: bool, message: &str) {
+        let Ok(node) = self.api.get(NODES, None, name) else {
+            return;
+        };
+        let now = self.api.clock().wall();
+        let Some(conditions) = node::reported(&node, ready, message, now) else {
+            return;
+        };
+        let patch = json!({"status": {"conditions": conditions}});
+        let result = self.api.patch(NODES, None, name, "status", PatchKind::Merge, patch);
+        if let Err(error) = result {
+            tracing::debug!(node = name, %error, "conditions refused");
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Fault(mut selector, fault) => {
+                let mut order: Vec<(u64, String)> = self
+                    .machines
+                    .iter()
+                    .filter(|(_, m)| selector.fits(&m.instance))
+                    .map(|(id, m)| (m.serial, id.clone()))
+                    .collect();
+                order.sort();
+                for (_, id) in order {
+                    if selector.count == Some(0) {
+                        break;
+                    }
+                    if self.strike(&id, fault)
+                        && let Some(count) = &mut selector.count
+                    {
+                        *count -= 1;
+                    }
+                }
+                if matches!(fault, Fault::NeverBoots | Fault::BootsLate(_)) {
+                    self.boot_faults.push((selector, fault));
+                }
+            }
+            Command::Heal(selector) => self.heal(&selector),
+        }
+    }
+
+    /// Makes a fault happen to a machine; false when it does not apply to it.
+    fn strike(&mut self, id: &str, fault: Fault) -> bool {
+        let Some(machine) = self.machines.get_mut(id) else {
+            return false;
+        };
+        let name = machine.instance.private_dns_name.clone();
+        let runs = matches!(machine.stage, Stage::Joined | Stage::Ready | Stage::NotReady);
+        match fault {
+            Fault::NeverBoots if machine.stage == Stage::Booting => {
+                machine.stage = Stage::Stuck;
+                self.steps.retain(|(_, of, _), ()| of != id);
+                true
+            }
+            Fault::BootsLate(more) if machine.stage == Stage::Booting => {
+                let due = self.steps.keys().find(|(_, of, s)| of == id && *s == Step::Boot).cloned();
+                if let Some((when, of, step)) = due {
+                    self.steps.remove(&(when, of.clone(), step));
+                    self.steps.insert((when + more, of, step), ());
+                }
+                true
+            }
+            Fault::NotReady if runs => {
+                machine.stage = Stage::NotReady;
+                self.hosts.set(&name, false);
+                self.report(&name, false, "PLEG is not healthy");
+                true
+            }
+            Fault::Dies if runs => {
+                machine.stage = Stage::Silent;
+                self.hosts.set(&name, false);
+                self.set_silent(&name, true);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn heal(&mut self, selector: &Selector) {
+        self.boot_faults.retain(|(s, _)| {
+            let same = Selector {
+                count: selector.count,
+                ..s.clone()
+            };
+            same != *selector
+        });
+        let ids: Vec<String> = self
+            .machines
+            .iter()
+            .filter(|(_, m)| {
+                selector.fits(&m.instance) && matches!(m.stage, Stage::NotReady | Stage::Silent)
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in ids {
+            let Some(machine) = self.machines.get_mut(&id) else {
+                continue;
+            };
+            let was_silent = machine.stage == Stage::Silent;
+            machine.stage = Stage::Ready;
+            let name = machine.instance.private_dns_name.clone();
+            if was_silent {
+                self.set_silent(&name, false);
+            }
+            self.hosts.set(&name, true);
+            self.report(&name, true, "");
+        }
+    }
+
+    /// Tells the node lifecycle loop since when the lease is no longer renewed, or that it is again.
+    fn set_silent(&self, name: &str, silent: bool) {
+        let since = silent.then(|| self.api.clock().wall().to_string());
+        let patch = json!({"metadata": {"annotations": {STOPPED_RENEWING: since}}});
+        let namespace = Some(LEASE_NAMESPACE);
+        let result = self.api.patch(LEASES, namespace, name, "", PatchKind::Merge, patch);
+        if let Err(error) = result {
+            tracing::debug!(node = name, %error, "lease refused");
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The life of one pod on a host, decided purely: what is due now, and when to look again.
+
+use std::time::Duration;
+
+use karpenter_fake_kube::loops::object::{self, at, int, items, text};
+use karpenter_runtime::RngTree;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::options::KubeletOptions;
+
+/// Annotation: the program ignores the stop signal and uses up its whole grace period.
+pub const IGNORES_SIGTERM: &str = "karpenter-rs.test/ignores-sigterm";
+/// Annotation: seconds after which the program ends by itself (for pods that are not restarted).
+pub const RUN_SECONDS: &str = "karpenter-rs.test/run-seconds";
+/// Annotation: the code it ends with, 0 when not given.
+pub const EXIT_CODE: &str = "karpenter-rs.test/exit-code";
+/// Annotation: the readiness probe fails while this is `true`.
+pub const UNREADY: &str = "karpenter-rs.test/unready";
+
+/// What the host knows of a pod beyond its object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) uid: String,
+    pub(crate) start_at: Instant,
+    /// From running to ready.
+    ready_after: Duration,
+    /// How long it runs by itself; none: until it is stopped.
+    run_for: Option<Duration>,
+    /// From the stop signal to the end.
+    exit_after: Duration,
+    pub(crate) started: Option<Instant>,
+    pub(crate) signalled: Option<Instant>,
+    pub(crate) stopped: bool,
+}
+
+/// What is due for a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Nothing,
+    Start,
+    Ready,
+    Unready,
+    /// It ended by itself with this code.
+    Finish(i64),
+    /// It was told to stop and has.
+    Stop,
+}
+
+impl Run {
+    /// Plans the run of a pod that the host sees for the first time now.
+    pub(crate) fn new(pod: &Value, options: &KubeletOptions, rng: &RngTree, now: Instant) -> Self {
+        let whom = format!("{}/{}", object::namespace(pod), object::name(pod));
+        let probes = items(pod, &["spec", "containers"]).iter().filter_map(|c| {
+            int(c, &["readinessProbe", "initialDelaySeconds"])
+        });
+        let pre_stop = items(pod, &["spec", "containers"])
+            .iter()
+            .filter_map(|c| int(c, &["lifecycle", "preStop", "sleep", "seconds"]));
+        let seconds = |s: Option<i64>| Duration::from_secs(u64::try_from(s.unwrap_or(0)).unwrap_or(0));
+        let restarts = matches!(text(pod, &["spec", "restartPolicy"]), "" | "Always");
+        let by_job = object::controller(pod).is_some_and(|o| text(o, &["kind"]) == "Job");
+        let given: Option<f64> = object::annotation(pod, RUN_SECONDS).parse().ok();
+        let run_for = match given {
+            _ if restarts => None,
+            Some(s) => Duration::try_from_secs_f64(s).ok(),
+            None => by_job.then(|| options.job_run.draw(rng, "run", &whom)),
+        };
+        Self {
+            uid: object::uid(pod).to_owned(),
+            start_at: now + options.start.draw(rng, "start", &whom),
+            ready_after: seconds(probes.max()),
+            run_for,
+            exit_after: options.exit.draw(rng, "exit", &whom) + seconds(pre_stop.max()),
+            started: None,
+            signalled: None,
+            stopped: false,
+        }
+    }
+
+    /// Decides what is due for `pod` at `now`, and when to look again if nothing changes.
+    pub(crate) fn due(&mut self, pod: &Value, now: Instant) -> (Due, Option<Instant>) {
+        if self.stopped {
+            return (Due::Nothing, None);
+        }
+        if object::deleting(pod) {
+            return self.stopping(pod, now);
+        }
+        if object::terminal(pod) {
+            return (Due::Nothing, None);
+        }
+        let Some(started) = self.started else {
+            return if now >= self.start_at {
+                (Due::Start, None)
+            } else {
+                (Due::Nothing, Some(self.start_at))
+            };
+        };
+        let end = self.run_for.map(|d| started + d);
+        if end.is_some_and(|e| now >= e) {
+            return (Due::Finish(exit_code(pod)), None);
+        }
+        let ready_at = started + self.ready_after;
+        let fails = object::annotation(pod, UNREADY) == "true";
+        let is_ready = object::pod_ready(pod);
+        if is_ready && fails {
+            return (Due::Unready, end);
+        }
+        if !is_ready && !fails {
+            if now >= ready_at {
+                return (Due::Ready, end);
+            }
+            return (Due::Nothing, Some(end.map_or(ready_at, |e| e.min(ready_at))));
+        }
+        (Due::Nothing, end)
+    }
+
+    fn stopping(&mut self, pod: &Value, now: Instant) -> (Due, Option<Instant>) {
+        let signalled = *self.signalled.get_or_insert(now);
+        let grace = int(pod, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0);
+        let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+        let exit = if self.started.is_none() {
+            // Nothing runs yet that would take its time.
+            Duration::ZERO
+        } else if object::annotation(pod, IGNORES_SIGTERM).is_empty() {
+            self.exit_after.min(grace)
+        } else {
+            grace
+        };
+        let when = signalled + exit;
+        if now >= when {
+            (Due::Stop, None)
+        } else {
+            (Due::Nothing, Some(when))
+        }
+    }
+}
+
+fn exit_code(pod: &Value) -> i64 {
+    object::annotation(pod, EXIT_CODE).parse().unwrap_or(0)
+}
+
+/// Facts of the host that go into a pod's status.
+pub(crate) struct Place<'a> {
+    pub(crate) host_ip: &'a str,
+    pub(crate) pod_ip: String,
+}
+
+/// Conditions of `pod` with those that the kubelet sets.
+fn conditions(pod: &Value, ready: bool, reason: &str, now: jiff::Timestamp) -> Value {
+    let mut changed = pod.clone();
+    let ready_status = if ready { "True" } else { "False" };
+    for (kind, status) in [
+        ("PodReadyToStartContainers", "True"),
+        ("Initialized", "True"),
+        ("Ready", ready_status),
+        ("ContainersReady", ready_status),
+    ] {
+        let mut wanted = json!({"type": kind, "status": status});
+        if status == "False"
+            && let Some(map) = wanted.as_object_mut()
+        {
+            map.insert("reason".to_owned(), json!(reason));
+        }
+        if let Some(list) = object::merge_condition(&changed, &wanted, now)
+            && let Some(map) = changed.as_object_mut()
+            && let Some(status) = map
+                .entry("status")
+                .or_insert_with(|| json!({}))
+                .as_object_mut()
+        {
+            status.insert("conditions".to_owned(), Value::Array(list));
+        }
+    }
+    at(&changed, &["status", "conditions"]).clone()
+}
+
+fn container_statuses(pod: &Value, list: &str, state: &Value, ready: bool) -> Vec<Value> {
+    items(pod, &["spec", list])
+        .iter()
+        .map(|c| {
+            let (name, image) = (text(c, &["name"]), text(c, &["image"]));
+            json!({
+                "name": name,
+                "image": image,
+                "imageID": image,
+                "containerID": format!("containerd://{}-{name}", object::uid(pod)),
+                "ready": ready,
+                "started": ready,
+                "restartCount": 0,
+                "state": state,
+                "lastState": {},
+            })
+        })
+        .collect()
+}
+
+/// Status of a pod that runs now.
+pub(crate) fn running(pod: &Value, place: &Place<'_>, ready: bool, now: jiff::Timestamp) -> Value {
+    let stamp = object::stamp(now);
+    let state = json!({"running": {"startedAt": stamp}});
+    let done = json!({"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": stamp, "finishedAt": stamp}});
+    let mut init = container_statuses(pod, "initContainers", &done, true);
+    for (status, spec) in init.iter_mut().zip(items(pod, &["spec", "initContainers"])) {
+        let sidecar = text(spec, &["restartPolicy"]) == "Always";
+        if let (true, Some(map)) = (sidecar, status.as_object_mut()) {
+            map.insert("state".to_owned(), state.clone());
+        }
+    }
+    let mut status = json!({
+        "phase": "Running",
+        "hostIP": place.host_ip,
+        "hostIPs": [{"ip": place.host_ip}],
+        "podIP": place.pod_ip,
+        "podIPs": [{"ip": place.pod_ip}],
+        "startTime": stamp,
+        "observedGeneration": at(pod, &["metadata", "generation"]),
+        "conditions": conditions(pod, ready, "ContainersNotReady", now),
+        "containerStatuses": container_statuses(pod, "containers", &state, ready),
+    });
+    if let (false, Some(map)) = (init.is_empty(), status.as_object_mut()) {
+        map.insert("initContainerStatuses".to_owned(), Value::Array(init));
+    }
+    status
+}
+
+/// Readiness of a pod that runs already.
+pub(crate) fn readiness(pod: &Value, ready: bool, now: jiff::Timestamp) -> Value {
+    let mut containers = at(pod, &["status", "containerStatuses"]).clone();
+    for c in containers.as_array_mut().into_iter().flatten() {
+        if let Some(map) = c.as_object_mut() {
+            map.insert("ready".to_owned(), json!(ready));
+            map.insert("started".to_owned(), json!(true));
+        }
+    }
+    json!({
+        "conditions": conditions(pod, ready, "ContainersNotReady", now),
+        "containerStatuses": containers,
+    })
+}
+
+/// Status of a pod that ended with `code`.
+pub(crate) fn ended(pod: &Value, code: i64, now: jiff::Timestamp) -> Value {
+    let (phase, reason) = if code == 0 { ("Succeeded", "Completed") } else { ("Failed", "Error") };
+    let state = json!({"terminated": {"exitCode": code, "reason": reason,
+        "startedAt": at(pod, &["status", "startTime"]), "finishedAt": object::stamp(now)}});
+    let why = if code == 0 { "PodCompleted" } else { "PodFailed" };
+    json!({
+        "phase": phase,
+        "conditions": conditions(pod, false, why, now),
+        "containerStatuses": container_statuses(pod, "containers", &state, false),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::options::Span;
+
+    const OPTIONS: KubeletOptions = KubeletOptions {
+        start: Span::millis(1000),
+        exit: Span::millis(2000),
+        job_run: Span::millis(30_000),
+    };
+
+    fn pod(extra: Value) -> Value {
+        let mut p = json!({"metadata": {"name": "p", "namespace": "default", "uid": "u"},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        for (path, value) in extra.as_object().unwrap() {
+            let mut spot = &mut p;
+            for step in path.split('/') {
+                spot = &mut spot[step];
+            }
+            *spot = value.clone();
+        }
+        p
+    }
+
+    fn secs(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn starts_then_stays_ready() {
+        let now = Instant::now();
+        let p = pod(json!({}));
+        let mut run = Run::new(&p, &OPTIONS, &RngTree::new(1), now);
+        assert_eq!(run.due(&p, now), (Due::Nothing, Some(now + secs(1))));
+        assert_eq!(run.due(&p, now + secs(1)).0, Due::Start);
+        run.started = Some(now + secs(1));
+        assert_eq!(run.due(&p, now + secs(1)), (Due::Ready, None));
+        let failing = pod(json!({"metadata/annotations": {UNREADY: "true"},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}}));
+        assert_eq!(run.due(&failing, now + secs(2)).0, Due::Unready);
+    }
+
+    #[rstest]
+    #[case::heeds(json!({}), 30, 2)]
+    #[case::short_grace(json!({}), 1, 1)]
+    #[case::at_once(json!({}), 0, 0)]
+    #[case::ignores(json!({"metadata/annotations": {IGNORES_SIGTERM: "true"}}), 30, 30)]
+    #[case::pre_stop(json!({"spec/containers": [{"lifecycle": {"preStop": {"sleep": {"seconds": 10}}}}]}), 30, 12)]
+    #[tokio::test(start_paused = true)]
+    async fn stops_within_its_grace(#[case] extra: Value, #[case] grace: u64, #[case] want: u64) {
+        let now = Instant::now();
+        let mut p = pod(extra);
+        let mut run = Run::new(&p, &OPTIONS, &RngTree::new(1), now);
+        run.started = Some(now);
+        p["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        p["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+        let (due, again) = run.due(&p, now);
+        if want == 0 {
+            assert_eq!(due, Due::Stop);
+        } else {
+            assert_eq!((due, again), (Due::Nothing, Some(now + secs(want))));
+            // The grace is cut short by a second deletion.
+            p["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+            assert_eq!(run.due(&p, now + secs(1)).0, Due::Stop);
+        }
+    }
+
+    #[rstest]
+    #[case::always(json!({"spec/restartPolicy": "Always", "metadata/annotations": {RUN_SECONDS: "5"}}), None)]
+    #[case::bare(json!({"spec/restartPolicy": "Never"}), None)]
+    #[case::annotated(json!({"spec/restartPolicy": "Never", "metadata/annotations": {RUN_SECONDS: "5"}}), Some(5))]
+    #[case::job(json!({"spec/restartPolicy": "OnFailure",
+        "metadata/ownerReferences": [{"controller": true, "kind": "Job"}]}), Some(30))]
+    #[tokio::test(start_paused = true)]
+    async fn ends_by_itself(#[case] extra: Value, #[case] want: Option<u64>) {
+        let now = Instant::now();
+        let mut p = pod(extra);
+        p["status"] = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        let mut run = Run::new(&p, &OPTIONS, &RngTree::new(1), now);
+        run.started = Some(now);
+        assert_eq!(run.due(&p, now), (Due::Nothing, want.map(|s| now + secs(s))));
+        if let Some(s) = want {
+            p["metadata"]["annotations"][EXIT_CODE] = json!("3");
+            assert_eq!(run.due(&p, now + secs(s)).0, Due::Finish(3));
+        }
+    }
+}
