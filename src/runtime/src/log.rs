@@ -43,7 +43,7 @@ pub struct JsonLines {
     level: LogLevel,
     clock: Clock,
     sinks: Vec<Sink>,
-    sampler: Mutex<Sampler>,
+    sampler: Option<Mutex<Sampler>>,
 }
 
 /// A subscriber that writes JSON lines to `sinks`: for `set_global_default` in a process, for `set_default` in a
@@ -65,8 +65,15 @@ impl JsonLines {
             level,
             clock,
             sinks,
-            sampler: Mutex::default(),
+            sampler: Some(Mutex::default()),
         }
+    }
+
+    /// Writes every line, however often it repeats: for worlds in virtual time, where much happens in one second.
+    #[must_use]
+    pub fn unsampled(mut self) -> Self {
+        self.sampler = None;
+        self
     }
 
     fn hears(&self, metadata: &Metadata<'_>) -> bool {
@@ -170,10 +177,10 @@ where
         let mut collector = Collector::default();
         event.record(&mut collector);
         let message = collector.message.unwrap_or_default();
-        if !self
-            .sampler
-            .lock()
-            .admit(metadata.level(), &message, self.clock.now())
+        if let Some(sampler) = &self.sampler
+            && !sampler
+                .lock()
+                .admit(metadata.level(), &message, self.clock.now())
         {
             return;
         }

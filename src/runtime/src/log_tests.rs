@@ -153,6 +153,23 @@ async fn repeated_lines_are_thinned_out_each_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn or_not_at_all() {
+    let memory = MemorySink::default();
+    let layer = JsonLines::new(
+        LogLevel::Info,
+        Clock::real(),
+        vec![Sink::Memory(memory.clone())],
+    );
+    let subscriber = Registry::default().with(layer.unsampled());
+    tracing::subscriber::with_default(subscriber, || {
+        for i in 0..350 {
+            tracing::info!(i, "same");
+        }
+    });
+    assert_eq!(memory.lines().len(), 350);
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_come_with_their_causes() {
     #[derive(Debug, thiserror::Error)]
     #[error("outer")]

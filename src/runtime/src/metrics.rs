@@ -16,7 +16,8 @@ pub mod table;
 mod text;
 
 /// Runs before each scrape: gauges that describe a state are computed then, not whenever time passes.
-type ScrapeHook = Box<dyn Fn(&Metrics) + Send + Sync>;
+/// False = it has nothing left to tell, and is dropped.
+type ScrapeHook = Box<dyn Fn(&Metrics) -> bool + Send + Sync>;
 
 /// Registry of all metrics; cheap to clone.
 #[derive(Clone, Default)]
@@ -90,6 +91,14 @@ impl Metrics {
 
     /// Runs `hook` before each scrape.
     pub fn on_scrape(&self, hook: impl Fn(&Metrics) + Send + Sync + 'static) {
+        self.on_scrape_while(move |metrics| {
+            hook(metrics);
+            true
+        });
+    }
+
+    /// Runs `hook` before each scrape until it returns false.
+    pub fn on_scrape_while(&self, hook: impl Fn(&Metrics) -> bool + Send + Sync + 'static) {
         self.inner.hooks.lock().push(Box::new(hook));
     }
 
@@ -118,10 +127,8 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         // Taken out while they run, so that a hook may itself use the registry.
-        let hooks = std::mem::take(&mut *self.inner.hooks.lock());
-        for hook in &hooks {
-            hook(self);
-        }
+        let mut hooks = std::mem::take(&mut *self.inner.hooks.lock());
+        hooks.retain(|hook| hook(self));
         let mut held = self.inner.hooks.lock();
         let added_meanwhile = std::mem::replace(&mut *held, hooks);
         held.extend(added_meanwhile);

@@ -150,6 +150,19 @@ fn hooks_compute_gauges_at_each_scrape() {
 }
 
 #[test]
+fn a_hook_that_is_done_is_dropped() {
+    let metrics = Metrics::default();
+    let alive = Arc::new(Mutex::new(()));
+    let hook = Arc::clone(&alive);
+    metrics.on_scrape_while(move |_| Arc::strong_count(&hook) > 1);
+    let _ = metrics.render();
+    assert_eq!(metrics.inner.hooks.lock().len(), 1);
+    drop(alive);
+    let _ = metrics.render();
+    assert!(metrics.inner.hooks.lock().is_empty());
+}
+
+#[test]
 #[should_panic(expected = "not in the table")]
 fn an_unknown_name_fails_a_debug_build() {
     Metrics::default().inc("karpenter_nodeclaims_made_total", &[]);

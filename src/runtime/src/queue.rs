@@ -71,8 +71,8 @@ struct State {
     /// Deadline of each waiting key, both ways.
     deadline: BTreeMap<Key, Instant>,
     by_deadline: BTreeSet<(Instant, Key)>,
-    /// Running, and whether to run again.
-    running: BTreeMap<Key, bool>,
+    /// Running: whether to run again, and since when.
+    running: BTreeMap<Key, (bool, Instant)>,
     /// The runner is ending: nothing more is taken in.
     closed: bool,
 }
@@ -87,7 +87,7 @@ impl State {
         if self.closed {
             return false;
         }
-        if let Some(again) = self.running.get_mut(&key) {
+        if let Some((again, _)) = self.running.get_mut(&key) {
             return !std::mem::replace(again, true);
         }
         self.clear_deadline(&key);
@@ -192,7 +192,7 @@ impl Shared {
         let key = state.round.pop_first()?;
         // Whatever it waited for is served by this run: what comes after is the run's own word.
         state.clear_deadline(&key);
-        state.running.insert(key.clone(), false);
+        state.running.insert(key.clone(), (false, now));
         let waited = state
             .due_since
             .remove(&key)
@@ -212,7 +212,7 @@ impl Shared {
     pub(crate) fn done(&self, key: &Key, again: Option<Instant>) {
         let now = Instant::now();
         let mut state = self.state.lock();
-        let added_meanwhile = state.running.remove(key).unwrap_or(false);
+        let added_meanwhile = state.running.remove(key).is_some_and(|(again, _)| again);
         if added_meanwhile || again.is_some_and(|at| at <= now) {
             state.make_due(key.clone(), now);
         } else if let Some(at) = again {
@@ -221,6 +221,23 @@ impl Shared {
         let depth = state.depth();
         drop(state);
         self.report_depth(depth);
+    }
+
+    /// Sets the gauges on what runs now.
+    pub(crate) fn report_running(&self, metrics: &Metrics) {
+        let now = Instant::now();
+        let state = self.state.lock();
+        let ages = state.running.values();
+        let ages = ages.map(|(_, since)| now.saturating_duration_since(*since).as_secs_f64());
+        let (sum, longest) = ages.fold((0.0, 0.0_f64), |(sum, max), age| (sum + age, max.max(age)));
+        drop(state);
+        let labels = self.labels();
+        metrics.set("workqueue_unfinished_work_seconds", &labels, sum);
+        metrics.set(
+            "workqueue_longest_running_processor_seconds",
+            &labels,
+            longest,
+        );
     }
 
     pub(crate) fn worked(&self, took: Duration) {

@@ -141,6 +141,13 @@ pub fn spawn<R: Reconciler>(
 ) -> (Queue, tokio::task::JoinHandle<()>) {
     let metrics = reconciler.metrics().cloned().unwrap_or_default();
     let shared = Arc::new(Shared::new(reconciler.name(), metrics.clone()));
+    let running = Arc::downgrade(&shared);
+    metrics.on_scrape_while(move |metrics| {
+        running.upgrade().is_some_and(|shared| {
+            shared.report_running(metrics);
+            true
+        })
+    });
     let tree = rng.child("runner", reconciler.name());
     let runner = Runner {
         ids: tree.child("reconcile-id", "").rng(),

@@ -296,6 +296,28 @@ async fn stopping_finishes_what_runs_and_starts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_page_shows_the_queue_and_what_runs() {
+    let probe = Probe::new(Duration::from_secs(5), |_, _| Ok(Action::AwaitChange));
+    let (queue, ..) = start(&probe, 2);
+    for name in ["a", "b", "c"] {
+        queue.add(Key::cluster(name));
+    }
+    pass(3).await;
+    let page = probe.metrics.render();
+    let labels = r#"{controller="probe",name="probe"}"#;
+    for line in [
+        format!("workqueue_depth{labels} 1\n"),
+        format!("workqueue_adds_total{labels} 3\n"),
+        format!("workqueue_unfinished_work_seconds{labels} 6\n"),
+        format!("workqueue_longest_running_processor_seconds{labels} 3\n"),
+        "controller_runtime_active_workers{controller=\"probe\"} 2\n".to_owned(),
+        "controller_runtime_max_concurrent_reconciles{controller=\"probe\"} 2\n".to_owned(),
+    ] {
+        assert!(page.contains(&line), "{line} in {page}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn aborting_cuts_reconciles_off() {
     let probe = Probe::new(Duration::from_secs(5), |_, _| Ok(Action::AwaitChange));
     let (queue, task, _stop) = start(&probe, 1);
