@@ -318,7 +318,7 @@ impl FieldSelector {
     pub fn name(&self) -> Option<&str> {
         self.0
             .iter()
-            .find(|t| t.equal && t.path == ["metadata", "name"])
+            .find(|t| t.equal && t.path.iter().map(String::as_str).eq(["metadata", "name"]))
             .map(|t| t.value.as_str())
     }
 }

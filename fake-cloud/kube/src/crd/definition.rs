@@ -31,14 +31,13 @@ pub fn resource_of(crd: &Value) -> Option<ResourceInfo> {
         .get("versions")
         .and_then(Value::as_array)?
         .iter()
-        .map(|v| {
-            (
-                v.get("storage").and_then(Value::as_bool).unwrap_or(false),
-                version_of(v),
-            )
+        .enumerate()
+        .map(|(i, v)| {
+            let storage = v.get("storage").and_then(Value::as_bool).unwrap_or(false);
+            (storage, version_of(v, i))
         })
         .collect();
-    versions.sort_by(|(_, a), (_, b)| version_rank(&b.name).cmp(&version_rank(&a.name)));
+    versions.sort_by_key(|(_, v)| std::cmp::Reverse(version_rank(&v.name)));
     let storage = versions.iter().position(|(storage, _)| *storage)?;
     Some(ResourceInfo {
         group: text(spec, &["group"]).to_owned(),
@@ -58,7 +57,8 @@ pub fn resource_of(crd: &Value) -> Option<ResourceInfo> {
     })
 }
 
-fn version_of(version: &Value) -> VersionInfo {
+fn version_of(version: &Value, index: usize) -> VersionInfo {
+    let path = format!("spec.versions[{index}].schema.openAPIV3Schema");
     let scale = at(version, &["subresources", "scale"]).map(|scale| ScalePaths {
         spec: segments(text(scale, &["specReplicasPath"])),
         status: segments(text(scale, &["statusReplicasPath"])),
@@ -73,7 +73,7 @@ fn version_of(version: &Value) -> VersionInfo {
             .get("served")
             .and_then(Value::as_bool)
             .unwrap_or(false),
-        schema: at(version, &["schema", "openAPIV3Schema"]).map(|s| Arc::new(CrdSchema::new(s))),
+        schema: at(version, &["schema", "openAPIV3Schema"]).map(|s| Arc::new(CrdSchema::new(s, &path))),
         columns: version
             .get("additionalPrinterColumns")
             .and_then(Value::as_array)

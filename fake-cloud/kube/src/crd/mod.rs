@@ -1,9 +1,16 @@
 //! CustomResourceDefinitions: turning a definition into a served resource, and what its schema does to objects.
 
+pub mod check;
 pub mod definition;
+pub mod formats;
+pub mod rules;
 pub mod schema;
+pub mod shape;
 
-pub use definition::resource_of;
+use serde_json::Value;
+
+use crate::error::{ApiError, FieldError, Result};
+use crate::ops::{FieldValidation, Target, WriteOptions};
 pub use schema::CrdSchema;
 
 /// A printed column (`additionalPrinterColumns`).
@@ -23,15 +30,45 @@ pub struct Column {
     pub json_path: String,
 }
 
-use serde_json::Value;
-
-use crate::error::Result;
-use crate::ops::{Target, WriteOptions};
-
-/// Defaults and prunes a custom object.
+/// Prunes and defaults a custom object.
 ///
 /// # Errors
 /// 400 for unknown fields under strict field validation.
-pub fn admit(_target: &Target, _object: &mut Value, _options: &mut WriteOptions) -> Result<()> {
+pub fn admit(target: &Target, object: &mut Value, options: &mut WriteOptions) -> Result<()> {
+    let Some(schema) = target.version_info().and_then(|v| v.schema.as_ref()) else {
+        return Ok(());
+    };
+    let unknown = shape::prune(&schema.root, object);
+    if !unknown.is_empty() {
+        let texts: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+        match options.field_validation {
+            FieldValidation::Ignore => {}
+            FieldValidation::Warn => options.warnings.extend(texts),
+            FieldValidation::Strict => {
+                let kind = &target.info.kind;
+                let version = target.version_info().map_or("", |v| v.name.as_str());
+                return Err(ApiError::bad_request(format!(
+                    "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
+                    texts.join(", ")
+                )));
+            }
+        }
+    }
+    if schema.root.has_defaults {
+        shape::default(&schema.root, object);
+    }
     Ok(())
+}
+
+/// Errors of a custom object.
+#[must_use]
+pub fn validate(target: &Target, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let Some(schema) = target.version_info().and_then(|v| v.schema.as_ref()) else {
+        return Vec::new();
+    };
+    let mut errors = check::check(&schema.root, object, old);
+    if old.is_none() {
+        check::metadata_name(&schema.root, object, &mut errors);
+    }
+    errors
 }

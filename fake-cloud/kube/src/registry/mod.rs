@@ -221,7 +221,7 @@ impl Registry {
                 }
             }
         }
-        versions.sort_by(|a, b| version_rank(b).cmp(&version_rank(a)));
+        versions.sort_by_key(|v| std::cmp::Reverse(version_rank(v)));
         versions
     }
 }

@@ -1,5 +1,6 @@
 //! Validation where users and controllers meet it.
 
+pub mod definition;
 pub mod names;
 
 use serde_json::Value;
@@ -13,14 +14,26 @@ use crate::ops::{Part, Target};
 pub fn create(target: &Target, object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     names::metadata(target, object, &mut errors);
+    if target.info.custom {
+        errors.extend(crate::crd::validate(target, object, None));
+    }
+    if target.info.is("apiextensions.k8s.io", "customresourcedefinitions") {
+        definition::definition(object, &mut errors);
+    }
     errors
 }
 
 /// Errors of a change.
 #[must_use]
-pub fn update(_target: &Target, new: &Value, old: &Value, _part: Part) -> Vec<FieldError> {
+pub fn update(target: &Target, new: &Value, old: &Value, _part: Part) -> Vec<FieldError> {
     let mut errors = Vec::new();
     names::labels(new, &mut errors);
+    if target.info.custom {
+        errors.extend(crate::crd::validate(target, new, Some(old)));
+    }
+    if target.info.is("apiextensions.k8s.io", "customresourcedefinitions") && new.get("spec") != old.get("spec") {
+        definition::definition(new, &mut errors);
+    }
     if meta::is_deleting(old) {
         let before: Vec<&str> = meta::finalizers(old).collect();
         let added: Vec<String> = meta::finalizers(new)

@@ -1,0 +1,71 @@
+//! Validation of CustomResourceDefinitions.
+
+use serde_json::Value;
+
+use crate::crd::CrdSchema;
+use crate::error::FieldError;
+use crate::meta::{self, at, text};
+
+/// Errors of a definition, those of its schemas and rules included.
+pub fn definition(crd: &Value, errors: &mut Vec<FieldError>) {
+    let name = meta::name(crd);
+    let (group, plural) = (text(crd, &["spec", "group"]), text(crd, &["spec", "names", "plural"]));
+    for (path, value) in [
+        ("spec.group", group),
+        ("spec.scope", text(crd, &["spec", "scope"])),
+        ("spec.names.plural", plural),
+        ("spec.names.kind", text(crd, &["spec", "names", "kind"])),
+    ] {
+        if value.is_empty() {
+            errors.push(FieldError::required(path, ""));
+        }
+    }
+    if !group.is_empty() && !plural.is_empty() && name != format!("{plural}.{group}") {
+        errors.push(FieldError::invalid(
+            "metadata.name",
+            name,
+            "must be spec.names.plural+\".\"+spec.group",
+        ));
+    }
+    let scope = text(crd, &["spec", "scope"]);
+    if !matches!(scope, "" | "Cluster" | "Namespaced") {
+        errors.push(FieldError::not_supported("spec.scope", scope, &["Cluster", "Namespaced"]));
+    }
+    let versions = at(crd, &["spec", "versions"]).and_then(Value::as_array);
+    let mut storage = 0;
+    for (i, version) in versions.into_iter().flatten().enumerate() {
+        let path = format!("spec.versions[{i}]");
+        if text(version, &["name"]).is_empty() {
+            errors.push(FieldError::required(&format!("{path}.name"), ""));
+        }
+        storage += usize::from(version.get("storage") == Some(&Value::Bool(true)));
+        let schema_path = format!("{path}.schema.openAPIV3Schema");
+        match at(version, &["schema", "openAPIV3Schema"]) {
+            Some(schema) => {
+                if text(schema, &["type"]) != "object" {
+                    errors.push(FieldError::invalid(
+                        &format!("{schema_path}.type"),
+                        text(schema, &["type"]),
+                        "must be object at the root",
+                    ));
+                }
+                errors.extend(CrdSchema::new(schema, &schema_path).errors);
+            }
+            None => errors.push(FieldError::required(&schema_path, "schemas are required")),
+        }
+    }
+    if storage != 1 {
+        let shown = at(crd, &["spec", "versions"]).cloned().unwrap_or(Value::Null);
+        let names: Vec<&str> = shown
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|v| text(v, &["name"]))
+            .collect();
+        errors.push(FieldError::invalid(
+            "spec.versions",
+            names.join(","),
+            "must have exactly one version marked as storage version",
+        ));
+    }
+}
