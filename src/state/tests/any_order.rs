@@ -1,4 +1,5 @@
 //! However the events of a history are shuffled and repeated, the state ends up the same: what a fresh list gives.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // Panicking is how a test fails.
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use karpenter_api::NodeClaim;

@@ -1,4 +1,5 @@
 //! What scheduling sees of nodes and claims, and what is kept in memory only: marks, nominations, plans, generations.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // Panicking is how a test fails.
 
 use std::collections::BTreeSet;
 
