@@ -10,10 +10,12 @@ pub mod loops;
 pub mod managed;
 pub mod meta;
 pub mod ops;
+pub mod patch;
 pub mod registry;
 pub mod selectors;
 pub mod server;
 pub mod store;
+pub mod structure;
 pub mod validate;
 
 pub use server::{ApiServer, ServerOptions};

@@ -11,8 +11,8 @@ use serde_json::Value;
 pub use crate::error::ApiError;
 use crate::http;
 use crate::ops::delete::DeleteOptions;
-pub use crate::ops::patch::PatchKind;
 use crate::ops::{self, Part, State, WriteOptions};
+pub use crate::patch::PatchKind;
 use crate::registry::key_of;
 use crate::store::{ChangeKind, Event, EventReceiver};
 

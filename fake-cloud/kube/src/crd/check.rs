@@ -66,7 +66,13 @@ fn is_integer(value: &Value) -> bool {
     value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|f| f.fract() == 0.0)
 }
 
-fn node(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
+fn node(
+    schema: &Schema,
+    value: &Value,
+    old: Option<&Value>,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
     if old == Some(value) {
         return;
     }
@@ -99,7 +105,13 @@ fn node(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, errors:
             if let Some(items) = &schema.items {
                 for (i, below) in list.iter().enumerate() {
                     let former = old.and_then(|o| correlate(&schema.list, o, below, i));
-                    node(items, below, former, &value_path(path, &i.to_string()), errors);
+                    node(
+                        items,
+                        below,
+                        former,
+                        &value_path(path, &i.to_string()),
+                        errors,
+                    );
                 }
             }
         }
@@ -137,7 +149,10 @@ fn distinct(list: &ListType, items: &[Value], path: &str, errors: &mut Vec<Field
     for (i, item) in items.iter().enumerate() {
         let key = keys_of(item);
         if !seen.insert(key.to_string()) {
-            errors.push(FieldError::duplicate(&value_path(path, &i.to_string()), key));
+            errors.push(FieldError::duplicate(
+                &value_path(path, &i.to_string()),
+                key,
+            ));
         }
     }
 }
@@ -159,7 +174,11 @@ fn checks(checks: &Checks, value: &Value, path: &str, errors: &mut Vec<FieldErro
         Value::Array(list) => {
             let count = list.len() as u64;
             if let Some(min) = checks.min_items.filter(|min| count < *min) {
-                errors.push(FieldError::invalid(at, count, format!("{at} in body should have at least {min} items")));
+                errors.push(FieldError::invalid(
+                    at,
+                    count,
+                    format!("{at} in body should have at least {min} items"),
+                ));
             }
             if let Some(max) = checks.max_items.filter(|max| count > *max) {
                 errors.push(FieldError::too_many(at, count, max));
@@ -168,7 +187,11 @@ fn checks(checks: &Checks, value: &Value, path: &str, errors: &mut Vec<FieldErro
         Value::Object(map) => {
             let count = map.len() as u64;
             if let Some(min) = checks.min_properties.filter(|min| count < *min) {
-                errors.push(FieldError::invalid(at, count, format!("{at} in body should have at least {min} properties")));
+                errors.push(FieldError::invalid(
+                    at,
+                    count,
+                    format!("{at} in body should have at least {min} properties"),
+                ));
             }
             if let Some(max) = checks.max_properties.filter(|max| count > *max) {
                 errors.push(FieldError::too_many(at, count, max));
@@ -187,7 +210,11 @@ fn checks(checks: &Checks, value: &Value, path: &str, errors: &mut Vec<FieldErro
 fn string(checks: &Checks, text: &str, at: &str, errors: &mut Vec<FieldError>) {
     let length = text.chars().count() as u64;
     if let Some(min) = checks.min_length.filter(|min| length < *min) {
-        errors.push(FieldError::invalid(at, text, format!("{at} in body should be at least {min} chars long")));
+        errors.push(FieldError::invalid(
+            at,
+            text,
+            format!("{at} in body should be at least {min} chars long"),
+        ));
     }
     if let Some(max) = checks.max_length.filter(|max| length > *max) {
         errors.push(FieldError::too_long(at, max));
@@ -195,7 +222,11 @@ fn string(checks: &Checks, text: &str, at: &str, errors: &mut Vec<FieldError>) {
     if let Some((pattern, regex)) = &checks.pattern
         && !regex.is_match(text)
     {
-        errors.push(FieldError::invalid(at, text, format!("{at} in body should match '{pattern}'")));
+        errors.push(FieldError::invalid(
+            at,
+            text,
+            format!("{at} in body should match '{pattern}'"),
+        ));
     }
     if !formats::is_string_of(&checks.format, text) {
         errors.push(FieldError::invalid(
@@ -211,27 +242,42 @@ fn number(checks: &Checks, value: &Value, at: &str, errors: &mut Vec<FieldError>
         return;
     };
     let out = |bound: &Bound, low: bool| {
-        bound.value.as_f64().is_some_and(|limit| match (low, bound.exclusive) {
-            (true, false) => number < limit,
-            (true, true) => number <= limit,
-            (false, false) => number > limit,
-            (false, true) => number >= limit,
-        })
+        bound
+            .value
+            .as_f64()
+            .is_some_and(|limit| match (low, bound.exclusive) {
+                (true, false) => number < limit,
+                (true, true) => number <= limit,
+                (false, false) => number > limit,
+                (false, true) => number >= limit,
+            })
     };
     let or_equal = |bound: &Bound| if bound.exclusive { "" } else { " or equal to" };
     if let Some(bound) = checks.minimum.as_ref().filter(|b| out(b, true)) {
-        let detail = format!("{at} in body should be greater than{} {}", or_equal(bound), bound.value);
+        let detail = format!(
+            "{at} in body should be greater than{} {}",
+            or_equal(bound),
+            bound.value
+        );
         errors.push(FieldError::invalid(at, value.clone(), detail));
     }
     if let Some(bound) = checks.maximum.as_ref().filter(|b| out(b, false)) {
-        let detail = format!("{at} in body should be less than{} {}", or_equal(bound), bound.value);
+        let detail = format!(
+            "{at} in body should be less than{} {}",
+            or_equal(bound),
+            bound.value
+        );
         errors.push(FieldError::invalid(at, value.clone(), detail));
     }
     if let Some(step) = checks.multiple_of
         && step != 0.0
         && (number / step).fract() != 0.0
     {
-        errors.push(FieldError::invalid(at, value.clone(), format!("{at} in body should be a multiple of {step}")));
+        errors.push(FieldError::invalid(
+            at,
+            value.clone(),
+            format!("{at} in body should be a multiple of {step}"),
+        ));
     }
     if checks.format == "int32" && value.as_i64().is_some_and(|v| i32::try_from(v).is_err()) {
         let detail = format!("{at} in body should be of type int32");
@@ -258,7 +304,11 @@ fn branches(checks: &Checks, value: &Value, path: &str, at: &str, errors: &mut V
     if !checks.one_of.is_empty() {
         let count = checks.one_of.iter().filter(|s| passes(s)).count();
         if count != 1 {
-            let found = if count == 0 { "Found none valid" } else { "Found more than one valid" };
+            let found = if count == 0 {
+                "Found none valid"
+            } else {
+                "Found more than one valid"
+            };
             errors.push(FieldError::invalid(
                 at,
                 shown(value),
@@ -284,7 +334,13 @@ fn shown(value: &Value) -> Value {
 }
 
 /// Evaluates CEL rules along the tree.
-fn rules(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
+fn rules(
+    schema: &Schema,
+    value: &Value,
+    old: Option<&Value>,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
     if old == Some(value) || value.is_null() {
         return;
     }
@@ -312,7 +368,13 @@ fn rules(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, errors
                     ListType::Map(_) => old.and_then(|o| correlate(&schema.list, o, below, i)),
                     _ => None,
                 };
-                self::rules(items, below, former, &value_path(path, &i.to_string()), errors);
+                self::rules(
+                    items,
+                    below,
+                    former,
+                    &value_path(path, &i.to_string()),
+                    errors,
+                );
             }
         }
         _ => {}
@@ -321,8 +383,17 @@ fn rules(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, errors
 
 /// Checks the parts of `metadata` that a schema may constrain (`name` only, as the API documents).
 pub fn metadata_name(schema: &Schema, object: &Value, errors: &mut Vec<FieldError>) {
-    if let Some(node) = schema.properties.get("metadata").and_then(|m| m.properties.get("name")) {
-        checks(&node.checks, &Value::from(meta::name(object)), "metadata.name", errors);
+    if let Some(node) = schema
+        .properties
+        .get("metadata")
+        .and_then(|m| m.properties.get("name"))
+    {
+        checks(
+            &node.checks,
+            &Value::from(meta::name(object)),
+            "metadata.name",
+            errors,
+        );
     }
 }
 
@@ -366,7 +437,10 @@ mod tests {
     }
 
     fn texts(object: &Value, old: Option<&Value>) -> Vec<String> {
-        check(&schema().root, object, old).iter().map(ToString::to_string).collect()
+        check(&schema().root, object, old)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[rstest]
@@ -399,7 +473,10 @@ mod tests {
     #[case(json!({"name": "TOO LONG"}), json!({"name": "TOO LONG", "weight": 5}), &[])]
     #[case(json!({"name": "TOO LONG"}), json!({"name": "TOO LONG", "weight": 500}), &["spec.weight: Invalid value: 500: spec.weight in body should be less than or equal to 100"])]
     fn updates(#[case] old: Value, #[case] new: Value, #[case] expected: &[&str]) {
-        assert_eq!(texts(&json!({"spec": new}), Some(&json!({"spec": old}))), expected);
+        assert_eq!(
+            texts(&json!({"spec": new}), Some(&json!({"spec": old}))),
+            expected
+        );
     }
 
     #[test]
@@ -410,6 +487,9 @@ mod tests {
             "schema",
         );
         assert_eq!(schema.errors.len(), 1);
-        assert_eq!(schema.errors[0].field, "schema.properties[spec].x-kubernetes-validations[0].rule");
+        assert_eq!(
+            schema.errors[0].field,
+            "schema.properties[spec].x-kubernetes-validations[0].rule"
+        );
     }
 }

@@ -73,7 +73,8 @@ fn version_of(version: &Value, index: usize) -> VersionInfo {
             .get("served")
             .and_then(Value::as_bool)
             .unwrap_or(false),
-        schema: at(version, &["schema", "openAPIV3Schema"]).map(|s| Arc::new(CrdSchema::new(s, &path))),
+        schema: at(version, &["schema", "openAPIV3Schema"])
+            .map(|s| Arc::new(CrdSchema::new(s, &path))),
         columns: version
             .get("additionalPrinterColumns")
             .and_then(Value::as_array)

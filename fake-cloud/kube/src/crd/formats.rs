@@ -47,13 +47,18 @@ fn is_duration(text: &str) -> bool {
         return false;
     }
     while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+        let digits = rest.len()
+            - rest
+                .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
+                .len();
         let (number, after) = rest.split_at(digits);
         if number.parse::<f64>().is_err() {
             return false;
         }
         let Some(unit) = ["ns", "us", "µs", "ms", "s", "m", "h"].iter().find(|u| {
-            after.strip_prefix(**u).is_some_and(|more| more.is_empty() || more.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
+            after.strip_prefix(**u).is_some_and(|more| {
+                more.is_empty() || more.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+            })
         }) else {
             return false;
         };

@@ -40,7 +40,10 @@ pub fn admit(target: &Target, object: &mut Value, options: &mut WriteOptions) ->
     };
     let unknown = shape::prune(&schema.root, object);
     if !unknown.is_empty() {
-        let texts: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+        let texts: Vec<String> = unknown
+            .iter()
+            .map(|path| format!("unknown field \"{path}\""))
+            .collect();
         match options.field_validation {
             FieldValidation::Ignore => {}
             FieldValidation::Warn => options.warnings.extend(texts),

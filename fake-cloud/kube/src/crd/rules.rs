@@ -18,7 +18,9 @@ pub struct Rules {
 impl Rules {
     /// Compiles a node's rules; those that do not compile are errors of the definition.
     pub fn read(schema: &Value, path: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
-        let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array)?;
+        let rules = schema
+            .get("x-kubernetes-validations")
+            .and_then(Value::as_array)?;
         if rules.is_empty() {
             return None;
         }
@@ -51,7 +53,13 @@ impl Rules {
     }
 
     /// Evaluates the rules on a value; `old` is its former value where the two can be told to be the same thing.
-    pub fn check(&self, value: &Value, old: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
+    pub fn check(
+        &self,
+        value: &Value,
+        old: Option<&Value>,
+        path: &str,
+        errors: &mut Vec<FieldError>,
+    ) {
         let Err(failed) = validate_compiled(&self.compiled, value, old) else {
             return;
         };
@@ -72,7 +80,10 @@ impl Rules {
             let detail = match error.kind {
                 ErrorKind::ValidationFailure => error.message,
                 // A rule that cannot be evaluated refuses the object, and says so.
-                _ => format!("rule {:?} could not be evaluated: {}", error.rule, error.message),
+                _ => format!(
+                    "rule {:?} could not be evaluated: {}",
+                    error.rule, error.message
+                ),
             };
             errors.push(FieldError {
                 kind,

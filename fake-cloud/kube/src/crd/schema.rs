@@ -171,18 +171,31 @@ fn read(schema: &Value, path: &str, depth: usize, errors: &mut Vec<FieldError>) 
     let flag = |key: &str| schema.get(key).and_then(Value::as_bool).unwrap_or(false);
     let too_deep = depth >= DEPTH_MAX;
     if too_deep {
-        errors.push(FieldError::forbidden(path, format!("schemas nest at most {DEPTH_MAX} levels")));
+        errors.push(FieldError::forbidden(
+            path,
+            format!("schemas nest at most {DEPTH_MAX} levels"),
+        ));
     }
     let mut properties = BTreeMap::new();
     if !too_deep {
-        for (name, below) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        for (name, below) in schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             let path = format!("{path}.properties[{name}]");
             properties.insert(name.clone(), read(below, &path, depth + 1, errors));
         }
     }
     let mut child = |key: &str| -> Option<Box<Schema>> {
         let below = schema.get(key).filter(|v| v.is_object() && !too_deep)?;
-        Some(Box::new(read(below, &format!("{path}.{key}"), depth + 1, errors)))
+        Some(Box::new(read(
+            below,
+            &format!("{path}.{key}"),
+            depth + 1,
+            errors,
+        )))
     };
     let items = child("items");
     let values = child("additionalProperties");
@@ -242,10 +255,13 @@ fn strings(list: Option<&Value>) -> Vec<String> {
 fn checks(schema: &Value, path: &str, depth: usize, errors: &mut Vec<FieldError>) -> Checks {
     let flag = |key: &str| schema.get(key).and_then(Value::as_bool).unwrap_or(false);
     let bound = |key: &str, exclusive: &str| {
-        schema.get(key).filter(|v| v.is_number()).map(|value| Bound {
-            value: value.clone(),
-            exclusive: flag(exclusive),
-        })
+        schema
+            .get(key)
+            .filter(|v| v.is_number())
+            .map(|value| Bound {
+                value: value.clone(),
+                exclusive: flag(exclusive),
+            })
     };
     let count = |key: &str| schema.get(key).and_then(Value::as_u64);
     let pattern = text(schema, &["pattern"]);
@@ -256,7 +272,11 @@ fn checks(schema: &Value, path: &str, depth: usize, errors: &mut Vec<FieldError>
             Ok(regex) => Some((pattern.to_owned(), regex)),
             Err(error) => {
                 let why = format!("must be a valid regular expression, but isn't: {error}");
-                errors.push(FieldError::invalid(&format!("{path}.pattern"), pattern, why));
+                errors.push(FieldError::invalid(
+                    &format!("{path}.pattern"),
+                    pattern,
+                    why,
+                ));
                 None
             }
         }
@@ -278,7 +298,11 @@ fn checks(schema: &Value, path: &str, depth: usize, errors: &mut Vec<FieldError>
         .filter(|_| depth < DEPTH_MAX)
         .map(|below| Box::new(read(below, &format!("{path}.not"), depth + 1, errors)));
     Checks {
-        one_of_values: schema.get("enum").and_then(Value::as_array).cloned().unwrap_or_default(),
+        one_of_values: schema
+            .get("enum")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default(),
         pattern,
         minimum: bound("minimum", "exclusiveMinimum"),
         maximum: bound("maximum", "exclusiveMaximum"),

@@ -44,7 +44,13 @@ fn prune_resource(schema: &Schema, object: &mut Value, path: &str, unknown: &mut
     prune_node(schema, object, path, true, unknown);
 }
 
-fn prune_node(schema: &Schema, value: &mut Value, path: &str, resource: bool, unknown: &mut Vec<String>) {
+fn prune_node(
+    schema: &Schema,
+    value: &mut Value,
+    path: &str,
+    resource: bool,
+    unknown: &mut Vec<String>,
+) {
     match value {
         Value::Object(map) => {
             let keeps_all = schema.preserve || schema.any_values;
@@ -100,7 +106,8 @@ pub fn default(schema: &Schema, value: &mut Value) {
         Value::Array(list) => {
             if let Some(items) = &schema.items {
                 for below in list {
-                    if below.is_null() && !items.nullable
+                    if below.is_null()
+                        && !items.nullable
                         && let Some(value) = &items.default
                     {
                         *below = value.clone();
@@ -183,7 +190,14 @@ mod tests {
         unknown.sort();
         assert_eq!(
             unknown,
-            ["metadata.colour", "more", "spec.extra", "spec.free.known.x", "spec.list[0].z", "spec.map.k.c"]
+            [
+                "metadata.colour",
+                "more",
+                "spec.extra",
+                "spec.free.known.x",
+                "spec.list[0].z",
+                "spec.map.k.c"
+            ]
         );
     }
 
@@ -200,9 +214,15 @@ mod tests {
         }}));
         let mut object = json!({});
         default(&schema.root, &mut object);
-        assert_eq!(object, json!({"spec": {"disruption": {"after": "0s", "budgets": [{"nodes": "10%"}]}, "maybe": "x"}}));
+        assert_eq!(
+            object,
+            json!({"spec": {"disruption": {"after": "0s", "budgets": [{"nodes": "10%"}]}, "maybe": "x"}})
+        );
         let mut object = json!({"spec": {"maybe": null, "never": null, "disruption": null}});
         default(&schema.root, &mut object);
-        assert_eq!(object, json!({"spec": {"disruption": {"after": "0s", "budgets": [{"nodes": "10%"}]}, "maybe": null}}));
+        assert_eq!(
+            object,
+            json!({"spec": {"disruption": {"after": "0s", "budgets": [{"nodes": "10%"}]}, "maybe": null}})
+        );
     }
 }

@@ -15,8 +15,8 @@ use super::{discovery, list, respond, watch};
 use crate::error::{ApiError, Result};
 use crate::meta;
 use crate::ops::delete::{DeleteOptions, Deleted, Propagation};
-use crate::ops::patch::PatchKind;
 use crate::ops::{self, FieldValidation, Part, State, Target, WriteOptions};
+use crate::patch::PatchKind;
 use crate::server::ApiServer;
 
 /// A request, read.

@@ -106,7 +106,10 @@ pub fn prepare(
         && info.generation == Generation::Spec
         && desired_changed(target, &new, old)
     {
-        let generation = meta::at(old, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0) + 1;
+        let generation = meta::at(old, &["metadata", "generation"])
+            .and_then(Value::as_i64)
+            .unwrap_or(0)
+            + 1;
         meta::metadata(&mut new).insert("generation".into(), generation.into());
     }
     Ok(new)

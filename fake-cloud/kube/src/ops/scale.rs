@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::patch::PatchKind;
 use super::{Part, State, Target, WriteOptions, replace};
 use crate::error::{ApiError, FieldError, Result};
 use crate::meta::{self, at};
+use crate::patch::PatchKind;
 use crate::registry::ScalePaths;
 use crate::selectors;
 
@@ -123,6 +123,6 @@ pub fn patch(
 ) -> Result<Arc<Value>> {
     let old = state.require(target, name)?;
     let scale = scale_of(target, &old)?;
-    let patched = super::patch::apply(kind, None, &scale, patch)?;
+    let patched = crate::patch::apply(kind, None, &scale, patch)?;
     update(state, target, name, &patched, options)
 }

@@ -9,7 +9,10 @@ use crate::meta::{self, at, text};
 /// Errors of a definition, those of its schemas and rules included.
 pub fn definition(crd: &Value, errors: &mut Vec<FieldError>) {
     let name = meta::name(crd);
-    let (group, plural) = (text(crd, &["spec", "group"]), text(crd, &["spec", "names", "plural"]));
+    let (group, plural) = (
+        text(crd, &["spec", "group"]),
+        text(crd, &["spec", "names", "plural"]),
+    );
     for (path, value) in [
         ("spec.group", group),
         ("spec.scope", text(crd, &["spec", "scope"])),
@@ -29,7 +32,11 @@ pub fn definition(crd: &Value, errors: &mut Vec<FieldError>) {
     }
     let scope = text(crd, &["spec", "scope"]);
     if !matches!(scope, "" | "Cluster" | "Namespaced") {
-        errors.push(FieldError::not_supported("spec.scope", scope, &["Cluster", "Namespaced"]));
+        errors.push(FieldError::not_supported(
+            "spec.scope",
+            scope,
+            &["Cluster", "Namespaced"],
+        ));
     }
     let versions = at(crd, &["spec", "versions"]).and_then(Value::as_array);
     let mut storage = 0;
@@ -55,7 +62,9 @@ pub fn definition(crd: &Value, errors: &mut Vec<FieldError>) {
         }
     }
     if storage != 1 {
-        let shown = at(crd, &["spec", "versions"]).cloned().unwrap_or(Value::Null);
+        let shown = at(crd, &["spec", "versions"])
+            .cloned()
+            .unwrap_or(Value::Null);
         let names: Vec<&str> = shown
             .as_array()
             .into_iter()

@@ -17,7 +17,10 @@ pub fn create(target: &Target, object: &Value) -> Vec<FieldError> {
     if target.info.custom {
         errors.extend(crate::crd::validate(target, object, None));
     }
-    if target.info.is("apiextensions.k8s.io", "customresourcedefinitions") {
+    if target
+        .info
+        .is("apiextensions.k8s.io", "customresourcedefinitions")
+    {
         definition::definition(object, &mut errors);
     }
     errors
@@ -31,7 +34,11 @@ pub fn update(target: &Target, new: &Value, old: &Value, _part: Part) -> Vec<Fie
     if target.info.custom {
         errors.extend(crate::crd::validate(target, new, Some(old)));
     }
-    if target.info.is("apiextensions.k8s.io", "customresourcedefinitions") && new.get("spec") != old.get("spec") {
+    if target
+        .info
+        .is("apiextensions.k8s.io", "customresourcedefinitions")
+        && new.get("spec") != old.get("spec")
+    {
         definition::definition(new, &mut errors);
     }
     if meta::is_deleting(old) {
