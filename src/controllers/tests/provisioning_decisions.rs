@@ -1,4 +1,5 @@
 //! The pure decisions around a plan: pools to views, planned nodes to claims, guesses at claims under way, limits.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // Panicking is how a test fails.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,7 +55,11 @@ fn merge(into: &mut Value, patch: Value) {
     match (into, patch) {
         (Value::Object(into), Value::Object(patch)) => {
             for (k, v) in patch {
-                merge(into.entry(k).or_insert(Value::Null), v);
+                if v.is_null() {
+                    into.remove(&k);
+                } else {
+                    merge(into.entry(k).or_insert(Value::Null), v);
+                }
             }
         }
         (into, patch) => *into = patch,

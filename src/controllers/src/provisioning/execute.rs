@@ -1,11 +1,12 @@
 //! Carries a plan out: creates its claims and names the nodes it counts on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
 use karpenter_api::NodeClaim;
 use karpenter_model::plan::PlannedNode;
-use karpenter_model::{Plan, PoolView, Problem, resources};
+use karpenter_model::{Plan, Pod, PodKey, PoolView, Problem, resources};
 use kube::Api;
 use kube::api::PostParams;
 
@@ -16,6 +17,9 @@ use crate::Context;
 const MAX_PARALLEL_CREATES: usize = 100;
 /// Instance types named in a log line; the others are counted.
 const TYPES_NAMED: usize = 5;
+
+/// The problem's pods by key.
+type Pods<'a> = BTreeMap<&'a PodKey, &'a Pod>;
 
 /// What became of a plan.
 #[derive(Debug, Default)]
@@ -29,10 +33,11 @@ pub(super) struct Outcome {
 /// Creates the plan's claims, enters them into the state, and tells pods where they are to go.
 pub(super) async fn carry_out(ctx: &Context, problem: &Problem, plan: &Plan) -> Outcome {
     let mut outcome = Outcome::default();
+    let pods: Pods<'_> = problem.pods.iter().map(|p| (&p.key, &**p)).collect();
     let creations: Vec<_> = plan
         .new_nodes
         .iter()
-        .map(|planned| create(ctx, problem, planned))
+        .map(|planned| create(ctx, problem, &pods, planned))
         .collect();
     let results: Vec<bool> = futures::stream::iter(creations)
         .buffered(MAX_PARALLEL_CREATES)
@@ -40,14 +45,17 @@ pub(super) async fn carry_out(ctx: &Context, problem: &Problem, plan: &Plan) -> 
         .await;
     outcome.failed = results.contains(&false);
 
+    let claims: BTreeMap<&str, &Arc<str>> = problem
+        .nodes
+        .iter()
+        .filter_map(|n| Some((&*n.name, n.node_claim.as_ref()?)))
+        .collect();
     for placement in &plan.existing {
-        let node = problem.nodes.iter().find(|n| n.name == placement.node);
-        let claim = node.and_then(|n| n.node_claim.clone());
+        let claim = claims.get(&*placement.node).copied().cloned();
         let is_claim_only = claim.as_ref() == Some(&placement.node);
         for key in &placement.pods {
-            let pod = problem.pods.iter().find(|p| p.key == *key);
             // A pod that runs on a leaving node is told when it waits.
-            if let Some(pod) = pod.filter(|p| p.node_name.is_none()) {
+            if let Some(pod) = pods.get(key).filter(|p| p.node_name.is_none()) {
                 let node = (!is_claim_only).then_some(&*placement.node);
                 ctx.events
                     .publish(events::nominated(pod, claim.as_deref(), node));
@@ -62,7 +70,7 @@ pub(super) async fn carry_out(ctx: &Context, problem: &Problem, plan: &Plan) -> 
 }
 
 /// Creates one claim; false if that failed in a way that may pass.
-async fn create(ctx: &Context, problem: &Problem, planned: &PlannedNode) -> bool {
+async fn create(ctx: &Context, problem: &Problem, pods: &Pods<'_>, planned: &PlannedNode) -> bool {
     let Some(pool) = problem.pools.iter().find(|p| p.name == planned.pool) else {
         tracing::error!(NodePool = %planned.pool, "failed creating nodeclaim, plan names an unknown nodepool");
         return false;
@@ -71,7 +79,9 @@ async fn create(ctx: &Context, problem: &Problem, planned: &PlannedNode) -> bool
         return false;
     }
     let wanted = claim::node_claim(planned, pool, &problem.labels);
-    let api: Api<NodeClaim> = Api::all(ctx.client.clone());
+    // Names are the server's, so a creation repeated after a lost reply would buy twice: no retries below us. The
+    // next run sees whether there is a claim.
+    let api: Api<NodeClaim> = Api::all(ctx.client_no_retry.clone());
     let created = match api.create(&PostParams::default(), &wanted).await {
         Ok(created) => created,
         Err(error) => {
@@ -105,8 +115,7 @@ async fn create(ctx: &Context, problem: &Problem, planned: &PlannedNode) -> bool
         "created nodeclaim"
     );
     for key in &planned.pods {
-        let pod = problem.pods.iter().find(|p| p.key == *key);
-        if let Some(pod) = pod.filter(|p| p.node_name.is_none()) {
+        if let Some(pod) = pods.get(key).filter(|p| p.node_name.is_none()) {
             ctx.events
                 .publish(events::nominated(pod, Some(&name), None));
         }

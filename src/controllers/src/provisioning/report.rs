@@ -1,7 +1,7 @@
 //! What a run tells the world: log lines, metrics and events about pods (`operations.md` §2, §3, §4). Repetition is
 //! kept down here: a pod's fate is logged when it is news.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) struct Reporter {
     /// Pods left out and why, as last logged.
     refused: BTreeMap<PodKey, String>,
     /// Pods that were there in the last run.
-    pending: Vec<PodKey>,
+    pending: BTreeSet<PodKey>,
 }
 
 impl Reporter {
@@ -74,8 +74,8 @@ impl Reporter {
             &[("controller", CONTROLLER)],
             count(plan.unschedulable.len()),
         );
-        let pending: Vec<PodKey> = problem.pods.iter().map(|p| p.key.clone()).collect();
-        let news = pending.iter().any(|p| !self.pending.contains(p));
+        let pending: BTreeSet<PodKey> = problem.pods.iter().map(|p| p.key.clone()).collect();
+        let news = !pending.is_subset(&self.pending);
         self.pending = pending;
         if news || !plan.new_nodes.is_empty() {
             tracing::info!(
@@ -91,13 +91,16 @@ impl Reporter {
                 "computed new nodeclaim(s) to fit pod(s)"
             );
         }
+        let starting: BTreeSet<&str> = problem
+            .nodes
+            .iter()
+            .filter(|n| !n.initialized)
+            .map(|n| &*n.name)
+            .collect();
         let coming: Vec<usize> = plan
             .existing
             .iter()
-            .filter(|e| {
-                let node = problem.nodes.iter().find(|n| n.name == e.node);
-                node.is_some_and(|n| !n.initialized) && !e.pods.is_empty()
-            })
+            .filter(|e| starting.contains(&*e.node) && !e.pods.is_empty())
             .map(|e| e.pods.len())
             .collect();
         if news && !coming.is_empty() {
@@ -123,12 +126,13 @@ impl Reporter {
 
     fn failures(&mut self, ctx: &Context, problem: &Problem, plan: &Plan) {
         let before = std::mem::take(&mut self.unschedulable);
+        let pods: BTreeMap<&PodKey, &Arc<Pod>> = problem.pods.iter().map(|p| (&p.key, p)).collect();
         for failure in &plan.unschedulable {
             let why = events::why(failure);
             if before.get(&failure.pod) != Some(&why) {
                 tracing::error!(Pod = %failure.pod, error = %why, "could not schedule pod");
             }
-            if let Some(pod) = problem.pods.iter().find(|p| p.key == failure.pod) {
+            if let Some(pod) = pods.get(&failure.pod) {
                 ctx.events.publish(events::failed_scheduling(pod, &why));
             }
             self.unschedulable.insert(failure.pod.clone(), why);

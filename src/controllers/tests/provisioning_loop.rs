@@ -1,0 +1,295 @@
+//! The provisioner and the NodePool controllers against the embedded API server, in virtual time. Launches and
+//! nodes are played by the test; what is proved is what gets created, when, and that nothing is created twice.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // Panicking is how a test fails.
+
+mod world;
+
+use std::time::Duration;
+
+use serde_json::json;
+use world::{Fault, World};
+
+#[tokio::test(start_paused = true)]
+async fn a_pending_pod_gets_a_claim_and_only_one() {
+    let world = World::start().await;
+    world.pool("default", json!({})).await;
+    world.pending_pod("web", "1");
+    world.pass(0.9).await;
+    assert_eq!(world.claims().len(), 0, "the batch is still open");
+    world.pass(0.5).await;
+    let claims = world.claims();
+    assert_eq!(claims.len(), 1);
+    let claim = &claims[0];
+    assert!(
+        claim
+            .metadata
+            .name
+            .as_ref()
+            .unwrap()
+            .starts_with("default-")
+    );
+    assert_eq!(
+        claim.metadata.labels.as_ref().unwrap()["karpenter.sh/nodepool"],
+        "default"
+    );
+    assert_eq!(claim.spec.resources.requests["cpu"].0, "1");
+    world.pass(600.0).await;
+    assert_eq!(
+        world.claims().len(),
+        1,
+        "the pod has its claim, however long the launch takes"
+    );
+    assert_eq!(world.events_about("web"), ["Nominated"]);
+    assert_eq!(
+        world.metric(
+            "karpenter_nodeclaims_created_total",
+            &[
+                ("reason", "provisioned"),
+                ("nodepool", "default"),
+                ("min_values_relaxed", "false")
+            ]
+        ),
+        Some(1.0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_pod_uses_the_room_of_a_claim_under_way() {
+    let world = World::start().await;
+    world.pool("default", json!({})).await;
+    world.pending_pod("first", "1");
+    world.pass(3.0).await;
+    world.pending_pod("fits-beside", "500m");
+    world.pass(3.0).await;
+    assert_eq!(world.claims().len(), 1, "2 cores hold both");
+    world.pending_pod("does-not", "1500m");
+    world.pass(3.0).await;
+    assert_eq!(world.claims().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_come_together_are_planned_together() {
+    let world = World::start().await;
+    world.pool("default", json!({})).await;
+    for i in 0..5 {
+        world.pending_pod(&format!("web-{i}"), "1");
+        world.pass(0.8).await;
+    }
+    world.pass(2.0).await;
+    let claims = world.claims();
+    assert_eq!(claims.len(), 1, "one window, one machine for all");
+    assert_eq!(claims[0].spec.resources.requests["cpu"].0, "5");
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_hold_across_batches_and_the_pod_is_told() {
+    let world = World::start().await;
+    world
+        .pool("default", json!({"spec": {"limits": {"nodes": "1"}}}))
+        .await;
+    world.pending_pod("first", "1500m");
+    world.pass(3.0).await;
+    assert_eq!(world.claims().len(), 1);
+    world.pending_pod("second", "1500m");
+    world.pass(30.0).await;
+    assert_eq!(world.claims().len(), 1);
+    assert_eq!(world.events_about("second"), ["FailedScheduling"]);
+    world.patch_pool("default", json!({"spec": {"limits": {"nodes": "2"}}}));
+    world.pass(3.0).await;
+    assert_eq!(
+        world.claims().len(),
+        2,
+        "the raised limit is noticed without waiting"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_is_used_once_its_class_is_ready() {
+    let world = World::start().await;
+    world.class("plain", "False");
+    world.create_pool("default", json!({}));
+    world.pass(1.0).await;
+    world.pending_pod("web", "1");
+    world.pass(60.0).await;
+    assert_eq!(world.claims().len(), 0);
+    assert_eq!(world.pool_condition("default", "Ready").status, "False");
+    assert_eq!(
+        world.pool_condition("default", "NodeClassReady").reason,
+        "TestSaysSo"
+    );
+    world.class("plain", "True");
+    world.pass(3.0).await;
+    assert_eq!(world.pool_condition("default", "Ready").status, "True");
+    assert_eq!(world.claims().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_claim_that_goes_are_planned_again_at_once() {
+    let world = World::start().await;
+    world.pool("default", json!({})).await;
+    world.pending_pod("web", "1");
+    world.pass(2.0).await;
+    let first = world.claims()[0].metadata.name.clone().unwrap();
+    world.delete_claim(&first);
+    world.pass(2.5).await;
+    let claims = world.claims();
+    assert_eq!(claims.len(), 1);
+    assert_ne!(claims[0].metadata.name.as_ref().unwrap(), &first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn from_launch_to_bound_pod_nothing_more_is_bought() {
+    let world = World::start().await;
+    world.pool("default", json!({})).await;
+    world.pending_pod("web", "1");
+    world.pass(2.0).await;
+    let claim = world.claims()[0].metadata.name.clone().unwrap();
+    world.launch(&claim, "2");
+    world.pass(15.0).await;
+    world.join(&claim, "2", false);
+    world.pass(15.0).await;
+    world.join(&claim, "2", true);
+    world.pass(0.9).await;
+    assert!(
+        world.nominated(&claim),
+        "kept from disruption until its pod is there"
+    );
+    world.pass(60.0).await;
+    assert!(world.nominated(&claim), "for as long as the pod waits");
+    world.bind("web", &claim);
+    world.pass(120.0).await;
+    assert_eq!(world.claims().len(), 1);
+    assert!(!world.nominated(&claim));
+    let status = world.store().node_pool("default").unwrap().status.clone();
+    assert_eq!(
+        (status.nodes, status.resources["cpu"].0.as_str()),
+        (Some(1), "2")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_provisioner_does_not_buy_again_what_is_under_way() {
+    let mut world = World::start().await;
+    world.pool("default", json!({})).await;
+    world.pending_pod_with(
+        "zonal",
+        "1",
+        json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a", "b"]}]}]}}}}),
+    );
+    world.pass(2.0).await;
+    assert_eq!(world.claims().len(), 1);
+    world.restart().await;
+    world.pass(30.0).await;
+    assert_eq!(world.claims().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_on_a_leaving_node_get_their_next_place_before_they_go() {
+    let world = World::start().await;
+    world.pool("default", json!({})).await;
+    world.pending_pod("web", "1");
+    world.pass(2.0).await;
+    let old = world.claims()[0].metadata.name.clone().unwrap();
+    world.launch(&old, "2");
+    world.join(&old, "2", true);
+    world.bind("web", &old);
+    world.pass(5.0).await;
+    world.store().mark_for_deletion(&old);
+    world.pass(3.0).await;
+    assert_eq!(world.claims().len(), 2, "one that leaves, one that comes");
+    world.pass(60.0).await;
+    assert_eq!(world.claims().len(), 2);
+    world.store().unmark_for_deletion(&old);
+    world.pass(60.0).await;
+    assert_eq!(world.claims().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_can_be_had_again_is_noticed() {
+    let world = World::start().await;
+    world.sold_out(true);
+    world.pool("default", json!({})).await;
+    world.pending_pod("web", "1");
+    world.pass(60.0).await;
+    assert_eq!(world.claims().len(), 0);
+    let runs = world.catalog_reads();
+    world.pass(3600.0).await;
+    assert_eq!(
+        world.catalog_reads(),
+        runs,
+        "nothing changed, nothing is asked"
+    );
+    world.sold_out(false);
+    world.pass(2.0).await;
+    assert_eq!(world.claims().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn quiet_days_cost_nothing() {
+    let world = World::start().await;
+    world.pool("default", json!({})).await;
+    world.pending_pod("web", "1");
+    world.pass(2.0).await;
+    let claim = world.claims()[0].metadata.name.clone().unwrap();
+    world.launch(&claim, "2");
+    world.join(&claim, "2", true);
+    world.bind("web", &claim);
+    world.pass(60.0).await;
+    let (version, reads) = (world.version(), world.catalog_reads());
+    tokio::time::sleep(Duration::from_secs(30 * 24 * 3600)).await;
+    assert_eq!((world.version(), world.catalog_reads()), (version, reads));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_creation_is_tried_again() {
+    let world = World::start().await;
+    world.pool("default", json!({})).await;
+    world.fault(Fault::Refused);
+    world.pending_pod("web", "1");
+    world.pass(9.0).await;
+    assert_eq!(world.claims().len(), 0);
+    world.pass(5.0).await;
+    assert_eq!(world.claims().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_creation_whose_reply_was_lost_is_not_repeated() {
+    let world = World::start().await;
+    world.pool("default", json!({})).await;
+    world.fault(Fault::ReplyLost);
+    world.pending_pod("web", "1");
+    world.pass(60.0).await;
+    assert_eq!(world.claims().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_no_machine_can_serve_are_told_and_hold_up_nobody() {
+    let world = World::start().await;
+    world.pool("default", json!({})).await;
+    world.pending_pod_with(
+        "by-host",
+        "1",
+        json!({"nodeSelector": {"kubernetes.io/hostname": "n1"}}),
+    );
+    world.pending_pod_with(
+        "opted-out",
+        "1",
+        json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "karpenter.sh/nodepool", "operator": "DoesNotExist"}]}]}}}}),
+    );
+    world.pending_pod("too-big", "64");
+    world.pending_pod("web", "1");
+    world.pass(5.0).await;
+    assert_eq!(world.claims().len(), 1);
+    assert_eq!(world.events_about("by-host"), ["FailedScheduling"]);
+    assert_eq!(world.events_about("too-big"), ["FailedScheduling"]);
+    assert_eq!(world.events_about("opted-out"), Vec::<String>::new());
+    assert_eq!(
+        world.metric("karpenter_scheduler_ignored_pods_count", &[]),
+        Some(2.0)
+    );
+    let controller = [("controller", "provisioner")];
+    let name = "karpenter_scheduler_unschedulable_pods_count";
+    assert_eq!(world.metric(name, &controller), Some(1.0));
+}
