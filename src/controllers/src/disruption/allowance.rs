@@ -108,8 +108,32 @@ fn is_unavailable(member: &Member) -> bool {
     member.leaving || !member.node.as_ref().is_some_and(|n| is_ready(n))
 }
 
-fn allowed(_pool: &NodePool, _reason: Reason, _total: usize, _now: Timestamp) -> usize {
-    0
+// Stand-ins until karpenter-api reads budgets: scheduled ones are taken as always in force, which errs on the side
+// of keeping nodes.
+
+fn allowed(pool: &NodePool, reason: Reason, total: usize, _now: Timestamp) -> usize {
+    let default = [karpenter_api::nodepool::Budget {
+        nodes: "10%".to_owned(),
+        ..Default::default()
+    }];
+    let budgets = pool.spec.disruption.budgets.as_deref().unwrap_or(&default);
+    budgets
+        .iter()
+        .filter(|b| {
+            b.reasons
+                .as_ref()
+                .is_none_or(|r| r.iter().any(|r| r == reason.as_str()))
+        })
+        .map(|b| nodes(&b.nodes, total).unwrap_or(0))
+        .min()
+        .unwrap_or(usize::MAX)
+}
+
+fn nodes(text: &str, total: usize) -> Option<usize> {
+    match text.strip_suffix('%') {
+        Some(percent) => Some((total * percent.parse::<usize>().ok()?).div_ceil(100)),
+        None => text.parse().ok(),
+    }
 }
 
 fn next_change(_pool: &NodePool, _now: Timestamp) -> Option<Timestamp> {

@@ -11,3 +11,6 @@ mod orchestrate;
 mod snapshot;
 
 pub(crate) use controller::start;
+
+#[cfg(test)]
+mod tests;

@@ -302,7 +302,7 @@ fn announce(ctx: &Context, command: &Command) {
         "replacement-node-count" = 0,
         "pod-count" = pods,
         "disrupted-nodes" = %json!(nodes),
-        "replacement-nodes" = "[]",
+        "replacement-nodes" = %json!([]),
         "disrupting node(s)"
     );
 }

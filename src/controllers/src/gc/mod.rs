@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::Context;
 use crate::lifecycle::objects::{
-    conditions, is_deleting, is_managed_claim, is_ready, is_true, log_name,
+    conditions, is_deleting, is_managed_claim, is_ready, is_true, name,
 };
 use crate::lifecycle::write;
 
@@ -107,7 +107,7 @@ async fn collect(ctx: &Context) -> Result<(), ReconcileError> {
         if write::disrupt_claim(ctx, &claim, "garbage_collected").await? {
             tracing::info!(
                 controller = "nodeclaim.garbagecollection",
-                NodeClaim = %log_name(&claim.metadata),
+                NodeClaim = name(&claim.metadata),
                 "provider-id" = %claim.status.provider_id,
                 "garbage collecting nodeclaim with no cloudprovider representation"
             );

@@ -18,7 +18,7 @@ use super::launch::{self, Bought};
 use super::liveness::{Liveness, liveness};
 use super::objects::{
     condition, conditions, has_finalizer, is_deleting, is_managed_claim, is_true, label_or_empty,
-    log_name, name, until,
+    name, until,
 };
 use super::registration;
 use super::status::{self, Status};
@@ -180,7 +180,7 @@ impl Lifecycle {
             }
             (launch::Outcome::GiveUp { reason, event }, Err(error)) => {
                 tracing::error!(
-                    NodeClaim = %log_name(&claim.metadata),
+                    NodeClaim = name(&claim.metadata),
                     error = %error,
                     "failed launching nodeclaim"
                 );
@@ -241,7 +241,7 @@ impl Lifecycle {
                 let node_name = name(&node.metadata);
                 if taint_was_missing {
                     tracing::error!(
-                        Node = %log_name(&node.metadata),
+                        Node = name(&node.metadata),
                         taint = labels::UNREGISTERED_TAINT,
                         "node joined without the taint that keeps pods off until registration"
                     );
@@ -253,7 +253,7 @@ impl Lifecycle {
                 }
                 status::set(claim, conditions::REGISTERED, Status::True, now);
                 claim.status.node_name = node_name.to_owned();
-                tracing::info!(Node = %log_name(&node.metadata), "registered nodeclaim");
+                tracing::info!(Node = name(&node.metadata), "registered nodeclaim");
                 self.ctx.metrics.inc(
                     "karpenter_nodes_created_total",
                     &[

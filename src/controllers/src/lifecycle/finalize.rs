@@ -9,8 +9,8 @@ use karpenter_runtime::runner::ReconcileError;
 
 use super::duration;
 use super::objects::{
-    annotation, conditions, has_finalizer, is_deleting, is_true, label_or_empty, later, log_name,
-    name, transition,
+    annotation, conditions, has_finalizer, is_deleting, is_true, label_or_empty, later, name,
+    transition,
 };
 use super::status::{self, Status};
 use super::write;
@@ -109,7 +109,7 @@ async fn finish(
     if !write::remove_claim_finalizer(ctx, claim).await? {
         return Ok(Action::AwaitChange);
     }
-    tracing::info!(NodeClaim = %log_name(&claim.metadata), "deleted nodeclaim");
+    tracing::info!(NodeClaim = name(&claim.metadata), "deleted nodeclaim");
     let meta = &claim.metadata;
     let pool = label_or_empty(meta, labels::NODEPOOL);
     let since = |at: Timestamp| now.duration_since(at).as_secs_f64();

@@ -130,11 +130,6 @@ pub(crate) fn node_reference(node: &Node) -> ObjectReference {
     node.object_ref(&())
 }
 
-/// The object as log lines name it.
-pub(crate) fn log_name(meta: &ObjectMeta) -> String {
-    serde_json::json!({ "name": name(meta) }).to_string()
-}
-
 /// Longest error text in conditions and events; what is cut off is replaced by dots.
 const MAX_MESSAGE_CHARS: usize = 300;
 

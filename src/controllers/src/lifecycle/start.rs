@@ -175,7 +175,8 @@ impl Dispatcher {
         }
         for node in state.nodes() {
             let node_name = name(&node.metadata);
-            self.machines.insert(node_name.into(), provider_id(&node).to_owned());
+            self.machines
+                .insert(node_name.into(), provider_id(&node).to_owned());
             self.termination.add(Key::cluster(node_name));
         }
         for pool in state.node_pools() {
@@ -192,8 +193,7 @@ impl Dispatcher {
                     name: change.name.clone(),
                 };
                 let pod = state.pod(&key);
-                let node = (self.pod_events)
-                    .observe(&self.ctx, &key, pod.as_deref(), &self.stamps);
+                let node = (self.pod_events).observe(&self.ctx, &key, pod.as_deref(), &self.stamps);
                 self.evictions.observe(&key, pod.as_deref());
                 if let Some(node) = node {
                     self.draining(&node);

@@ -19,7 +19,7 @@ use super::{TerminationError, events, volumes};
 use crate::Context;
 use crate::lifecycle::objects::{
     self, annotation, condition, conditions, has_finalizer, is_deleting, is_managed_node, is_ready,
-    is_true, label_or_empty, later, log_name, name, provider_id, transition, until,
+    is_true, label_or_empty, later, name, provider_id, transition, until,
 };
 use crate::lifecycle::status::{self, Status};
 use crate::lifecycle::write;
@@ -119,7 +119,7 @@ impl NodeTermination {
         if written.is_some() && !had_taint {
             let taint = taints::disrupted_taint();
             tracing::info!(
-                Node = %log_name(&node.metadata),
+                Node = name(&node.metadata),
                 taint.Key = %taint.key,
                 taint.Value = "",
                 taint.Effect = %taint.effect,
@@ -285,8 +285,8 @@ impl NodeTermination {
             return Ok(Action::AwaitChange);
         }
         tracing::info!(
-            Node = %log_name(&node.metadata),
-            NodeClaim = %claim.map_or_else(String::new, |c| log_name(&c.metadata)),
+            Node = name(&node.metadata),
+            NodeClaim = claim.map_or("", |c| name(&c.metadata)),
             "deleted node"
         );
         let (now, metrics) = (self.ctx.clock.wall(), &self.ctx.metrics);
