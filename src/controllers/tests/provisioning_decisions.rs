@@ -135,7 +135,7 @@ fn a_claim_carries_the_pool_the_plan_and_nothing_of_the_simulation() {
     let mut types = Requirement::exists("node.kubernetes.io/instance-type");
     types.min_values = Some(2);
     requirements.add(types);
-    requirements.add(Requirement::new("example.com/slots", Operator::Gt, &["3"]).unwrap());
+    requirements.add(Requirement::new("example.com/slots", Operator::Gt, ["3"]).unwrap());
     let claim = claim::node_claim(&planned(requirements), &view, &registry);
     insta::assert_json_snapshot!(claim);
 }

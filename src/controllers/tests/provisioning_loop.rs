@@ -40,6 +40,15 @@ async fn a_pending_pod_gets_a_claim_and_only_one() {
         "the pod has its claim, however long the launch takes"
     );
     assert_eq!(world.events_about("web"), ["Nominated"]);
+    let page = world.metrics_page();
+    assert!(
+        page.contains("karpenter_pods_scheduling_decision_duration_seconds_count 1\n"),
+        "decided once"
+    );
+    assert!(
+        page.contains("karpenter_pods_scheduling_decision_duration_seconds_sum 1\n"),
+        "after one idle time"
+    );
     assert_eq!(
         world.metric(
             "karpenter_nodeclaims_created_total",

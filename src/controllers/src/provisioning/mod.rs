@@ -94,16 +94,24 @@ impl Provisioner {
             () = self.ctx.state.wait_synced() => {}
         }
         while batch::collect(&mut feed, lengths).await.is_some() {
-            let last = self.provision(&feed).await;
+            let last = self.provision(&mut feed).await;
             feed.ran(last);
         }
     }
 
     /// One run: from what is, to claims created and nodes nominated.
-    async fn provision(&mut self, feed: &Feed) -> LastRun {
+    async fn provision(&mut self, feed: &mut Feed) -> LastRun {
         let ctx = self.ctx.clone();
         let started = ctx.clock.now();
         let registry = ctx.provider.labels.clone();
+        let generation = ctx.state.planning_generation();
+        let pods = problem::collect(&ctx.state, &registry, ctx.clock.wall());
+        if pods.is_empty() {
+            // Known before the provider is asked anything.
+            self.reporter.refused(&ctx, &pods.refused);
+            self.reporter.nothing_pending(&ctx);
+            return LastRun::about(generation, &pods);
+        }
         let (stocked, mut failed) = problem::stock(&ctx).await;
         // Capacity before pods: what changes between the two reads then errs towards too little bought, which the
         // next run makes up for, and not towards too much.
@@ -111,18 +119,7 @@ impl Provisioner {
         let nodes = problem::nodes(&ctx.state, &stocked, &registry);
         let pods = problem::collect(&ctx.state, &registry, ctx.clock.wall());
         self.reporter.refused(&ctx, &pods.refused);
-        let mut last = LastRun {
-            generation,
-            pods: pods.all().map(|p| (p.uid.clone(), p.clone())).collect(),
-            ..LastRun::default()
-        };
-        for (pod, _) in &pods.refused {
-            last.pods.insert(pod.uid.clone(), pod.clone());
-        }
-        if pods.is_empty() {
-            self.reporter.nothing_pending(&ctx);
-            return last;
-        }
+        let mut last = LastRun::about(generation, &pods);
         tracing::debug!(
             pending_pods = pods.pending.len(),
             deleting_pods = pods.leaving.len(),
@@ -140,6 +137,7 @@ impl Provisioner {
             return last;
         }
         self.reporter.planned(&ctx, &problem, &plan, took);
+        feed.decided(&ctx.metrics, pods.pending.iter());
 
         let outcome = execute::carry_out(&ctx, &problem, &plan).await;
         feed.nominate(&outcome.nominated);

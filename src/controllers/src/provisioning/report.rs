@@ -20,6 +20,8 @@ pub(super) struct Reporter {
     unschedulable: BTreeMap<PodKey, String>,
     /// Pods left out and why, as last logged.
     refused: BTreeMap<PodKey, String>,
+    /// Pods that were said to stand in the way of consolidation, by UID.
+    clinging: BTreeSet<Arc<str>>,
     /// Pods that were there in the last run.
     pending: BTreeSet<PodKey>,
 }
@@ -110,6 +112,9 @@ impl Reporter {
                 "computed unready node(s) will fit pod(s)"
             );
         }
+        if ctx.settings.respect_preferences {
+            self.preferences(problem);
+        }
         self.failures(ctx, problem, plan);
         for skipped in &plan.skipped_pools {
             tracing::info!(
@@ -121,6 +126,41 @@ impl Reporter {
                 ctx.events
                     .publish(events::no_compatible_instance_types(&pool, &skipped.reason));
             }
+        }
+    }
+
+    /// Says once of each pod that its preferences are kept as if they were rules, which keeps nodes from being
+    /// consolidated.
+    fn preferences(&mut self, problem: &Problem) {
+        let (mut repelled, mut spread, mut now) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for pod in &problem.pods {
+            let (anti, soft) = (prefers_apart(pod), spreads_softly(pod));
+            if !anti && !soft {
+                continue;
+            }
+            now.insert(pod.uid.clone());
+            if self.clinging.contains(&pod.uid) {
+                continue;
+            }
+            if anti {
+                repelled.push(&pod.key);
+            }
+            if soft {
+                spread.push(&pod.key);
+            }
+        }
+        self.clinging = now;
+        if !repelled.is_empty() {
+            tracing::info!(
+                pods = %names(repelled.into_iter()),
+                "pod(s) have a preferred Anti-Affinity which can prevent consolidation"
+            );
+        }
+        if !spread.is_empty() {
+            tracing::info!(
+                pods = %names(spread.into_iter()),
+                "pod(s) have a preferred TopologySpreadConstraint which can prevent consolidation"
+            );
         }
     }
 
@@ -138,6 +178,23 @@ impl Reporter {
             self.unschedulable.insert(failure.pod.clone(), why);
         }
     }
+}
+
+fn prefers_apart(pod: &Pod) -> bool {
+    pod.affinity
+        .as_deref()
+        .and_then(|a| a.pod_anti_affinity.as_ref())
+        .and_then(|a| {
+            a.preferred_during_scheduling_ignored_during_execution
+                .as_ref()
+        })
+        .is_some_and(|terms| !terms.is_empty())
+}
+
+fn spreads_softly(pod: &Pod) -> bool {
+    pod.spread
+        .iter()
+        .any(|s| s.when_unsatisfiable == "ScheduleAnyway")
 }
 
 fn count(n: usize) -> f64 {

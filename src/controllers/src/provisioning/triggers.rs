@@ -14,12 +14,14 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use karpenter_model::{Pod, PodKey};
 use karpenter_runtime::Clock;
+use karpenter_runtime::metrics::Metrics;
 use karpenter_state::{Changed, Kind, Store};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Triggers;
+use super::problem::Pods;
 
 /// What the last run leaves behind for the next trigger.
 #[derive(Debug, Default)]
@@ -34,6 +36,22 @@ pub(super) struct LastRun {
     pub(super) retry_at: Option<Instant>,
 }
 
+impl LastRun {
+    /// A run that saw `generation` and dealt with `pods`.
+    pub(super) fn about(generation: u64, pods: &Pods) -> Self {
+        let refused = pods.refused.iter().map(|(pod, _)| pod);
+        Self {
+            generation,
+            pods: pods
+                .all()
+                .chain(refused)
+                .map(|p| (p.uid.clone(), p.clone()))
+                .collect(),
+            ..Self::default()
+        }
+    }
+}
+
 /// The source of triggers.
 pub(super) struct Feed {
     pub(super) state: Arc<Store>,
@@ -44,6 +62,8 @@ pub(super) struct Feed {
     pub(super) nomination_window: Duration,
     pub(super) last: LastRun,
     renew_at: Option<Instant>,
+    /// When pods that nothing was decided about yet were first seen, by UID.
+    acknowledged: BTreeMap<Arc<str>, Instant>,
     /// The generation that was last found not to concern any pod.
     dismissed: Option<u64>,
 }
@@ -66,6 +86,7 @@ impl Feed {
             nomination_window,
             last: LastRun::default(),
             renew_at: None,
+            acknowledged: BTreeMap::new(),
             dismissed: None,
         }
     }
@@ -75,7 +96,26 @@ impl Feed {
         self.renew_at =
             (!last.nominated.is_empty()).then(|| Instant::now() + self.nomination_window / 2);
         self.dismissed = None;
+        // What was not decided about is gone, or will be seen again.
+        self.acknowledged.clear();
         self.last = last;
+    }
+
+    /// Something was decided about these pods, be it that they go nowhere.
+    pub(super) fn decided<'a>(
+        &mut self,
+        metrics: &Metrics,
+        pods: impl Iterator<Item = &'a Arc<Pod>>,
+    ) {
+        for pod in pods {
+            if let Some(seen) = self.acknowledged.remove(&pod.uid) {
+                metrics.observe(
+                    "karpenter_pods_scheduling_decision_duration_seconds",
+                    &[],
+                    seen.elapsed().as_secs_f64(),
+                );
+            }
+        }
     }
 
     /// Pods were planned onto these nodes: keeps them from disruption for one window from now.
@@ -115,6 +155,10 @@ impl Feed {
             let pod = self.state.pod(&key)?;
             if pod.is_provisionable() && pod.is_active() {
                 let known = self.last.pods.get(&pod.uid);
+                if known.is_none() {
+                    let now = Instant::now();
+                    self.acknowledged.entry(pod.uid.clone()).or_insert(now);
+                }
                 if known.is_none_or(|k| !asks_alike(k, &pod))
                     && self.state.planned_claim(&key).is_none()
                 {

@@ -195,6 +195,9 @@ impl World {
     pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         self.context.metrics.value(name, labels)
     }
+    pub(crate) fn metrics_page(&self) -> String {
+        self.context.metrics.render()
+    }
     pub(crate) fn catalog_reads(&self) -> usize {
         self.market.reads.load(Ordering::Relaxed)
     }
