@@ -54,7 +54,14 @@ pub(crate) fn refused(member: &Member, refusal: &Refusal) -> Vec<Event> {
     let node = member.node.as_ref().map(|n| node_reference(n));
     both(claim_reference(&member.claim), node)
         .into_iter()
-        .map(|about| normal(about, reason, message.clone(), window))
+        .map(|about| {
+            let mut event = normal(about, reason, message.clone(), window);
+            if let Refusal::Blocked { message, .. } = refusal {
+                // This loop does not come by every ten seconds: another obstacle has to be told when it is met.
+                event.dedupe.push(message.clone());
+            }
+            event
+        })
         .collect()
 }
 

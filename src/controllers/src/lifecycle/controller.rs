@@ -1,16 +1,16 @@
 //! `nodeclaim.lifecycle`: launch, registration, initialization and liveness of a claim, in that order, each a thin
 //! hand around a pure decision (`lifecycle-and-disruption.md` §3).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use karpenter_api::{NodeClaim, labels};
-use karpenter_cloud::{CloudError, Launched};
+use karpenter_cloud::CloudError;
 use karpenter_runtime::metrics::Metrics;
 use karpenter_runtime::runner::ReconcileError;
-use karpenter_runtime::{Action, Key, Reconciler};
+use karpenter_runtime::{Action, Key, Queue, Reconciler};
 
 use super::health::Health;
 use super::initialization::{first_lack, initialized};
@@ -39,6 +39,8 @@ pub(crate) struct Lifecycle {
     pub(crate) ctx: Context,
     pub(crate) bought: Bought,
     pub(crate) health: Arc<Health>,
+    /// The loop's own queue, for deadlines that hold beside an error's back-off.
+    pub(crate) queue: Arc<OnceLock<Queue>>,
 }
 
 /// Whether a claim is still wanted.
@@ -92,13 +94,21 @@ impl Reconciler for Lifecycle {
         if pass.deleted {
             return pass.error.map_or(Ok(Action::AwaitChange), Err);
         }
-        let written = write::claim(&self.ctx, &claim, &wanted).await?;
-        if written.is_some_and(|c| is_true(&c.status.conditions, conditions::LAUNCHED)) {
-            self.bought
-                .forget(claim.metadata.uid.as_deref().unwrap_or_default());
+        if let Some(written) = write::claim(&self.ctx, &claim, &wanted).await? {
+            announce(&self.ctx, &claim, &written);
+            if is_true(&written.status.conditions, conditions::LAUNCHED) {
+                let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+                self.bought.forget(uid);
+            }
         }
         match (pass.error, pass.again) {
-            (Some(error), _) => Err(error),
+            (Some(error), wait) => {
+                // The back-off of an error must not carry a claim past its deadline.
+                if let (Some(queue), Some(wait)) = (self.queue.get(), wait) {
+                    queue.add_after(key.clone(), wait);
+                }
+                Err(error)
+            }
             (None, Some(wait)) => Ok(Action::RequeueAfter(wait)),
             (None, None) => Ok(Action::AwaitChange),
         }
@@ -175,7 +185,6 @@ impl Lifecycle {
                     .put(&uid, launched.clone(), self.ctx.clock.now());
                 launch::record(claim, &launched);
                 status::set(claim, conditions::LAUNCHED, Status::True, now);
-                log_launched(claim, &launched);
                 Ok(Lives::Yes)
             }
             (launch::Outcome::GiveUp { reason, event }, Err(error)) => {
@@ -253,17 +262,6 @@ impl Lifecycle {
                 }
                 status::set(claim, conditions::REGISTERED, Status::True, now);
                 claim.status.node_name = node_name.to_owned();
-                tracing::info!(Node = name(&node.metadata), "registered nodeclaim");
-                self.ctx.metrics.inc(
-                    "karpenter_nodes_created_total",
-                    &[
-                        (
-                            "nodepool",
-                            label_or_empty(&claim.metadata, labels::NODEPOOL),
-                        ),
-                        ("zone", label_or_empty(&claim.metadata, labels::ZONE)),
-                    ],
-                );
                 pool_health::record(&self.ctx, &self.health, claim, None).await
             }
         }
@@ -299,9 +297,6 @@ impl Lifecycle {
                 return Ok(());
             }
             status::set(claim, conditions::INITIALIZED, Status::True, now);
-            let allocatable = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
-            let allocatable = serde_json::to_string(&allocatable).unwrap_or_default();
-            tracing::info!(allocatable = %allocatable, "initialized nodeclaim");
         }
         Ok(())
     }
@@ -332,15 +327,40 @@ fn created(claim: &NodeClaim, now: Timestamp) -> Timestamp {
         .map_or(now, |t| t.0)
 }
 
-fn log_launched(claim: &NodeClaim, launched: &Launched) {
-    let meta = &claim.metadata;
-    let allocatable = serde_json::to_string(&launched.allocatable.to_raw()).unwrap_or_default();
-    tracing::info!(
-        "provider-id" = %launched.provider_id,
-        "instance-type" = label_or_empty(meta, labels::INSTANCE_TYPE),
-        zone = label_or_empty(meta, labels::ZONE),
-        "capacity-type" = label_or_empty(meta, labels::CAPACITY_TYPE),
-        allocatable = %allocatable,
-        "launched nodeclaim"
-    );
+/// Tells what a claim has come to, once that is written down: a pass that is repeated because of another writer is
+/// told once.
+fn announce(ctx: &Context, before: &NodeClaim, after: &NodeClaim) {
+    let (meta, status) = (&after.metadata, &after.status);
+    let turned =
+        |kind| is_true(&status.conditions, kind) && !is_true(&before.status.conditions, kind);
+    let allocatable = || serde_json::to_string(&status.allocatable).unwrap_or_default();
+    if turned(conditions::LAUNCHED) {
+        tracing::info!(
+            "provider-id" = %status.provider_id,
+            "instance-type" = label_or_empty(meta, labels::INSTANCE_TYPE),
+            zone = label_or_empty(meta, labels::ZONE),
+            "capacity-type" = label_or_empty(meta, labels::CAPACITY_TYPE),
+            allocatable = %allocatable(),
+            "launched nodeclaim"
+        );
+    }
+    if turned(conditions::REGISTERED) {
+        tracing::info!(Node = %status.node_name, "registered nodeclaim");
+        ctx.metrics.inc(
+            "karpenter_nodes_created_total",
+            &[
+                ("nodepool", label_or_empty(meta, labels::NODEPOOL)),
+                ("zone", label_or_empty(meta, labels::ZONE)),
+            ],
+        );
+    }
+    if turned(conditions::INITIALIZED) {
+        let node = ctx.state.node(&status.node_name);
+        let real = node.and_then(|n| n.status.as_ref()?.allocatable.clone());
+        let real = real.map(|r| serde_json::to_string(&r).unwrap_or_default());
+        tracing::info!(
+            allocatable = %real.unwrap_or_else(allocatable),
+            "initialized nodeclaim"
+        );
+    }
 }

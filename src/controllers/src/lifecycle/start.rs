@@ -2,7 +2,7 @@
 //! state feeds them all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use karpenter_model::PodKey;
@@ -42,6 +42,7 @@ pub fn start_lifecycle(ctx: &Context) -> Vec<JoinHandle<()>> {
     let seconds = |s| Duration::from_secs(s);
     let millis = Duration::from_millis;
 
+    let own_queue = Arc::new(OnceLock::new());
     let lifecycle = spawn(
         ctx,
         &mut tasks,
@@ -49,9 +50,12 @@ pub fn start_lifecycle(ctx: &Context) -> Vec<JoinHandle<()>> {
             ctx: ctx.clone(),
             bought: Bought::default(),
             health: health.clone(),
+            queue: own_queue.clone(),
         },
         options(scaled(ctx, 1000, 5000), seconds(1), seconds(60)),
     );
+    // Set once, here.
+    let _ = own_queue.set(lifecycle.clone());
     let termination = NodeTermination {
         ctx: ctx.clone(),
         evictions: evictions.clone(),

@@ -91,7 +91,16 @@ impl Reconciler for NodeTermination {
         let mut wanted = claim.as_deref().cloned();
         let phase = self.advance(&node, &mut wanted).await;
         if let (Some(before), Some(after)) = (&claim, &wanted) {
-            write::claim(&self.ctx, before, after).await?;
+            let written = write::claim(&self.ctx, before, after).await?;
+            let drained = |c: &NodeClaim| is_true(&c.status.conditions, conditions::DRAINED);
+            // Told once it is written down, so that a repeated pass does not count again.
+            if written.is_some_and(|c| drained(&c)) && !drained(before) {
+                let pool = label_or_empty(&node.metadata, labels::NODEPOOL);
+                let labels = [("nodepool", pool)];
+                self.ctx
+                    .metrics
+                    .inc("karpenter_nodes_drained_total", &labels);
+            }
         }
         match phase? {
             Phase::Done => self.finish(&node, claim.as_deref()).await,
@@ -195,11 +204,6 @@ impl NodeTermination {
                     return Phase::Wait(Some(left));
                 }
                 status::set(claim, conditions::DRAINED, Status::True, now);
-                let pool = label_or_empty(&node.metadata, labels::NODEPOOL);
-                let labels = [("nodepool", pool)];
-                self.ctx
-                    .metrics
-                    .inc("karpenter_nodes_drained_total", &labels);
             }
         }
         if next.waiting.is_empty() {

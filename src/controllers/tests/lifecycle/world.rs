@@ -44,6 +44,8 @@ const KIND: NodeClassKind = NodeClassKind {
 
 /// How long a machine takes to join.
 pub(crate) const BOOT: Duration = Duration::from_secs(30);
+/// How long the cloud takes to tell of a purchase.
+const ANSWER: Duration = Duration::from_secs(2);
 /// How long a machine takes to end.
 const SHUTDOWN: Duration = Duration::from_secs(12);
 
@@ -62,7 +64,6 @@ pub(crate) enum Launch {
 
 #[derive(Clone, Debug)]
 struct Owned {
-    claim: String,
     ends: Option<tokio::time::Instant>,
 }
 
@@ -78,7 +79,11 @@ pub(crate) struct Cloud {
 impl Cloud {
     /// Machines that have not been told to end.
     pub(crate) fn running(&self) -> usize {
-        self.machines.lock().values().filter(|m| m.ends.is_none()).count()
+        self.machines
+            .lock()
+            .values()
+            .filter(|m| m.ends.is_none())
+            .count()
     }
     /// A machine vanishes and its kubelet with it.
     pub(crate) fn lose(&self, provider_id: &str) {
@@ -114,11 +119,12 @@ impl CloudProvider for Cloud {
         let uid = claim.metadata.uid.clone().unwrap();
         // The claim's UID is the idempotency token: asked twice, the cloud sells once.
         let provider_id = format!("test:///z/{uid}");
-        let owned = Owned {
-            claim: name.clone(),
-            ends: None,
-        };
-        let new = self.machines.lock().insert(provider_id.clone(), owned).is_none();
+        let owned = Owned { ends: None };
+        let new = self
+            .machines
+            .lock()
+            .insert(provider_id.clone(), owned)
+            .is_none();
         if joins && new {
             let (server, id) = (self.server.clone(), provider_id.clone());
             tokio::spawn(async move {
@@ -126,6 +132,8 @@ impl CloudProvider for Cloud {
                 join(&server, &name, &id);
             });
         }
+        // The machine is bought; the answer takes its time.
+        tokio::time::sleep(ANSWER).await;
         Ok(Launched {
             provider_id,
             labels: BTreeMap::from([
@@ -144,7 +152,9 @@ impl CloudProvider for Cloud {
             return Err(CloudError::NotFound(id.clone()));
         }
         if let Some(machine) = self.machines.lock().get_mut(id) {
-            machine.ends.get_or_insert(tokio::time::Instant::now() + SHUTDOWN);
+            machine
+                .ends
+                .get_or_insert(tokio::time::Instant::now() + SHUTDOWN);
         }
         Ok(())
     }
@@ -226,7 +236,14 @@ pub(crate) fn ready(server: &ApiServer, node: &str, ready: &str) {
         "conditions": [{"type": "Ready", "status": ready, "reason": "r", "message": ""}]
     }});
     server
-        .patch(gr("", "nodes"), None, node, "status", PatchKind::Merge, status)
+        .patch(
+            gr("", "nodes"),
+            None,
+            node,
+            "status",
+            PatchKind::Merge,
+            status,
+        )
         .unwrap();
 }
 
@@ -286,8 +303,14 @@ impl World {
             let crd = definition(group, version, kind, plural);
             server.create(crds, None, crd).unwrap();
         }
+        let priority =
+            json!({"metadata": {"name": "system-node-critical"}, "value": 2_000_001_000});
+        // Clusters have it from the start.
+        let _ = server.create(gr("scheduling.k8s.io", "priorityclasses"), None, priority);
         let class = json!({"apiVersion": "test.karpenter.sh/v1", "kind": KIND.kind, "metadata": {"name": "plain"}});
-        server.create(gr(KIND.group, KIND.plural), None, class).unwrap();
+        server
+            .create(gr(KIND.group, KIND.plural), None, class)
+            .unwrap();
         let cloud = Arc::new(Cloud {
             server: server.clone(),
             launch: Mutex::new(Launch::Joins),
@@ -296,7 +319,11 @@ impl World {
             lists: Mutex::default(),
         });
         let on = Loop::ALL.into_iter().filter(|l| *l != Loop::Disruption);
-        let _ = loops::start(&server, &LoopOptions::without(on), &CancellationToken::new());
+        let _ = loops::start(
+            &server,
+            &LoopOptions::without(on),
+            &CancellationToken::new(),
+        );
         tokio::spawn(kubelets(server.clone()));
         let (context, tasks) = boot(&server, &clock, &rng, &cloud).await;
         Self {
@@ -328,7 +355,10 @@ impl World {
         let start = self.clock.now();
         while !done(self) {
             let took = self.clock.now().duration_since(start);
-            assert!(took < Duration::from_secs(limit), "{what}: not within {limit} s");
+            assert!(
+                took < Duration::from_secs(limit),
+                "{what}: not within {limit} s"
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         self.clock.now().duration_since(start).as_secs()
@@ -340,10 +370,14 @@ impl World {
             "spec": {"disruption": disruption, "template": {"spec": {"requirements": [],
                 "nodeClassRef": {"group": KIND.group, "kind": KIND.kind, "name": "plain"}}}},
         });
-        self.server.create(gr("karpenter.sh", "nodepools"), None, pool).unwrap();
+        self.server
+            .create(gr("karpenter.sh", "nodepools"), None, pool)
+            .unwrap();
     }
     pub(crate) fn claim(&self, name: &str, spec: Value) {
-        let pool = self.server.get(gr("karpenter.sh", "nodepools"), None, "default");
+        let pool = self
+            .server
+            .get(gr("karpenter.sh", "nodepools"), None, "default");
         let uid = pool.map_or(Value::Null, |p| p["metadata"]["uid"].clone());
         let mut claim = json!({
             "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim",
@@ -356,17 +390,29 @@ impl World {
             claim["metadata"]["ownerReferences"] = json!([{"apiVersion": "karpenter.sh/v1",
                 "kind": "NodePool", "name": "default", "uid": uid, "blockOwnerDeletion": true}]);
         }
-        claim["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-        self.server.create(gr("karpenter.sh", "nodeclaims"), None, claim).unwrap();
+        claim["spec"]
+            .as_object_mut()
+            .unwrap()
+            .extend(spec.as_object().unwrap().clone());
+        self.server
+            .create(gr("karpenter.sh", "nodeclaims"), None, claim)
+            .unwrap();
     }
     /// A claim without startup taints, waited for until it is initialized.
     pub(crate) async fn node(&self, name: &str, mut spec: Value) {
         spec["startupTaints"] = json!([]);
         self.claim(name, spec);
-        self.until(120, "initialized", |w| w.condition(name, "Initialized") == "True").await;
+        self.until(120, "initialized", |w| {
+            w.condition(name, "Initialized") == "True"
+        })
+        .await;
     }
     pub(crate) fn get(&self, resource: &str, name: &str) -> Option<Arc<Value>> {
-        let group = if resource == "nodes" { "" } else { "karpenter.sh" };
+        let group = if resource == "nodes" {
+            ""
+        } else {
+            "karpenter.sh"
+        };
         self.server.get(gr(group, resource), None, name).ok()
     }
     /// Status of a claim's condition, empty if it has none.
@@ -375,16 +421,29 @@ impl World {
     }
     pub(crate) fn condition_field(&self, claim: &str, kind: &str, field: &str) -> String {
         let claim = self.get("nodeclaims", claim).unwrap_or_default();
-        let mut all = claim["status"]["conditions"].as_array().into_iter().flatten();
+        let mut all = claim["status"]["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten();
         let found = all.find(|c| c["type"] == kind);
         found.map_or_else(String::new, |c| c[field].as_str().unwrap().to_owned())
     }
     pub(crate) fn delete(&self, resource: &str, name: &str) {
-        let group = if resource == "nodes" { "" } else { "karpenter.sh" };
-        self.server.delete(gr(group, resource), None, name, None).unwrap();
+        let group = if resource == "nodes" {
+            ""
+        } else {
+            "karpenter.sh"
+        };
+        self.server
+            .delete(gr(group, resource), None, name, None)
+            .unwrap();
     }
     pub(crate) fn patch(&self, resource: &str, name: &str, patch: Value) {
-        let group = if resource == "nodes" { "" } else { "karpenter.sh" };
+        let group = if resource == "nodes" {
+            ""
+        } else {
+            "karpenter.sh"
+        };
         self.server
             .patch(gr(group, resource), None, name, "", PatchKind::Merge, patch)
             .unwrap();
@@ -397,13 +456,23 @@ impl World {
             "metadata": {"name": name, "namespace": "default", "labels": {"app": name}},
             "spec": {"terminationGracePeriodSeconds": 5, "containers": [{"name": "c", "image": "pause"}]},
         });
-        pod["metadata"].as_object_mut().unwrap().extend(meta.as_object().unwrap().clone());
-        pod["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-        self.server.create(gr("", "pods"), Some("default"), pod).unwrap();
+        pod["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .extend(meta.as_object().unwrap().clone());
+        pod["spec"]
+            .as_object_mut()
+            .unwrap()
+            .extend(spec.as_object().unwrap().clone());
+        self.server
+            .create(gr("", "pods"), Some("default"), pod)
+            .unwrap();
         self.server.bind("default", name, node).unwrap();
     }
     pub(crate) fn has_pod(&self, name: &str) -> bool {
-        self.server.get(gr("", "pods"), Some("default"), name).is_ok()
+        self.server
+            .get(gr("", "pods"), Some("default"), name)
+            .is_ok()
     }
     pub(crate) fn pod_is_going(&self, name: &str) -> bool {
         let pod = self.server.get(gr("", "pods"), Some("default"), name);
@@ -414,18 +483,28 @@ impl World {
             "metadata": {"name": app, "namespace": "default"},
             "spec": {"minAvailable": min_available, "selector": {"matchLabels": {"app": app}}}});
         let budgets = gr("policy", "poddisruptionbudgets");
-        self.server.create(budgets, Some("default"), budget).unwrap();
+        self.server
+            .create(budgets, Some("default"), budget)
+            .unwrap();
     }
     pub(crate) fn drop_budget(&self, app: &str) {
         let budgets = gr("policy", "poddisruptionbudgets");
-        self.server.delete(budgets, Some("default"), app, None).unwrap();
+        self.server
+            .delete(budgets, Some("default"), app, None)
+            .unwrap();
     }
     /// `reason: message` of the events about an object.
     pub(crate) fn events(&self, about: &str) -> Vec<String> {
         let all = self.server.list(gr("", "events"), None);
         all.iter()
             .filter(|e| e["involvedObject"]["name"] == about)
-            .map(|e| format!("{}: {}", e["reason"].as_str().unwrap(), e["message"].as_str().unwrap()))
+            .map(|e| {
+                format!(
+                    "{}: {}",
+                    e["reason"].as_str().unwrap(),
+                    e["message"].as_str().unwrap()
+                )
+            })
             .collect()
     }
     pub(crate) fn has_event(&self, about: &str, text: &str) -> bool {
@@ -437,13 +516,22 @@ impl World {
     pub(crate) fn disrupted(&self, reason: &str, capacity_type: &str) -> f64 {
         self.metric(
             "karpenter_nodeclaims_disrupted_total",
-            &[("reason", reason), ("nodepool", "default"), ("capacity_type", capacity_type)],
+            &[
+                ("reason", reason),
+                ("nodepool", "default"),
+                ("capacity_type", capacity_type),
+            ],
         )
     }
     pub(crate) fn taints(&self, node: &str) -> Vec<String> {
         let node = self.get("nodes", node).unwrap_or_default();
-        let all = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
-        all.iter().map(|t| t["key"].as_str().unwrap().to_owned()).collect()
+        let all = node["spec"]["taints"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        all.iter()
+            .map(|t| t["key"].as_str().unwrap().to_owned())
+            .collect()
     }
     pub(crate) fn version(&self) -> u64 {
         self.server.resource_version()
@@ -501,7 +589,10 @@ async fn boot(
     let mut tasks = vec![
         watch(&context, Api::<NodePool>::all(client.clone())),
         watch(&context, Api::<NodeClaim>::all(client.clone())),
-        watch(&context, Api::<DynamicObject>::all_with(client.clone(), &classes)),
+        watch(
+            &context,
+            Api::<DynamicObject>::all_with(client.clone(), &classes),
+        ),
         watch(&context, Api::<Node>::all(client.clone())),
         watch(&context, Api::<Pod>::all(client.clone())),
         watch(&context, Api::<DaemonSet>::all(client.clone())),

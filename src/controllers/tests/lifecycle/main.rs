@@ -1,0 +1,7 @@
+//! A claim's life on the embedded API server, in virtual time: launch to end, drains, time-outs, emptiness, crashes.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // Panicking is how a test fails.
+
+mod birth;
+mod death;
+mod emptiness;
+mod world;
