@@ -1,1 +1,19 @@
-//! karpenter-provider-ec2: see ARCHITECTURE.md.
+//! Karpenter's EC2 provider: EC2NodeClass and all EC2 logic, over the narrow trait of `karpenter-ec2-api`.
+
+mod cache;
+pub mod class;
+mod image;
+pub mod labels;
+mod launch;
+mod limits;
+mod market;
+mod pricing;
+mod resolve;
+pub mod settings;
+mod shape;
+mod template;
+pub mod types;
+mod unavailable;
+mod userdata;
+
+pub use settings::Ec2Settings;
