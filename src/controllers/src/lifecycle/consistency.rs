@@ -11,7 +11,7 @@ use karpenter_runtime::metrics::Metrics;
 use karpenter_runtime::runner::ReconcileError;
 use karpenter_runtime::{Action, Key, Reconciler};
 
-use super::objects::{conditions, is_deleting, is_managed_claim, is_true};
+use super::objects::{condition, conditions, is_deleting, is_managed_claim, is_true};
 use super::status::{self, Status};
 use super::{events, write};
 use crate::Context;
@@ -80,7 +80,11 @@ impl Reconciler for Consistency {
         let status = match shortfall(&claim, node) {
             None => Status::True,
             Some(text) => {
-                tracing::error!(error = %text, "failed consistency check");
+                let known = condition(&claim.status.conditions, conditions::CONSISTENT_STATE_FOUND)
+                    .is_some_and(|c| c.message == text);
+                if !known {
+                    tracing::error!(error = %text, "failed consistency check");
+                }
                 self.ctx
                     .events
                     .publish(events::failed_consistency_check(&claim, &text));

@@ -81,8 +81,9 @@ impl Reconciler for Lifecycle {
             return Ok(Action::AwaitChange);
         }
         if is_deleting(&claim.metadata) {
-            self.bought
-                .forget(claim.metadata.uid.as_deref().unwrap_or_default());
+            let Some(claim) = self.remember_machine(&claim).await? else {
+                return Ok(Action::AwaitChange);
+            };
             return super::finalize::finalize(&self.ctx, &claim).await;
         }
         let Some(claim) = self.ensure_finalizer(&claim).await? else {
@@ -128,6 +129,25 @@ impl Lifecycle {
         let finalizers = wanted.metadata.finalizers.get_or_insert_default();
         finalizers.push(labels::TERMINATION_FINALIZER.to_owned());
         write::claim(&self.ctx, claim, &wanted).await
+    }
+
+    /// A claim that was deleted while its launch was under way has a machine that its status does not know of.
+    async fn remember_machine(
+        &self,
+        claim: &NodeClaim,
+    ) -> Result<Option<NodeClaim>, ReconcileError> {
+        let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+        let mut wanted = claim.clone();
+        if wanted.status.provider_id.is_empty()
+            && let Some(launched) = self.bought.get(uid, self.ctx.clock.now())
+        {
+            launch::record(&mut wanted, &launched);
+            let now = self.ctx.clock.wall();
+            status::set(&mut wanted, conditions::LAUNCHED, Status::True, now);
+        }
+        let written = write::claim(&self.ctx, claim, &wanted).await?;
+        self.bought.forget(uid);
+        Ok(written)
     }
 
     async fn advance(&self, claim: &mut NodeClaim) -> Pass {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use karpenter_api::NodeClaim;
-use karpenter_model::Pod;
+use karpenter_model::{DoNotDisrupt, Pod};
 use karpenter_runtime::events::{DEFAULT_DEDUPE_WINDOW, Event, EventType};
 
 use crate::lifecycle::objects::{claim_reference, name, node_reference, pod_reference};
@@ -49,6 +49,33 @@ pub(crate) fn force_deleted(pod: &Pod, deadline: Timestamp, grace: u32) -> Event
         ),
         vec![pod.uid.to_string()],
     )
+}
+
+/// What a pod's do-not-disrupt annotation means, if it is more than a yes or no.
+pub(crate) fn protection(pod: &Pod, now: Timestamp) -> Option<Event> {
+    let key = karpenter_api::labels::DO_NOT_DISRUPT;
+    let (kind, reason, message) = match pod.do_not_disrupt(now) {
+        DoNotDisrupt::Absent | DoNotDisrupt::Always => return None,
+        DoNotDisrupt::Until(end) => (
+            EventType::Normal,
+            "DoNotDisruptUntil",
+            format!("Annotation {key} protects the pod until {end}"),
+        ),
+        DoNotDisrupt::Elapsed(end) => (
+            EventType::Normal,
+            "DoNotDisruptGracePeriodElapsed",
+            format!("Annotation {key} protected the pod until {end}"),
+        ),
+        DoNotDisrupt::Invalid(text) => (
+            EventType::Warning,
+            "InvalidDoNotDisruptAnnotation",
+            format!(
+                "Annotation {key} is {text:?}, expected \"true\" or a positive duration such as 30m"
+            ),
+        ),
+    };
+    let dedupe = vec![pod.uid.to_string()];
+    Some(event(pod_reference(pod), kind, reason, message, dedupe))
 }
 
 pub(crate) fn eviction_refused(node: &Node, pod: &Pod, why: &str) -> Event {

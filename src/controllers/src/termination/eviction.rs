@@ -230,6 +230,9 @@ impl Reconciler for EvictionQueue {
         };
         let now = self.ctx.clock.wall();
         let pod = self.ctx.state.pod(&key);
+        if let Some(event) = pod.as_deref().and_then(|p| events::protection(p, now)) {
+            self.ctx.events.publish(event);
+        }
         match step(pod.as_deref(), &entry.uid, entry.deadline, now) {
             Step::Drop => self.evictions.drop_entry(&key, &entry.uid),
             Step::Force { grace } => {

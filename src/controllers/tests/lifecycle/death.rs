@@ -301,3 +301,95 @@ async fn a_crash_during_the_drain_changes_nothing() {
     world.until(60, "gone", |w| gone(w, "a")).await;
     assert_eq!(world.cloud.running(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_deleted_while_its_machine_is_bought_leaves_none_behind() {
+    let world = World::start().await;
+    world.pool(json!({}));
+    world.claim("a", json!({}));
+    world.pass(1).await;
+    assert_eq!(world.cloud.running(), 1, "bought, and not told yet");
+    world.delete("nodeclaims", "a");
+    world
+        .until(60, "gone", |w| w.get("nodeclaims", "a").is_none())
+        .await;
+    assert_eq!(world.cloud.running(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn volumes_are_detached_before_the_machine_ends() {
+    let world = one_node(json!({"terminationGracePeriod": "10m"})).await;
+    world.attach("pv-1", "node-a");
+    world.pass(15).await;
+    world.delete("nodeclaims", "a");
+    world.pass(120).await;
+    assert_eq!(world.condition("a", "Drained"), "True");
+    assert_eq!(
+        world.condition_field("a", "VolumesDetached", "reason"),
+        "AwaitingVolumeDetachment"
+    );
+    assert_eq!(world.cloud.running(), 1);
+    world.context.events.flush().await;
+    assert!(world.has_event("node-a", "AwaitingVolumeDetachment"));
+    world.detach("pv-1");
+    let took = world.until(60, "gone", |w| gone(w, "a")).await;
+    assert!(took <= 16, "{took} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn volumes_are_not_waited_for_past_the_deadline() {
+    let world = one_node(json!({"terminationGracePeriod": "2m"})).await;
+    world.attach("pv-1", "node-a");
+    world.pass(15).await;
+    world.delete("nodeclaims", "a");
+    let took = world.until(150, "gone", |w| gone(w, "a")).await;
+    assert!((119..=136).contains(&took), "{took} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_node_is_not_drained() {
+    let world = one_node(json!({})).await;
+    let note = json!({"annotations": {"karpenter.sh/do-not-disrupt": "true"}});
+    world.pod("web", "node-a", note, json!({}));
+    world.pass(15).await;
+    ready(&world.server, "node-a", "False");
+    world.delete("nodeclaims", "a");
+    world.pass(60).await;
+    assert!(
+        !gone(&world, "a"),
+        "its machine is there, so the pod is heard"
+    );
+    let claim = world.get("nodeclaims", "a").unwrap();
+    world
+        .cloud
+        .lose(claim["status"]["providerID"].as_str().unwrap());
+    world.patch(
+        "nodes",
+        "node-a",
+        json!({"metadata": {"labels": {"wake": "up"}}}),
+    );
+    world.until(10, "gone", |w| gone(w, "a")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_machine_is_nobodys_to_end() {
+    let world = one_node(json!({})).await;
+    let id = world.get("nodeclaims", "a").unwrap()["status"]["providerID"].clone();
+    world.claim("b", json!({}));
+    world
+        .until(5, "launched", |w| w.condition("b", "Launched") == "True")
+        .await;
+    let claims = karpenter_fake_kube::server::gr("karpenter.sh", "nodeclaims");
+    let kind = karpenter_fake_kube::server::PatchKind::Merge;
+    let patch = json!({"status": {"providerID": id}});
+    world
+        .server
+        .patch(claims, None, "b", "status", kind, patch)
+        .unwrap();
+    world.pass(1).await;
+    world.delete("nodes", "node-a");
+    world
+        .until(20, "finalized", |w| w.get("nodes", "node-a").is_none())
+        .await;
+    assert!(world.get("nodeclaims", "b").is_some());
+}

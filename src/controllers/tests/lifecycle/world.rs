@@ -487,6 +487,18 @@ impl World {
             .create(budgets, Some("default"), budget)
             .unwrap();
     }
+    /// A volume is attached to a node.
+    pub(crate) fn attach(&self, volume: &str, node: &str) {
+        let attachment = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment",
+            "metadata": {"name": volume},
+            "spec": {"attacher": "test", "nodeName": node, "source": {"persistentVolumeName": volume}}});
+        let attachments = gr("storage.k8s.io", "volumeattachments");
+        self.server.create(attachments, None, attachment).unwrap();
+    }
+    pub(crate) fn detach(&self, volume: &str) {
+        let attachments = gr("storage.k8s.io", "volumeattachments");
+        self.server.delete(attachments, None, volume, None).unwrap();
+    }
     pub(crate) fn drop_budget(&self, app: &str) {
         let budgets = gr("policy", "poddisruptionbudgets");
         self.server
