@@ -2,6 +2,7 @@
 //! loops around it. A model with named limits, not a mock: objects behave as a real server makes them behave.
 
 pub mod admission;
+pub mod apply;
 pub mod crd;
 pub mod defaults;
 pub mod error;

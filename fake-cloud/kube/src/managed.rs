@@ -2,20 +2,100 @@
 
 use serde_json::Value;
 
+use crate::apply::managers::{self, Manager, Operation};
+use crate::apply::{FieldSet, fields};
+use crate::meta::at;
 use crate::ops::{Part, State, Target, WriteOptions};
+use crate::structure::Structure;
 
-/// Notes who owns the fields that a write changed.
+/// Notes who owns the fields that a write changed: the writer owns what it set, nobody what it removed. The server's
+/// own loops name no manager; they take fields from others without owning them.
 pub fn track_write(
-    _state: &State,
-    _target: &Target,
-    _old: Option<(&Value, Part)>,
-    _new: &mut Value,
-    _options: &WriteOptions,
+    state: &State,
+    target: &Target,
+    old: Option<(&Value, Part)>,
+    new: &mut Value,
+    options: &WriteOptions,
 ) {
+    let (before, part) = old.unwrap_or((&Value::Null, Part::Main));
+    let mut owners = owners_before(before, new);
+    if owners.is_empty() && options.manager.is_none() && options.applied.is_none() {
+        crate::meta::metadata(new).remove("managedFields");
+        return;
+    }
+    let time = state.now();
+    if let (Some(applied), Some(name)) = (&options.applied, &options.manager) {
+        owners.push(Manager {
+            name: name.clone(),
+            operation: Operation::Apply,
+            api_version: target.api_version(),
+            subresource: subresource(part),
+            time,
+            fields: applied.clone(),
+        });
+        managers::write(new, owners);
+        return;
+    }
+    let structure = Structure::of(target);
+    let difference = {
+        let mut difference = fields::compare(&structure, &mut Vec::new(), before, new);
+        for set in [&mut difference.changed, &mut difference.removed] {
+            managers::strip(set, part, target.has_status());
+        }
+        difference
+    };
+    let lost = difference.changed.union(&difference.removed);
+    if !lost.is_empty() {
+        for owner in &mut owners {
+            owner.fields = owner.fields.minus(&lost);
+        }
+        if let Some(name) = &options.manager {
+            own(&mut owners, target, name, part, time, &difference.changed);
+        }
+    }
+    managers::write(new, owners);
 }
 
-/// Whether two `metadata` are the same but for the times in `managedFields`.
+fn own(
+    owners: &mut Vec<Manager>,
+    target: &Target,
+    name: &str,
+    part: Part,
+    time: String,
+    changed: &FieldSet,
+) {
+    let mut me = Manager {
+        name: name.to_owned(),
+        operation: Operation::Update,
+        api_version: target.api_version(),
+        subresource: subresource(part),
+        time,
+        fields: changed.clone(),
+    };
+    match owners.iter_mut().find(|o| o.is_same(&me)) {
+        Some(existing) => {
+            me.fields = existing.fields.union(changed);
+            *existing = me;
+        }
+        None => owners.push(me),
+    }
+}
+
+/// The subresource's name in an entry.
 #[must_use]
-pub fn same_metadata(new: &Value, old: &Value) -> bool {
-    new == old
+pub fn subresource(part: Part) -> String {
+    match part {
+        Part::Main => String::new(),
+        Part::Status => "status".to_owned(),
+    }
+}
+
+/// The owners a write starts from: those the client sent, if it sent any; those that were there otherwise. A single
+/// empty entry is the documented way of forgetting them all.
+fn owners_before(before: &Value, new: &Value) -> Vec<Manager> {
+    let sent = at(new, &["metadata", "managedFields"]).and_then(Value::as_array);
+    match sent {
+        Some(entries) if !entries.is_empty() => managers::of(new),
+        _ => managers::of(before),
+    }
 }

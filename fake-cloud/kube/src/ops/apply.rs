@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Part, State, Target, WriteOptions, create, replace};
+use crate::apply::managers::{self, Manager, Operation};
+use crate::apply::{FieldSet, fields, merge};
 use crate::error::{ApiError, Result};
+use crate::managed;
+use crate::meta::{self, at};
+use crate::structure::Structure;
 
 /// PATCH with an apply configuration; creates the object when it is not there.
 ///
@@ -16,23 +21,305 @@ pub fn apply(
     target: &Target,
     name: &str,
     subresource: &str,
-    _force: bool,
-    object: Value,
+    force: bool,
+    mut object: Value,
     options: &mut WriteOptions,
 ) -> Result<Arc<Value>> {
+    let part = match subresource {
+        "" => Part::Main,
+        "status" if target.has_status() => Part::Status,
+        _ => return Err(ApiError::no_such_resource()),
+    };
+    if at(&object, &["metadata", "managedFields"]).is_some_and(|m| !m.is_null()) {
+        return Err(ApiError::bad_request("metadata.managedFields must be nil"));
+    }
+    create::check_kind(target, &mut object)?;
+    let mut target = target.clone();
+    target.namespace = create::place(&target, &mut object)?;
+    if meta::name(&object).is_empty() {
+        meta::metadata(&mut object).insert("name".into(), name.into());
+    }
+    if meta::name(&object) != name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({name})",
+            meta::name(&object)
+        )));
+    }
+    let mut applied = fields::of(&Structure::of(&target), &mut Vec::new(), &object);
+    managers::strip(&mut applied, part, target.has_status());
     let Some(old) = state
         .store
         .get(&target.key, &target.namespace, name)
         .cloned()
     else {
-        return create::create(state, target, object, options);
+        if part == Part::Status {
+            return Err(ApiError::not_found(&target.info, name));
+        }
+        if !meta::uid(&object).is_empty() || !meta::version(&object).is_empty() {
+            return Err(ApiError::conflict(
+                &target.info,
+                name,
+                "the object to be applied does not exist",
+            ));
+        }
+        options.applied = Some(applied);
+        return create::create(state, &target, object, options);
     };
-    let part = match subresource {
-        "" => Part::Main,
-        "status" => Part::Status,
-        _ => return Err(ApiError::no_such_resource()),
+    change(state, &target, &old, part, force, &object, applied, options)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn change(
+    state: &mut State,
+    target: &Target,
+    old: &Arc<Value>,
+    part: Part,
+    force: bool,
+    object: &Value,
+    applied: FieldSet,
+    options: &mut WriteOptions,
+) -> Result<Arc<Value>> {
+    let structure = Structure::of(target);
+    let me = Manager {
+        name: options.manager.clone().unwrap_or_default(),
+        operation: Operation::Apply,
+        api_version: target.api_version(),
+        subresource: managed::subresource(part),
+        time: state.now(),
+        fields: applied,
     };
-    let mut new = Value::clone(&old);
-    json_patch::merge(&mut new, &object);
-    replace::replace(state, target, &old, part, new, options)
+    let mut owners = managers::of(old);
+    let before = owners
+        .iter()
+        .position(|o| o.is_same(&me))
+        .map(|at| owners.remove(at));
+
+    let mut merged = merge::merge(&structure, &mut Vec::new(), old, object);
+    let mut changed = fields::compare(&structure, &mut Vec::new(), old, &merged).changed;
+    managers::strip(&mut changed, part, target.has_status());
+    let conflicts: Vec<(&Manager, FieldSet)> = owners
+        .iter()
+        .map(|owner| (owner, owner.fields.intersection(&changed)))
+        .filter(|(_, set)| !set.is_empty())
+        .collect();
+    if !conflicts.is_empty() && !force {
+        return Err(conflict(&conflicts));
+    }
+    for owner in &mut owners {
+        owner.fields = owner.fields.minus(&changed);
+    }
+    if let Some(before) = &before {
+        let others = owners
+            .iter()
+            .fold(me.fields.clone(), |all, owner| all.union(&owner.fields));
+        let gone = before.fields.minus(&others);
+        merge::remove(&structure, &mut Vec::new(), &mut merged, &gone, &others);
+    }
+    let mut new = replace::prepare(state, target, old, part, merged, options)?;
+    meta::set(
+        meta::metadata(&mut new),
+        "managedFields",
+        at(old, &["metadata", "managedFields"]).cloned(),
+    );
+    let same_fields = before.as_ref().is_some_and(|b| b.fields == me.fields);
+    if !(same_fields && new == **old) {
+        owners.push(me);
+        managers::write(&mut new, owners);
+    }
+    replace::commit(state, target, old, new, options)
+}
+
+fn conflict(conflicts: &[(&Manager, FieldSet)]) -> ApiError {
+    let mut causes = Vec::new();
+    let mut texts = Vec::new();
+    for (owner, set) in conflicts {
+        let paths = set.paths();
+        for path in &paths {
+            causes.push(json!({
+                "reason": "FieldManagerConflict",
+                "message": format!("conflict with {}", owner.text()),
+                "field": path,
+            }));
+        }
+        texts.push(match paths.as_slice() {
+            [one] => format!("conflict with {}: {one}", owner.text()),
+            many => format!("conflicts with {}:\n- {}", owner.text(), many.join("\n- ")),
+        });
+    }
+    let plural = if causes.len() == 1 {
+        "conflict"
+    } else {
+        "conflicts"
+    };
+    let message = format!(
+        "Apply failed with {} {plural}: {}",
+        causes.len(),
+        texts.join("\n")
+    );
+    ApiError::apply_conflict(message, causes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use karpenter_runtime::{Clock, RngTree};
+    use serde_json::json;
+
+    struct World(State);
+
+    impl World {
+        fn new() -> Self {
+            let mut state = State::new(Clock::real(), &RngTree::new(1));
+            let target = state.target("", "namespaces", None).unwrap();
+            let namespace = json!({"metadata": {"name": "default"}});
+            create::create(&mut state, &target, namespace, &mut WriteOptions::default()).unwrap();
+            Self(state)
+        }
+
+        fn apply(&mut self, manager: &str, force: bool, object: Value) -> Result<Arc<Value>> {
+            let target = self
+                .0
+                .target("apps", "deployments", Some("default"))
+                .unwrap();
+            let mut options = WriteOptions {
+                manager: Some(manager.to_owned()),
+                ..WriteOptions::default()
+            };
+            apply(&mut self.0, &target, "d", "", force, object, &mut options)
+        }
+    }
+
+    fn deployment(replicas: Option<i64>, containers: Value) -> Value {
+        let mut spec = json!({"selector": {"matchLabels": {"a": "b"}}, "template": {
+            "metadata": {"labels": {"a": "b"}}, "spec": {"containers": containers}}});
+        if let Some(replicas) = replicas {
+            spec["replicas"] = replicas.into();
+        }
+        json!({"metadata": {"name": "d"}, "spec": spec})
+    }
+
+    fn names(object: &Value) -> Vec<&str> {
+        object["spec"]["template"]["spec"]["containers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["name"].as_str().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn fields_one_stops_applying_go_unless_another_owns_them() {
+        let mut world = World::new();
+        let two = json!([{"name": "x", "image": "1"}, {"name": "y", "image": "1"}]);
+        let made = world.apply("one", false, deployment(Some(3), two)).unwrap();
+        assert_eq!(made["spec"]["replicas"], 3);
+        assert_eq!(made["metadata"]["managedFields"][0]["operation"], "Apply");
+        world
+            .apply(
+                "two",
+                false,
+                json!({"metadata": {"name": "d", "labels": {"l": "1"}}, "spec": {"replicas": 3}}),
+            )
+            .unwrap();
+        let less = world
+            .apply(
+                "one",
+                false,
+                deployment(None, json!([{"name": "x", "image": "1"}])),
+            )
+            .unwrap();
+        assert_eq!(
+            less["spec"]["replicas"], 3,
+            "the other manager still wants it"
+        );
+        assert_eq!(names(&less), ["x"]);
+        let gone = world
+            .apply("two", false, json!({"metadata": {"name": "d"}}))
+            .unwrap();
+        assert_eq!(
+            gone["spec"]["replicas"], 1,
+            "nobody wants it: back to the default"
+        );
+        assert!(gone["metadata"].get("labels").is_none());
+    }
+
+    #[test]
+    fn a_value_owned_by_another_is_a_conflict_until_forced() {
+        let mut world = World::new();
+        let one = json!([{"name": "x", "image": "1"}]);
+        world.apply("one", false, deployment(Some(3), one)).unwrap();
+        let other = json!({"metadata": {"name": "d"}, "spec": {"replicas": 4}});
+        let error = world.apply("two", false, other.clone()).unwrap_err();
+        assert_eq!((error.code, error.reason), (409, "Conflict"));
+        assert_eq!(
+            error.message,
+            "Apply failed with 1 conflict: conflict with \"one\": .spec.replicas"
+        );
+        assert_eq!(error.details["causes"][0]["reason"], "FieldManagerConflict");
+        let forced = world.apply("two", true, other).unwrap();
+        assert_eq!(forced["spec"]["replicas"], 4);
+        let back = deployment(Some(3), json!([{"name": "x", "image": "1"}]));
+        let error = world.apply("one", false, back).unwrap_err();
+        assert!(
+            error
+                .message
+                .contains("conflict with \"two\": .spec.replicas"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn applying_the_same_again_changes_nothing() {
+        let mut world = World::new();
+        let object = deployment(
+            Some(3),
+            json!([{"name": "x", "image": "1", "ports": [{"containerPort": 80}]}]),
+        );
+        let first = world.apply("one", false, object.clone()).unwrap();
+        let again = world.apply("one", false, object).unwrap();
+        assert_eq!(meta::version(&first), meta::version(&again));
+    }
+
+    #[test]
+    fn updates_own_what_they_change_and_lose_what_is_removed() {
+        let mut world = World::new();
+        world
+            .apply(
+                "one",
+                false,
+                deployment(Some(3), json!([{"name": "x", "image": "1"}])),
+            )
+            .unwrap();
+        let target = world
+            .0
+            .target("apps", "deployments", Some("default"))
+            .unwrap();
+        let patch = json!({"spec": {"replicas": 5}});
+        let mut options = WriteOptions {
+            manager: Some("kubectl-scale".to_owned()),
+            ..WriteOptions::default()
+        };
+        let kind = crate::patch::PatchKind::Merge;
+        super::super::patch::patch(&mut world.0, &target, "d", "", kind, &patch, &mut options)
+            .unwrap();
+        let error = world
+            .apply(
+                "one",
+                false,
+                deployment(Some(3), json!([{"name": "x", "image": "1"}])),
+            )
+            .unwrap_err();
+        assert_eq!(
+            error.message,
+            "Apply failed with 1 conflict: conflict with \"kubectl-scale\" using apps/v1: .spec.replicas"
+        );
+        let without = world
+            .apply(
+                "one",
+                false,
+                deployment(None, json!([{"name": "x", "image": "2"}])),
+            )
+            .unwrap();
+        assert_eq!(without["spec"]["replicas"], 5);
+    }
 }

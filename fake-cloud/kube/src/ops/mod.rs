@@ -198,6 +198,8 @@ pub struct WriteOptions {
     pub field_validation: FieldValidation,
     /// Custom resources must carry a resourceVersion on PUT.
     pub require_version: bool,
+    /// Fields of an apply configuration that creates its object; the manager owns these and nothing else.
+    pub applied: Option<crate::apply::FieldSet>,
     /// Out: warnings for the client.
     pub warnings: Vec<String>,
 }

@@ -126,7 +126,7 @@ pub fn commit(
     new: Value,
     options: &WriteOptions,
 ) -> Result<Arc<Value>> {
-    if unchanged(&new, old) {
+    if new == **old {
         return Ok(Arc::clone(old));
     }
     if options.dry_run {
@@ -212,19 +212,4 @@ fn desired_changed(target: &Target, new: &Value, old: &Value) -> bool {
     let counts = |key: &str| key != "metadata" && !(key == "status" && target.has_status());
     new.iter().any(|(k, v)| counts(k) && old.get(k) != Some(v))
         || old.keys().any(|k| counts(k) && !new.contains_key(k))
-}
-
-/// Whether two states are the same but for the times of field ownership.
-fn unchanged(new: &Value, old: &Value) -> bool {
-    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
-        return false;
-    };
-    if new.len() != old.len() {
-        return false;
-    }
-    new.iter().all(|(key, value)| match old.get(key) {
-        None => false,
-        Some(before) if key == "metadata" => managed::same_metadata(value, before),
-        Some(before) => value == before,
-    })
 }

@@ -1,0 +1,319 @@
+//! Sets of fields of an object, in the form `fieldsV1` keeps them: a tree of `f:name`, `k:{keys}` and `v:value`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::crd::schema::ListType;
+use crate::structure::Structure;
+
+/// A set of paths. A node is in the set itself when `member`; what is below is relative to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldSet {
+    /// Whether this very path is in the set.
+    pub member: bool,
+    /// Paths below.
+    pub below: BTreeMap<String, FieldSet>,
+}
+
+impl FieldSet {
+    fn leaf() -> Self {
+        Self {
+            member: true,
+            below: BTreeMap::new(),
+        }
+    }
+
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.member && self.below.is_empty()
+    }
+
+    fn combine(
+        &self,
+        other: &Self,
+        member: fn(bool, bool) -> bool,
+        keep_left: bool,
+        keep_right: bool,
+    ) -> Self {
+        let empty = Self::default();
+        let mut below = BTreeMap::new();
+        let right = other
+            .below
+            .keys()
+            .filter(|k| keep_right && !self.below.contains_key(*k));
+        let keys = self
+            .below
+            .keys()
+            .filter(|k| keep_left || other.below.contains_key(*k))
+            .chain(right);
+        for key in keys {
+            let left = self.below.get(key).unwrap_or(&empty);
+            let right = other.below.get(key).unwrap_or(&empty);
+            let node = left.combine(right, member, keep_left, keep_right);
+            if !node.is_empty() {
+                below.insert(key.clone(), node);
+            }
+        }
+        Self {
+            member: member(self.member, other.member),
+            below,
+        }
+    }
+
+    /// In either.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        self.combine(other, |a, b| a || b, true, true)
+    }
+
+    /// In this one and not in the other.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        self.combine(other, |a, b| a && !b, true, false)
+    }
+
+    /// In both.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.combine(other, |a, b| a && b, false, false)
+    }
+
+    /// The set without everything at and below a path.
+    pub fn remove(&mut self, path: &[&str]) {
+        match path {
+            [] => {}
+            [last] => {
+                self.below.remove(*last);
+            }
+            [first, rest @ ..] => {
+                if let Some(node) = self.below.get_mut(*first) {
+                    node.remove(rest);
+                    if node.is_empty() {
+                        self.below.remove(*first);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `fieldsV1`.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut map = Map::new();
+        if self.member && !self.below.is_empty() {
+            map.insert(".".into(), Value::Object(Map::new()));
+        }
+        for (key, node) in &self.below {
+            map.insert(key.clone(), node.to_json());
+        }
+        Value::Object(map)
+    }
+
+    /// Reads `fieldsV1`.
+    #[must_use]
+    pub fn from_json(value: &Value) -> Self {
+        let mut root = Self::read(value);
+        root.member = false;
+        root
+    }
+
+    fn read(value: &Value) -> Self {
+        let Some(map) = value.as_object() else {
+            return Self::leaf();
+        };
+        let below: BTreeMap<String, Self> = map
+            .iter()
+            .filter(|(key, _)| *key != ".")
+            .map(|(key, node)| (key.clone(), Self::read(node)))
+            .collect();
+        Self {
+            member: below.is_empty() || map.contains_key("."),
+            below,
+        }
+    }
+
+    /// Paths as messages show them: `.spec.containers[name="a"].image`.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        self.write_paths("", &mut paths);
+        paths
+    }
+
+    fn write_paths(&self, at: &str, paths: &mut Vec<String>) {
+        if self.member {
+            paths.push(at.to_owned());
+        }
+        for (key, node) in &self.below {
+            node.write_paths(&format!("{at}{}", element_text(key)), paths);
+        }
+    }
+}
+
+fn element_text(key: &str) -> String {
+    match key.split_once(':') {
+        Some(("f", name)) => format!(".{name}"),
+        Some(("v", value)) => format!("[={value}]"),
+        Some(("k", keys)) => {
+            let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
+            let parts: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            format!("[{}]", parts.join(","))
+        }
+        _ => format!("[{key}]"),
+    }
+}
+
+/// The name of a field in a set.
+#[must_use]
+pub fn field(name: &str) -> String {
+    format!("f:{name}")
+}
+
+/// What tells an element of a keyed list from others, as a set names it.
+#[must_use]
+pub fn element(list: &ListType, item: &Value) -> String {
+    match list {
+        ListType::Map(keys) => format!("k:{}", Value::Object(keys_of(keys, item))),
+        _ => format!("v:{item}"),
+    }
+}
+
+fn keys_of(keys: &[String], item: &Value) -> Map<String, Value> {
+    keys.iter()
+        .filter_map(|key| {
+            let value = item.get(key).cloned();
+            // The only key with a default in a built-in list.
+            let value = value.or_else(|| (key == "protocol").then(|| "TCP".into()));
+            value.map(|v| (key.clone(), v))
+        })
+        .collect()
+}
+
+/// All fields of a value at `path`.
+#[must_use]
+pub fn of<'v>(structure: &Structure<'_>, path: &mut Vec<&'v str>, value: &'v Value) -> FieldSet {
+    let mut set = FieldSet::default();
+    match value {
+        Value::Object(map) if !map.is_empty() && !structure.map_is_atomic(path) => {
+            for (key, below) in map {
+                path.push(key);
+                set.below.insert(field(key), of(structure, path, below));
+                path.pop();
+            }
+        }
+        Value::Array(items) if !items.is_empty() => match structure.list(path) {
+            ListType::Atomic => set.member = true,
+            list => {
+                for item in items {
+                    let mut below = match list {
+                        ListType::Map(_) => of(structure, path, item),
+                        _ => FieldSet::default(),
+                    };
+                    below.member = true;
+                    set.below.insert(element(&list, item), below);
+                }
+            }
+        },
+        _ => set.member = true,
+    }
+    set
+}
+
+/// How two states differ: what was added or modified, and what was removed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Added or modified.
+    pub changed: FieldSet,
+    /// Removed.
+    pub removed: FieldSet,
+}
+
+/// Compares two states at `path`.
+#[must_use]
+pub fn compare<'v>(
+    structure: &Structure<'_>,
+    path: &mut Vec<&'v str>,
+    old: &'v Value,
+    new: &'v Value,
+) -> Difference {
+    let mut difference = Difference::default();
+    if old == new {
+        return difference;
+    }
+    match (old, new) {
+        (Value::Object(a), Value::Object(b))
+            if !a.is_empty() && !b.is_empty() && !structure.map_is_atomic(path) =>
+        {
+            for (key, before) in a {
+                path.push(key);
+                match b.get(key) {
+                    Some(after) => {
+                        difference.take(field(key), compare(structure, path, before, after))
+                    }
+                    None => difference.lost(field(key), of(structure, path, before)),
+                }
+                path.pop();
+            }
+            for (key, after) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
+                path.push(key);
+                difference.gained(field(key), of(structure, path, after));
+                path.pop();
+            }
+        }
+        (Value::Array(a), Value::Array(b))
+            if !a.is_empty() && !b.is_empty() && structure.list(path) != ListType::Atomic =>
+        {
+            let list = structure.list(path);
+            let index = |items: &'v [Value]| -> BTreeMap<String, &'v Value> {
+                items
+                    .iter()
+                    .map(|item| (element(&list, item), item))
+                    .collect()
+            };
+            let (a, b) = (index(a), index(b));
+            let whole = |path: &mut Vec<&'v str>, item: &'v Value| {
+                let mut set = match list {
+                    ListType::Map(_) => of(structure, path, item),
+                    _ => FieldSet::default(),
+                };
+                set.member = true;
+                set
+            };
+            for (key, before) in &a {
+                match b.get(key) {
+                    Some(after) => {
+                        difference.take(key.clone(), compare(structure, path, before, after))
+                    }
+                    None => difference.lost(key.clone(), whole(path, before)),
+                }
+            }
+            for (key, after) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
+                difference.gained(key.clone(), whole(path, after));
+            }
+        }
+        _ => {
+            difference.changed = of(structure, path, new);
+            difference.removed = of(structure, path, old).minus(&difference.changed);
+        }
+    }
+    difference
+}
+
+impl Difference {
+    fn take(&mut self, key: String, below: Self) {
+        self.gained(key.clone(), below.changed);
+        self.lost(key, below.removed);
+    }
+    fn gained(&mut self, key: String, set: FieldSet) {
+        if !set.is_empty() {
+            self.changed.below.insert(key, set);
+        }
+    }
+    fn lost(&mut self, key: String, set: FieldSet) {
+        if !set.is_empty() {
+            self.removed.below.insert(key, set);
+        }
+    }
+}
