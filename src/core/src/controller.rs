@@ -32,12 +32,14 @@ const KINDS_WAIT_MAX: Duration = Duration::from_secs(30);
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
 /// How to run, apart from what operators set.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// How watches are run.
     pub reflector: ReflectorOptions,
     /// The lease to hold while running; none = run at once.
     pub election: Option<LeaderOptions>,
+    /// Client for the lease, if not the one that does not retry: requests of the loops must not hold up a renewal.
+    pub lease_client: Option<Client>,
     /// Where everything is counted.
     pub metrics: Metrics,
     /// Longest that loops may take to finish what they have begun, at the end.
@@ -49,6 +51,7 @@ impl Default for Options {
         Self {
             reflector: ReflectorOptions::default(),
             election: None,
+            lease_client: None,
             metrics: Metrics::default(),
             // Below the 30 s that a pod is given.
             shutdown_grace: Duration::from_secs(20),
@@ -306,8 +309,9 @@ impl Supervisor {
         }
         if let Some(options) = &self.parts.options.election {
             self.phase.send_replace(Phase::Standby);
+            let client = self.parts.options.lease_client.as_ref();
             let held = leader::acquire(
-                self.parts.client_no_retry.clone(),
+                client.unwrap_or(&self.parts.client_no_retry).clone(),
                 options.clone(),
                 self.parts.clock.clone(),
                 &self.parts.rng,

@@ -1,4 +1,5 @@
 //! Leader election between contenders on the embedded API server, under paused time.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // Helpers of tests are tests.
 
 use std::time::Duration;
 
