@@ -194,3 +194,50 @@ async fn what_a_killed_controller_left_is_healed() {
     assert_eq!(world.taints("node-a"), Vec::<String>::new());
     assert_eq!(world.condition("a", "DisruptionReason"), "");
 }
+
+/// Everything the API server holds after a story with launches, a failing one, pods, a drain and emptiness.
+async fn story() -> String {
+    let mut world = World::start().await;
+    world.pool(json!({"consolidateAfter": "30s", "budgets": [{"nodes": "2"}]}));
+    for name in ["a", "b", "c", "d"] {
+        world.claim(name, json!({"startupTaints": []}));
+    }
+    world.pass(35).await;
+    *world.cloud.launch.lock() = crate::world::Launch::Unauthorized;
+    world.claim("e", json!({}));
+    world.pod("web", "node-a", json!({}), json!({}));
+    world.budget("web", 1);
+    world.delete("nodeclaims", "a");
+    world.pass(20).await;
+    world.crash().await;
+    world.pass(200).await;
+    world.context.events.flush().await;
+    ["nodeclaims", "nodepools", "nodes", "pods", "events"]
+        .iter()
+        .flat_map(|resource| {
+            let group = if resource.starts_with("node") && *resource != "nodes" {
+                "karpenter.sh"
+            } else {
+                ""
+            };
+            let gr = karpenter_fake_kube::server::gr(group, resource);
+            world.server.list(gr, None)
+        })
+        .map(|object| object.to_string() + "\n")
+        .collect()
+}
+
+#[test]
+fn one_story_told_twice_is_the_same_to_the_byte() {
+    let tell = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(story())
+    };
+    let (once, twice) = (tell(), tell());
+    assert!(once.lines().count() > 20, "{once}");
+    for (a, b) in once.lines().zip(twice.lines()) {
+        assert_eq!(a, b);
+    }
+    assert_eq!(once.len(), twice.len());
+}
