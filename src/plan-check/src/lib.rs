@@ -1,4 +1,16 @@
 //! An independent judge of plans: knows Kubernetes' and Karpenter's rules, shares no helper with the solver.
+//!
+//! It reads the plain data of `karpenter-model` and decides everything anew, in the most direct way there is:
+//! for a machine to be bought it makes up each Node that could come of it, label by label, and asks of each pod
+//! what kube-scheduler would ask. Slow is fine; clever is not.
+
+mod bookkeeping;
+mod claims;
+mod fits;
+mod labels;
+mod missed;
+mod nodes;
+mod topology;
 
 use karpenter_model::{Plan, Problem};
 
@@ -22,8 +34,34 @@ pub struct Finding {
     pub message: String,
 }
 
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.rule, self.message)
+    }
+}
+
+/// Findings as they are gathered.
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn error(&mut self, rule: &'static str, message: String) {
+        self.0.push(Finding {
+            rule,
+            severity: Severity::Error,
+            message,
+        });
+    }
+}
+
 /// Checks `plan` as an answer to `problem`; empty = clean.
 #[must_use]
-pub fn check(_problem: &Problem, _plan: &Plan) -> Vec<Finding> {
-    Vec::new() // INTERFACE: the plan-check author fills this in.
+pub fn check(problem: &Problem, plan: &Plan) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    bookkeeping::check(problem, plan, &mut findings);
+    nodes::check(problem, plan, &mut findings);
+    claims::check(problem, plan, &mut findings);
+    topology::check(problem, plan, &mut findings);
+    missed::check(problem, plan, &mut findings);
+    findings.0
 }

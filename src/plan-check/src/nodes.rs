@@ -1,0 +1,98 @@
+//! Pods that are put on nodes that exist: taints, labels, room, ports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use karpenter_model::{NodeView, Plan, Pod, PodKey, Problem, ResourceList};
+
+use crate::Findings;
+use crate::fits::{ports_clash, short_of, untolerated};
+use crate::labels::{admits, of_node};
+
+pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
+    let pods: BTreeMap<&PodKey, &Arc<Pod>> = problem.pods.iter().map(|p| (&p.key, p)).collect();
+    let nodes: BTreeMap<&str, &Arc<NodeView>> =
+        problem.nodes.iter().map(|n| (n.name.as_ref(), n)).collect();
+    let soft = has_soft_taints(problem);
+    for placement in &plan.existing {
+        let Some(node) = nodes.get(placement.node.as_ref()) else {
+            findings.error(
+                "bookkeeping",
+                format!(
+                    "node {} is in the plan but not in the problem",
+                    placement.node
+                ),
+            );
+            continue;
+        };
+        let placed: Vec<&Arc<Pod>> = placement
+            .pods
+            .iter()
+            .filter_map(|k| pods.get(k).copied())
+            .collect();
+        on_node(problem, node, &placed, soft, findings);
+    }
+}
+
+/// Whether any pool or node carries PreferNoSchedule, so that pods may have been given that toleration.
+pub(crate) fn has_soft_taints(problem: &Problem) -> bool {
+    problem
+        .pools
+        .iter()
+        .flat_map(|p| &p.taints)
+        .any(|t| t.effect == "PreferNoSchedule")
+}
+
+fn on_node(
+    problem: &Problem,
+    node: &NodeView,
+    placed: &[&Arc<Pod>],
+    soft: bool,
+    findings: &mut Findings,
+) {
+    let labels = of_node(&node.labels);
+    let mut need = ResourceList::new();
+    let mut ports = node.host_ports.clone();
+    for pod in placed {
+        if let Some(taint) = untolerated(&node.taints, pod, soft) {
+            findings.error(
+                "taints",
+                format!(
+                    "pod {} does not tolerate {}:{} of node {}",
+                    pod.key, taint.key, taint.effect, node.name
+                ),
+            );
+        }
+        if !admits(&labels, pod, &problem.labels) {
+            findings.error(
+                "selectors",
+                format!(
+                    "node {} does not satisfy the node selectors of pod {}",
+                    node.name, pod.key
+                ),
+            );
+        }
+        need.add(&pod.requests);
+        for port in &pod.host_ports {
+            if ports.iter().any(|taken| ports_clash(taken, port)) {
+                findings.error(
+                    "host-ports",
+                    format!(
+                        "pod {} wants port {} that is taken on node {}",
+                        pod.key, port.port, node.name
+                    ),
+                );
+            }
+        }
+        ports.extend(pod.host_ports.iter().cloned());
+    }
+    if let Some((resource, wants, has)) = short_of(&need, &node.available) {
+        findings.error(
+            "resources",
+            format!(
+                "node {} has {has} of {resource} left but is given pods that want {wants}",
+                node.name
+            ),
+        );
+    }
+}

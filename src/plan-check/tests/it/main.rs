@@ -1,0 +1,251 @@
+//! A good plan is clean; every way of spoiling it that we know is found, under the right rule.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // A test may fail loudly.
+
+mod world;
+
+use karpenter_api::Quantity;
+use karpenter_api::labels as names;
+use karpenter_model::plan::{ExistingPlacement, Unschedulable};
+use karpenter_model::{Plan, Problem, ResourceList};
+use karpenter_plan_check::check;
+use world::{anti_affinity, good, key, pod, port, require, select, spread_by_zone, taint};
+
+type Spoil = fn(&mut Problem, &mut Plan);
+
+#[test]
+fn a_good_plan_is_clean() {
+    let (problem, plan) = good();
+    assert_eq!(check(&problem, &plan), []);
+}
+
+/// Ways to spoil the plan: name, rule that must find it, what is done.
+const SPOILS: &[(&str, &str, Spoil)] = &[
+    ("pod_lost", "bookkeeping", |_, plan| {
+        plan.existing.clear();
+    }),
+    ("pod_doubled", "bookkeeping", |_, plan| {
+        plan.new_nodes[0].pods.push(key("a"))
+    }),
+    ("pod_invented", "bookkeeping", |_, plan| {
+        plan.new_nodes[0].pods.push(key("ghost"))
+    }),
+    ("node_invented", "bookkeeping", |_, plan| {
+        plan.existing[0].node = "nowhere".into()
+    }),
+    ("pool_invented", "bookkeeping", |_, plan| {
+        plan.new_nodes[0].pool = "nowhere".into()
+    }),
+    ("node_for_nobody", "bookkeeping", |_, plan| {
+        let node = plan.new_nodes[0].clone();
+        plan.new_nodes.push(karpenter_model::plan::PlannedNode {
+            pods: Vec::new(),
+            ..node
+        });
+    }),
+    ("no_reason", "explanation", |_, plan| {
+        plan.existing.clear();
+        plan.unschedulable.push(Unschedulable {
+            pod: key("a"),
+            reason: " ".into(),
+            pools: Vec::new(),
+        });
+    }),
+    ("existing_taint", "taints", |problem, _| {
+        world::node(problem)
+            .taints
+            .push(taint("team", "a", "NoSchedule"))
+    }),
+    ("existing_no_execute", "taints", |problem, _| {
+        world::node(problem)
+            .taints
+            .push(taint("team", "a", "NoExecute"))
+    }),
+    ("existing_selector", "selectors", |problem, _| {
+        select(problem, "a", "disk", "ssd")
+    }),
+    ("existing_room", "resources", |problem, _| {
+        world::node(problem)
+            .available
+            .set("cpu", Quantity::from_millis(500))
+    }),
+    ("existing_port", "host-ports", |problem, _| {
+        world::node(problem).host_ports.push(port(80));
+        world::edit(problem, "a").host_ports.push(port(80));
+    }),
+    ("new_taint", "taints", |problem, _| {
+        world::pool(problem)
+            .taints
+            .push(taint("team", "a", "NoSchedule"))
+    }),
+    ("new_selector", "selectors", |problem, _| {
+        select(problem, "b", names::ZONE, "zone-9")
+    }),
+    ("new_selector_one_zone_of_two", "selectors", |problem, _| {
+        select(problem, "b", names::ZONE, "zone-1")
+    }),
+    ("new_room", "resources", |problem, _| {
+        world::edit(problem, "b")
+            .requests
+            .set("cpu", Quantity::from_units(7))
+    }),
+    ("new_room_with_daemon", "resources", |problem, _| {
+        problem.daemons.push(pod("agent", 3_500, 100));
+    }),
+    ("new_ports", "host-ports", |problem, _| {
+        world::edit(problem, "b").host_ports.push(port(80));
+        world::edit(problem, "c").host_ports.push(port(80));
+    }),
+    ("type_not_sold", "instance-types", |_, plan| {
+        plan.new_nodes[0].instance_types.push("made-up".into())
+    }),
+    ("type_twice", "instance-types", |_, plan| {
+        plan.new_nodes[0].instance_types.push("large".into())
+    }),
+    ("no_types", "instance-types", |_, plan| {
+        plan.new_nodes[0].instance_types.clear()
+    }),
+    ("nothing_available", "offerings", |problem, _| {
+        world::instance_type(problem, "large")
+            .offerings
+            .iter_mut()
+            .for_each(|o| o.available = false);
+    }),
+    ("capacity_types_wrong", "offerings", |_, plan| {
+        plan.new_nodes[0].capacity_types = vec!["reserved".into()]
+    }),
+    ("not_cheapest_first", "prices", |_, plan| {
+        plan.new_nodes[0].instance_types.reverse()
+    }),
+    ("price_wrong", "prices", |_, plan| {
+        plan.new_nodes[0].cheapest.price *= 2.0
+    }),
+    ("wider_than_pool", "requirements", |_, plan| {
+        require(
+            &mut plan.new_nodes[0].requirements,
+            names::ARCH,
+            &["amd64", "arm64"],
+        );
+    }),
+    ("pool_requirement_dropped", "requirements", |_, plan| {
+        plan.new_nodes[0].requirements.map.remove(names::ARCH);
+    }),
+    ("limit_cpu", "limits", |problem, _| {
+        world::pool(problem).limits =
+            Some(ResourceList::from_iter([("cpu", Quantity::from_units(7))]));
+    }),
+    ("limit_nodes", "limits", |problem, _| {
+        world::pool(problem).limits = Some(ResourceList::from_iter([(
+            "nodes",
+            Quantity::from_units(1),
+        )]));
+        world::pool(problem)
+            .usage
+            .set("nodes", Quantity::from_units(1));
+    }),
+    ("min_values", "min-values", |_, plan| {
+        let types = require(
+            &mut plan.new_nodes[0].requirements,
+            names::INSTANCE_TYPE,
+            &["large", "xlarge"],
+        );
+        types.min_values = Some(3);
+    }),
+    ("missed_on_existing", "missed", |_, plan| {
+        plan.existing.clear();
+        plan.unschedulable.push(Unschedulable {
+            pod: key("a"),
+            reason: "no".into(),
+            pools: Vec::new(),
+        });
+    }),
+    ("missed_in_pool", "missed", |problem, plan| {
+        problem.nodes.clear();
+        plan.existing.clear();
+        plan.unschedulable.push(Unschedulable {
+            pod: key("a"),
+            reason: "no".into(),
+            pools: Vec::new(),
+        });
+    }),
+    ("anti_affinity_on_a_host", "anti-affinity", |problem, _| {
+        anti_affinity(problem, "b", names::HOSTNAME)
+    }),
+    (
+        "anti_affinity_in_a_zone",
+        "anti-affinity",
+        |problem, plan| {
+            anti_affinity(problem, "a", names::ZONE);
+            require(
+                &mut plan.new_nodes[0].requirements,
+                names::ZONE,
+                &["zone-1", "zone-2"],
+            );
+        },
+    ),
+    ("spread_with_open_zone", "spread", |problem, _| {
+        spread_by_zone(problem, &["b"], 1)
+    }),
+    ("spread_all_in_one", "spread", |problem, plan| {
+        spread_by_zone(problem, &["b", "c"], 1);
+        require(
+            &mut plan.new_nodes[0].requirements,
+            names::ZONE,
+            &["zone-2"],
+        );
+    }),
+];
+
+#[test]
+fn a_spoilt_plan_is_found() {
+    for (name, rule, spoil) in SPOILS {
+        let (mut problem, mut plan) = good();
+        spoil(&mut problem, &mut plan);
+        let findings = check(&problem, &plan);
+        assert!(
+            findings.iter().any(|f| f.rule == *rule),
+            "{name}: expected a finding of rule {rule}, got {findings:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_cut_off_plan_may_leave_pods_out() {
+    let (problem, mut plan) = good();
+    plan.existing.clear();
+    plan.cut_off = true;
+    assert_eq!(check(&problem, &plan), []);
+}
+
+#[test]
+fn a_pod_that_fits_nowhere_may_be_unschedulable() {
+    let (mut problem, mut plan) = good();
+    world::edit(&mut problem, "a")
+        .requests
+        .set("cpu", Quantity::from_units(500));
+    plan.existing = Vec::<ExistingPlacement>::new();
+    plan.unschedulable.push(Unschedulable {
+        pod: key("a"),
+        reason: "too big".into(),
+        pools: Vec::new(),
+    });
+    assert_eq!(check(&problem, &plan), []);
+}
+
+#[test]
+fn spread_over_two_zones_is_clean() {
+    let (mut problem, mut plan) = good();
+    spread_by_zone(&mut problem, &["b", "c"], 1);
+    require(
+        &mut plan.new_nodes[0].requirements,
+        names::ZONE,
+        &["zone-2"],
+    );
+    plan.new_nodes[0].pods = vec![key("b")];
+    let mut second = plan.new_nodes[0].clone();
+    plan.new_nodes[0].cheapest.price = 0.1 * 1.5;
+    second.pods = vec![key("c")];
+    require(&mut second.requirements, names::ZONE, &["zone-1"]);
+    plan.new_nodes.push(second);
+    assert_eq!(check(&problem, &plan), []);
+}

@@ -1,0 +1,236 @@
+//! One small problem with a good plan, and the handles to spoil them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, PodAffinityTerm, PodAntiAffinity, Taint, TopologySpreadConstraint,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use karpenter_api::Quantity;
+use karpenter_api::labels as names;
+use karpenter_model::plan::{ExistingPlacement, PlannedNode, PricedOffering};
+use karpenter_model::pod::HostPort;
+use karpenter_model::{
+    InstanceType, LabelRegistry, NodeView, Offering, Plan, Pod, PodKey, PoolView, Problem,
+    Requirement, Requirements, ResourceList, SolveOptions,
+};
+
+pub(crate) fn key(name: &str) -> PodKey {
+    PodKey {
+        namespace: "default".into(),
+        name: name.into(),
+    }
+}
+
+pub(crate) fn resources(cpu_millis: i64, memory_mib: i64) -> ResourceList {
+    ResourceList::from_iter([
+        ("cpu", Quantity::from_millis(cpu_millis)),
+        ("memory", Quantity::from_units(memory_mib << 20)),
+        ("pods", Quantity::from_units(1)),
+    ])
+}
+
+pub(crate) fn pod(name: &str, cpu_millis: i64, memory_mib: i64) -> Arc<Pod> {
+    let labels = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
+    Arc::new(Pod {
+        key: key(name),
+        requests: resources(cpu_millis, memory_mib),
+        labels,
+        ..Pod::default()
+    })
+}
+
+pub(crate) fn require<'a>(
+    requirements: &'a mut Requirements,
+    label: &str,
+    values: &[&str],
+) -> &'a mut Requirement {
+    let requirement = Requirement {
+        key: label.into(),
+        complement: false,
+        values: values.iter().map(|v| Arc::from(*v)).collect(),
+        gte: None,
+        lte: None,
+        min_values: None,
+    };
+    requirements.map.insert(label.into(), requirement);
+    requirements.map.get_mut(label).unwrap()
+}
+
+fn sold(name: &str, cpu: i64, price: f64) -> InstanceType {
+    let mut requirements = Requirements::default();
+    require(&mut requirements, names::INSTANCE_TYPE, &[name]);
+    require(&mut requirements, names::ARCH, &["amd64"]);
+    require(&mut requirements, names::ZONE, &["zone-1", "zone-2"]);
+    let offering = |zone: &str, price| {
+        let mut requirements = Requirements::default();
+        require(&mut requirements, names::ZONE, &[zone]);
+        require(&mut requirements, names::CAPACITY_TYPE, &["spot"]);
+        Offering {
+            requirements,
+            price,
+            available: true,
+            reservation_capacity: 0,
+        }
+    };
+    let mut capacity = resources(cpu * 1000, cpu * 4096);
+    capacity.set("pods", Quantity::from_units(20));
+    InstanceType {
+        name: name.into(),
+        requirements,
+        offerings: vec![offering("zone-1", price), offering("zone-2", price * 1.5)],
+        allocatable: capacity.clone(),
+        capacity,
+        overhead: karpenter_model::instance::Overhead::default(),
+    }
+}
+
+/// Pod `a` goes to the node there is, `b` and `c` to a new one that may become `large` or `xlarge`.
+pub(crate) fn good() -> (Problem, Plan) {
+    let node = NodeView {
+        name: "node-1".into(),
+        labels: BTreeMap::from([(names::ZONE.to_owned(), "zone-1".to_owned())]),
+        capacity: resources(2000, 4096),
+        allocatable: resources(2000, 4096),
+        available: resources(2000, 4096),
+        initialized: true,
+        ..NodeView::default()
+    };
+    let mut requirements = Requirements::default();
+    require(&mut requirements, names::ARCH, &["amd64"]);
+    let pool = PoolView {
+        name: "default".into(),
+        requirements: requirements.clone(),
+        instance_types: vec![
+            Arc::new(sold("large", 4, 0.1)),
+            Arc::new(sold("xlarge", 8, 0.2)),
+        ],
+        ..PoolView::default()
+    };
+    let problem = Problem {
+        pods: vec![
+            pod("a", 1000, 512),
+            pod("b", 1000, 512),
+            pod("c", 1000, 512),
+        ],
+        nodes: vec![Arc::new(node)],
+        pools: vec![Arc::new(pool)],
+        daemons: Vec::new(),
+        labels: Arc::new(LabelRegistry::default()),
+        options: SolveOptions::default(),
+    };
+    let cheapest = PricedOffering {
+        instance_type: "large".into(),
+        zone: "zone-1".into(),
+        capacity_type: "spot".into(),
+        price: 0.1,
+    };
+    let new = PlannedNode {
+        pool: "default".into(),
+        pods: vec![key("b"), key("c")],
+        requirements,
+        instance_types: vec!["large".into(), "xlarge".into()],
+        capacity_types: vec!["spot".into()],
+        requests: resources(2000, 1024),
+        min_values_relaxed: false,
+        cheapest,
+        runner_up: None,
+        funnel: Vec::new(),
+    };
+    let plan = Plan {
+        new_nodes: vec![new],
+        existing: vec![ExistingPlacement {
+            node: "node-1".into(),
+            pods: vec![key("a")],
+        }],
+        ..Plan::default()
+    };
+    (problem, plan)
+}
+
+pub(crate) fn node(problem: &mut Problem) -> &mut NodeView {
+    Arc::get_mut(&mut problem.nodes[0]).unwrap()
+}
+
+pub(crate) fn pool(problem: &mut Problem) -> &mut PoolView {
+    Arc::get_mut(&mut problem.pools[0]).unwrap()
+}
+
+pub(crate) fn instance_type<'a>(problem: &'a mut Problem, name: &str) -> &'a mut InstanceType {
+    let types = &mut pool(problem).instance_types;
+    Arc::get_mut(types.iter_mut().find(|t| t.name.as_ref() == name).unwrap()).unwrap()
+}
+
+pub(crate) fn edit<'a>(problem: &'a mut Problem, name: &str) -> &'a mut Pod {
+    Arc::get_mut(
+        problem
+            .pods
+            .iter_mut()
+            .find(|p| p.key == key(name))
+            .unwrap(),
+    )
+    .unwrap()
+}
+
+pub(crate) fn select(problem: &mut Problem, name: &str, label: &str, value: &str) {
+    edit(problem, name)
+        .node_selector
+        .insert(label.to_owned(), value.to_owned());
+}
+
+pub(crate) fn taint(key: &str, value: &str, effect: &str) -> Taint {
+    Taint {
+        key: key.to_owned(),
+        value: Some(value.to_owned()),
+        effect: effect.to_owned(),
+        time_added: None,
+    }
+}
+
+pub(crate) fn port(port: i32) -> HostPort {
+    HostPort {
+        ip: "0.0.0.0".into(),
+        port,
+        protocol: "TCP".into(),
+    }
+}
+
+fn web() -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(BTreeMap::from([("app".to_owned(), "web".to_owned())])),
+        match_expressions: None,
+    }
+}
+
+pub(crate) fn anti_affinity(problem: &mut Problem, name: &str, key: &str) {
+    let term = PodAffinityTerm {
+        label_selector: Some(web()),
+        topology_key: key.to_owned(),
+        ..PodAffinityTerm::default()
+    };
+    edit(problem, name).affinity = Some(Arc::new(Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            required_during_scheduling_ignored_during_execution: Some(vec![term]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    }));
+}
+
+pub(crate) fn spread_by_zone(problem: &mut Problem, names_of_pods: &[&str], max_skew: i32) {
+    for name in names_of_pods {
+        let pod = edit(problem, name);
+        pod.labels.insert("app".to_owned(), "spread".to_owned());
+        pod.spread = vec![TopologySpreadConstraint {
+            label_selector: Some(LabelSelector {
+                match_labels: Some(BTreeMap::from([("app".to_owned(), "spread".to_owned())])),
+                match_expressions: None,
+            }),
+            max_skew,
+            topology_key: names::ZONE.to_owned(),
+            when_unsatisfiable: "DoNotSchedule".to_owned(),
+            ..TopologySpreadConstraint::default()
+        }];
+    }
+}

@@ -1,0 +1,307 @@
+//! The KWOK cloud: machines are Node objects that this provider makes in the cluster itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Node;
+use karpenter_api::labels as names;
+use karpenter_api::{NodeClaim, NodePool};
+use karpenter_cloud::{CloudError, CloudProvider, Launched, Machine, RepairPolicy};
+use karpenter_model::instance::by_price;
+use karpenter_model::{InstanceType, Requirements, ResourceList};
+use karpenter_runtime::Clock;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::catalog::Catalog;
+use crate::market::{Market, OfferingKey};
+use crate::node::{self, KWOK_NODE, PROVIDER_ID_PREFIX};
+use crate::nodeclass::KwokNodeClass;
+
+/// How long an offering that could not be had counts as unavailable; as the EC2 provider's cache.
+pub const UNAVAILABLE_FOR: Duration = Duration::from_secs(180);
+/// How long a Node in a bad state is put up with before repair.
+const REPAIR_TOLERATION: Duration = Duration::from_secs(600);
+/// How often making a Node is tried before it is given up (the claim then times out).
+const MAX_CREATE_ATTEMPTS: u32 = 10;
+/// First wait between those tries.
+const CREATE_BACKOFF: Duration = Duration::from_millis(100);
+
+/// The provider's cloud.
+pub struct KwokCloud {
+    client: kube::Client,
+    clock: Clock,
+    catalog: Catalog,
+    market: Market,
+    /// Offerings that a launch found sold out, until when.
+    unavailable: Arc<Mutex<BTreeMap<OfferingKey, Instant>>>,
+    /// Types as they were last handed out, with the market change and the offerings they reflect.
+    current: RwLock<Option<Current>>,
+    catalog_changed: RwLock<Option<Arc<Notify>>>,
+    /// Nodes as watched; none until the watch has listed them.
+    pub(crate) machines: Arc<RwLock<Option<BTreeMap<String, Machine>>>>,
+}
+
+struct Current {
+    changes: u64,
+    unavailable: BTreeMap<OfferingKey, Instant>,
+    types: Arc<Vec<Arc<InstanceType>>>,
+}
+
+impl KwokCloud {
+    /// A cloud that sells `catalog` on `market`.
+    #[must_use]
+    pub fn new(client: kube::Client, clock: Clock, catalog: Catalog, market: Market) -> Self {
+        Self {
+            client,
+            clock,
+            catalog,
+            market,
+            unavailable: Arc::default(),
+            current: RwLock::default(),
+            catalog_changed: RwLock::default(),
+            machines: Arc::default(),
+        }
+    }
+
+    /// Whom to tell when availability changes.
+    pub(crate) fn notify(&self, notify: Arc<Notify>) {
+        *self.catalog_changed.write() = Some(notify);
+    }
+
+    fn nodes(&self) -> Api<Node> {
+        Api::all(self.client.clone())
+    }
+
+    /// Types at today's prices and availability; the same `Arc` until something changes.
+    fn types(&self) -> Arc<Vec<Arc<InstanceType>>> {
+        let now = self.clock.now();
+        let unavailable = {
+            let mut all = self.unavailable.lock();
+            all.retain(|_, until| *until > now);
+            all.clone()
+        };
+        let changes = self.market.changes();
+        if let Some(c) = self.current.read().as_ref()
+            && c.changes == changes
+            && c.unavailable == unavailable
+        {
+            return Arc::clone(&c.types);
+        }
+        let types = Arc::new(self.market.apply(&self.catalog.types, &unavailable));
+        *self.current.write() = Some(Current {
+            changes,
+            unavailable,
+            types: Arc::clone(&types),
+        });
+        types
+    }
+
+    /// Remembers that offerings are sold out and has pods planned anew when that memory ends.
+    fn mark_unavailable(&self, keys: impl IntoIterator<Item = OfferingKey>) {
+        let until = self.clock.now() + UNAVAILABLE_FOR;
+        self.unavailable
+            .lock()
+            .extend(keys.into_iter().map(|k| (k, until)));
+        let Some(notify) = self.catalog_changed.read().clone() else {
+            return;
+        };
+        notify.notify_waiters();
+        let clock = self.clock.clone();
+        tokio::spawn(async move {
+            clock.sleep(UNAVAILABLE_FOR).await;
+            notify.notify_waiters();
+        });
+    }
+
+    async fn node_class(&self, claim: &NodeClaim) -> Result<KwokNodeClass, CloudError> {
+        let name = &claim.spec.node_class_ref.name;
+        let api: Api<KwokNodeClass> = Api::all(self.client.clone());
+        let found = api.get_opt(name).await.map_err(other)?;
+        let class = found.ok_or_else(|| {
+            CloudError::InsufficientCapacity(format!("KWOKNodeClass {name} does not exist"))
+        })?;
+        if class.is_ready() == Some(false) {
+            return Err(CloudError::NodeClassNotReady(format!(
+                "KWOKNodeClass {name} has condition Ready=False"
+            )));
+        }
+        Ok(class)
+    }
+
+    /// Makes the Node after `delay`, in a task of its own: the claim is launched before the machine has booted.
+    pub(crate) fn register_later(&self, node: Node, delay: Duration) {
+        let (api, clock) = (self.nodes(), self.clock.clone());
+        tokio::spawn(async move {
+            clock.sleep(delay).await;
+            let mut wait = CREATE_BACKOFF;
+            for _ in 0..MAX_CREATE_ATTEMPTS {
+                match api.create(&PostParams::default(), &node).await {
+                    Ok(_) => return,
+                    Err(kube::Error::Api(status)) if status.is_already_exists() => return,
+                    Err(error) => {
+                        tracing::error!(node = node.metadata.name, %error, "failed creating node");
+                        clock.sleep(wait).await;
+                        wait *= 2;
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn other(error: kube::Error) -> CloudError {
+    CloudError::Other(error.to_string())
+}
+
+/// A Node as a machine.
+pub(crate) fn machine(node: &Node) -> Option<Machine> {
+    let provider_id = node.spec.as_ref()?.provider_id.clone()?;
+    if !provider_id.starts_with(PROVIDER_ID_PREFIX) {
+        return None;
+    }
+    let labels = node.metadata.labels.clone().unwrap_or_default();
+    Some(Machine {
+        provider_id,
+        node_pool: labels.get(names::NODEPOOL).cloned(),
+        launched: node.metadata.creation_timestamp.as_ref().map(|t| t.0),
+        terminating: node.metadata.deletion_timestamp.is_some(),
+        labels,
+        image_id: String::new(),
+    })
+}
+
+#[async_trait]
+impl CloudProvider for KwokCloud {
+    fn name(&self) -> &'static str {
+        "kwok"
+    }
+
+    async fn create(&self, claim: &NodeClaim) -> Result<Launched, CloudError> {
+        let class = self.node_class(claim).await?;
+        let labels = &self.catalog.labels;
+        let wanted = Requirements::from_specs(&claim.spec.requirements, labels).map_err(|e| {
+            CloudError::Create {
+                reason: "LaunchFailed".to_owned(),
+                message: e.to_string(),
+            }
+        })?;
+        let requests = ResourceList::from_raw(&claim.spec.resources.requests).map_err(|e| {
+            CloudError::Create {
+                reason: "LaunchFailed".to_owned(),
+                message: e.to_string(),
+            }
+        })?;
+        let types = self.types();
+        let suitable = types
+            .iter()
+            .filter(|t| t.requirements.does_intersect(&wanted) && requests.fits(&t.allocatable));
+        let mut sold_out = Vec::new();
+        for (instance_type, _) in by_price(suitable, &wanted, labels) {
+            let mut offers: Vec<_> = instance_type.offers(&wanted, labels).collect();
+            offers.sort_by(|a, b| a.cmp_by_price(b));
+            for offering in offers {
+                if !self
+                    .market
+                    .has(&instance_type.name, offering, self.clock.now())
+                {
+                    sold_out.push(OfferingKey::of(&instance_type.name, offering));
+                    continue;
+                }
+                self.mark_sold_out(sold_out);
+                let launched = node::launched(claim, &wanted, instance_type, offering, labels);
+                self.register_later(node::node(&launched), class.registration_delay());
+                return Ok(launched);
+            }
+        }
+        let tried = sold_out.len();
+        self.mark_sold_out(sold_out);
+        Err(CloudError::InsufficientCapacity(format!(
+            "all requested instance types were unavailable during launch ({tried} offerings sold out)"
+        )))
+    }
+
+    async fn delete(&self, claim: &NodeClaim) -> Result<(), CloudError> {
+        let id = &claim.status.provider_id;
+        let name = id.strip_prefix(PROVIDER_ID_PREFIX).unwrap_or(id);
+        let gone = || CloudError::NotFound(format!("node {name} is deleted"));
+        match self.nodes().delete(name, &DeleteParams::default()).await {
+            // The Node may stay for its finalizers; the machine behind it is off, and that is what counts here.
+            Ok(_) => Err(gone()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Err(gone()),
+            Err(error) => Err(other(error)),
+        }
+    }
+
+    async fn get(&self, provider_id: &str) -> Result<Machine, CloudError> {
+        let name = provider_id
+            .strip_prefix(PROVIDER_ID_PREFIX)
+            .unwrap_or(provider_id);
+        let node = self.nodes().get_opt(name).await.map_err(other)?;
+        node.as_ref()
+            .and_then(machine)
+            .filter(|m| !m.terminating)
+            .ok_or_else(|| CloudError::NotFound(format!("node {name} does not exist")))
+    }
+
+    async fn list(&self) -> Result<Vec<Machine>, CloudError> {
+        if let Some(machines) = self.machines.read().as_ref() {
+            return Ok(machines.values().cloned().collect());
+        }
+        let params = ListParams::default().labels(&format!("{KWOK_NODE}=fake"));
+        let nodes = self.nodes().list(&params).await.map_err(other)?;
+        Ok(nodes.items.iter().filter_map(machine).collect())
+    }
+
+    async fn instance_types(
+        &self,
+        _pool: &NodePool,
+    ) -> Result<Arc<Vec<Arc<InstanceType>>>, CloudError> {
+        Ok(self.types())
+    }
+
+    async fn is_drifted(&self, _claim: &NodeClaim) -> Result<Option<String>, CloudError> {
+        Ok(None)
+    }
+
+    fn repair_policies(&self) -> Vec<RepairPolicy> {
+        ["False", "Unknown"]
+            .map(|status| RepairPolicy {
+                condition: "Ready",
+                status,
+                toleration: REPAIR_TOLERATION,
+            })
+            .to_vec()
+    }
+}
+
+impl KwokCloud {
+    /// Makes the Node of a claim that was launched before, from what the launch wrote into it.
+    pub(crate) async fn relaunch(&self, claim: &NodeClaim) {
+        let delay = self
+            .node_class(claim)
+            .await
+            .map_or(Duration::ZERO, |class| class.registration_delay());
+        let list = |raw| ResourceList::from_raw(raw).unwrap_or_default();
+        let launched = Launched {
+            provider_id: claim.status.provider_id.clone(),
+            image_id: String::new(),
+            labels: claim.metadata.labels.clone().unwrap_or_default(),
+            annotations: claim.metadata.annotations.clone().unwrap_or_default(),
+            capacity: list(&claim.status.capacity),
+            allocatable: list(&claim.status.allocatable),
+        };
+        self.register_later(node::node(&launched), delay);
+    }
+
+    fn mark_sold_out(&self, keys: Vec<OfferingKey>) {
+        if !keys.is_empty() {
+            self.mark_unavailable(keys);
+        }
+    }
+}
