@@ -21,6 +21,9 @@ use crate::lifecycle::write;
 /// How often the cloud is asked, and how long after the start for the first time.
 const INTERVAL: Duration = Duration::from_secs(120);
 
+/// Shortest time between two searches for claims to suspect.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Starts the loop.
 pub(crate) fn start(ctx: &Context) -> JoinHandle<()> {
     let ctx = ctx.clone();
@@ -48,6 +51,8 @@ async fn run(ctx: &Context) {
                     Some(_) => {}
                 }
             }
+            // A burst of changes is looked at once.
+            ctx.clock.sleep(LOOK_INTERVAL).await;
             while changes.try_recv().is_ok() {}
         }
         let now = ctx.clock.now();

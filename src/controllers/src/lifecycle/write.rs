@@ -40,7 +40,14 @@ pub(crate) fn merge_patch(before: &Value, after: &Value) -> Option<Value> {
     Some(Value::Object(patch))
 }
 
-fn difference<T: Serialize>(before: &T, after: &T) -> Result<Option<Value>, ReconcileError> {
+fn difference<T: Serialize + PartialEq>(
+    before: &T,
+    after: &T,
+) -> Result<Option<Value>, ReconcileError> {
+    // Most passes change nothing: that must not cost two serialisations.
+    if before == after {
+        return Ok(None);
+    }
     let value = |x: &T| serde_json::to_value(x).map_err(|e| ReconcileError::Retry(Box::new(e)));
     Ok(merge_patch(&value(before)?, &value(after)?))
 }
