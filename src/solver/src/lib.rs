@@ -1,9 +1,156 @@
 //! The pure solver: `solve(&Problem) -> Plan`. No I/O, no clock, not async, no randomness.
+//!
+//! ```text
+//! pods ── queue ──> classes (pods that ask for the same)
+//!   1. nodes that exist, in order: first that takes the pod            existing.rs
+//!   2. machines to buy, one at a time, each filled before the next:    buy.rs
+//!      of all types of a pool, the one whose price buys most work
+//!      from the front of the queue; then every type that could
+//!      hold the same pods is listed beside it
+//!   3. what is left is explained: per pool, what each constraint       funnel.rs
+//!      took away, nearest miss first
+//! ```
+//!
+//! Rules between pods (spread, pod affinity) are a seam: `topology.rs` says which pods they concern.
 
-use karpenter_model::{Plan, Problem};
+mod buy;
+mod catalog;
+mod class;
+mod dense;
+mod existing;
+mod finish;
+mod funnel;
+mod topology;
+
+use std::collections::BTreeMap;
+
+use karpenter_model::plan::Unschedulable;
+use karpenter_model::{Plan, PodKey, Problem};
+
+use catalog::Catalog;
+use class::{Class, Classes};
+use dense::Names;
 
 /// Plans where the problem's pods go and what to buy for those that fit nowhere.
 #[must_use]
-pub fn solve(_problem: &Problem) -> Plan {
-    Plan::default() // INTERFACE: the solver author fills this in.
+pub fn solve(problem: &Problem) -> Plan {
+    let mut names = Names::default();
+    let mut plan = Plan::default();
+    let mut refused: BTreeMap<PodKey, String> = BTreeMap::new();
+    let classes = Classes::new(problem, &mut names, &mut refused);
+    let mut catalog = Catalog::new(problem, &mut names, &mut plan.skipped_pools);
+    // From here on no new resource name can appear, so that dense vectors are all of one length.
+    let mut queue = classes.queue(&catalog.unit_prices());
+    let mut budget = Budget {
+        left: problem.options.work_budget,
+        spent: 0,
+    };
+
+    existing::place(
+        problem,
+        &names,
+        &classes,
+        &mut queue,
+        &mut plan,
+        &mut budget,
+    );
+    buy::place(
+        problem,
+        &names,
+        &classes,
+        &mut queue,
+        &mut catalog,
+        &mut plan,
+        &mut budget,
+    );
+
+    let mut explained: BTreeMap<usize, (String, Vec<karpenter_model::plan::PoolFunnel>)> =
+        BTreeMap::new();
+    if !budget.exhausted() {
+        for (class, pods) in queue.remaining() {
+            let Some(c) = classes.get(class) else {
+                continue;
+            };
+            let (reason, pools) = explained
+                .entry(class)
+                .or_insert_with(|| funnel::explain(problem, &names, c, &catalog));
+            for pod in pods {
+                plan.unschedulable.push(Unschedulable {
+                    pod,
+                    reason: reason.clone(),
+                    pools: pools.clone(),
+                });
+            }
+        }
+    }
+    plan.cut_off = budget.exhausted();
+    plan.unschedulable
+        .extend(refused.into_iter().map(|(pod, reason)| Unschedulable {
+            pod,
+            reason,
+            pools: Vec::new(),
+        }));
+    plan.unschedulable.sort_by(|a, b| a.pod.cmp(&b.pod));
+    plan.work = budget.spent;
+    plan
+}
+
+/// Work units that may still be spent.
+struct Budget {
+    left: u64,
+    spent: u64,
+}
+
+impl Budget {
+    /// Spends `units`; false when there are none left.
+    fn spend(&mut self, units: u64) -> bool {
+        self.spent = self.spent.saturating_add(units);
+        self.left = self.left.saturating_sub(units);
+        !self.exhausted()
+    }
+    fn exhausted(&self) -> bool {
+        self.left == 0
+    }
+}
+
+/// Pods that are not placed yet, class by class, in the order they are to be served.
+struct Queue {
+    /// Class and its pods, next one last, so that taking is cheap.
+    waiting: Vec<(usize, Vec<PodKey>)>,
+}
+
+impl Queue {
+    /// The first pod of the class at `position`.
+    fn take(&mut self, position: usize) -> Option<PodKey> {
+        self.waiting
+            .get_mut(position)
+            .and_then(|(_, pods)| pods.pop())
+    }
+    /// Class and number of pods at every position, in order.
+    fn counts(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        self.waiting
+            .iter()
+            .enumerate()
+            .map(|(position, (class, pods))| (position, *class, pods.len()))
+    }
+    /// What is left, pods in queue order.
+    fn remaining(self) -> impl Iterator<Item = (usize, Vec<PodKey>)> {
+        self.waiting.into_iter().map(|(class, mut pods)| {
+            pods.reverse();
+            (class, pods)
+        })
+    }
+}
+
+/// What pods of a class have in common that decides where they fit.
+fn soft_taints(problem: &Problem) -> bool {
+    let pools = problem.pools.iter().flat_map(|p| &p.taints);
+    pools
+        .chain(problem.nodes.iter().flat_map(|n| &n.taints))
+        .any(|t| t.effect == "PreferNoSchedule")
+}
+
+/// A class by its index, for modules that only hold indexes.
+fn class_at(classes: &Classes, index: usize) -> Option<&Class> {
+    classes.get(index)
 }

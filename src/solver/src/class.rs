@@ -1,0 +1,191 @@
+//! Pods that ask for the same are one class: whatever holds for one of them holds for all. Cost grows with
+//! distinct shapes, not with pods.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Toleration;
+use karpenter_model::pod::HostPort;
+use karpenter_model::resources::names::{CPU, MEMORY};
+use karpenter_model::{Pod, PodKey, Problem, Requirements};
+
+use crate::catalog::UnitPrices;
+use crate::dense::{Dense, Names};
+use crate::{Queue, soft_taints, topology};
+
+/// One way a class may be served. The first is what it would like best, the last what it can do with.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    /// Node requirements.
+    pub(crate) requirements: Requirements,
+    /// Whether PreferNoSchedule taints are put up with.
+    pub(crate) soft: bool,
+}
+
+/// Pods that ask for the same.
+#[derive(Debug)]
+pub(crate) struct Class {
+    /// One of them.
+    pub(crate) example: Arc<Pod>,
+    /// Requests.
+    pub(crate) requests: Dense,
+    /// Ways to serve them, best first.
+    pub(crate) attempts: Vec<Attempt>,
+    /// Tolerations.
+    pub(crate) tolerations: Vec<Toleration>,
+    /// Host ports.
+    pub(crate) ports: Vec<HostPort>,
+    members: Vec<Arc<Pod>>,
+}
+
+/// All classes of a problem.
+#[derive(Debug)]
+pub(crate) struct Classes {
+    all: Vec<Class>,
+}
+
+impl Classes {
+    /// Sorts the problem's pods into classes. Pods that cannot be planned for go to `refused` with the reason.
+    pub(crate) fn new(
+        problem: &Problem,
+        names: &mut Names,
+        refused: &mut BTreeMap<PodKey, String>,
+    ) -> Self {
+        let mut by_shape: BTreeMap<String, usize> = BTreeMap::new();
+        let mut all: Vec<Class> = Vec::new();
+        let soft = soft_taints(problem);
+        let concerned = topology::Concerned::new(problem);
+        for pod in &problem.pods {
+            if let Some(refusal) = refusal(problem, pod, &concerned) {
+                refused.insert(pod.key.clone(), refusal);
+                continue;
+            }
+            let shape = shape(pod);
+            if let Some(class) = by_shape.get(&shape).and_then(|i| all.get_mut(*i)) {
+                class.members.push(Arc::clone(pod));
+                continue;
+            }
+            match attempts(problem, pod, soft) {
+                Ok(attempts) => {
+                    by_shape.insert(shape, all.len());
+                    all.push(Class {
+                        requests: names.dense(&pod.requests),
+                        attempts,
+                        tolerations: pod.tolerations.clone(),
+                        ports: pod.host_ports.clone(),
+                        members: vec![Arc::clone(pod)],
+                        example: Arc::clone(pod),
+                    });
+                }
+                Err(reason) => {
+                    refused.insert(pod.key.clone(), reason);
+                }
+            }
+        }
+        Self { all }
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&Class> {
+        self.all.get(index)
+    }
+
+    /// The order of service: priority, then what a pod's resources are worth, then age, then UID. A class stands
+    /// where its first pod stands for each priority, so that equal pods stay together.
+    pub(crate) fn queue(&self, prices: &UnitPrices) -> Queue {
+        type Order = (Reverse<i32>, Reverse<i64>, Option<Timestamp>, Arc<str>);
+        let mut rows: Vec<(Order, usize, Vec<PodKey>)> = Vec::new();
+        for (index, class) in self.all.iter().enumerate() {
+            let worth = prices.nano_dollars(
+                &class.example.requests.get(CPU),
+                &class.example.requests.get(MEMORY),
+            );
+            let mut by_priority: BTreeMap<Reverse<i32>, Vec<&Arc<Pod>>> = BTreeMap::new();
+            for pod in &class.members {
+                by_priority
+                    .entry(Reverse(pod.priority))
+                    .or_default()
+                    .push(pod);
+            }
+            for (priority, mut pods) in by_priority {
+                pods.sort_by(|a, b| (a.created, &a.uid, &a.key).cmp(&(b.created, &b.uid, &b.key)));
+                let Some(first) = pods.first() else { continue };
+                let order = (
+                    priority,
+                    Reverse(worth),
+                    first.created,
+                    Arc::clone(&first.uid),
+                );
+                rows.push((
+                    order,
+                    index,
+                    pods.iter().rev().map(|p| p.key.clone()).collect(),
+                ));
+            }
+        }
+        rows.sort_by(|a, b| (&a.0, a.2.last()).cmp(&(&b.0, b.2.last())));
+        Queue {
+            waiting: rows
+                .into_iter()
+                .map(|(_, class, pods)| (class, pods))
+                .collect(),
+        }
+    }
+}
+
+/// Why no plan is made for a pod, whatever there is.
+fn refusal(problem: &Problem, pod: &Pod, concerned: &topology::Concerned<'_>) -> Option<String> {
+    if let Some(refusal) = pod.refusal(&problem.labels) {
+        return Some(refusal.to_string());
+    }
+    if pod.has_resource_claims && problem.options.ignore_dra {
+        return Some(
+            "it has resource claims (DRA), which are ignored (--ignore-dra-requests)".to_owned(),
+        );
+    }
+    concerned.unsupported(pod)
+}
+
+/// Everything of a pod that placement looks at, as text: equal text, equal answers.
+fn shape(pod: &Pod) -> String {
+    let affinity = pod.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
+    format!(
+        "{:?}|{:?}|{:?}|{:?}|{:?}",
+        pod.requests, pod.node_selector, pod.tolerations, affinity, pod.host_ports
+    )
+}
+
+/// Ways to serve a pod: preferences are given up from the lightest on, over all required alternatives, before a
+/// PreferNoSchedule taint is put up with.
+fn attempts(problem: &Problem, pod: &Pod, soft: bool) -> Result<Vec<Attempt>, String> {
+    let demands = pod
+        .node_demands(&problem.labels)
+        .map_err(|e| e.to_string())?;
+    let preferred: &[(i32, Requirements)] = if problem.options.respect_preferences {
+        &demands.preferred
+    } else {
+        &[]
+    };
+    let mut out = Vec::new();
+    for put_up in if soft {
+        &[false, true][..]
+    } else {
+        &[false][..]
+    } {
+        // All preferences together would be too much to ask at once: as upstream, the heaviest left counts.
+        for preference in preferred.iter().map(|(_, r)| Some(r)).chain([None]) {
+            for required in &demands.alternatives {
+                let mut requirements = required.clone();
+                if let Some(preference) = preference {
+                    requirements.add_all(preference);
+                }
+                out.push(Attempt {
+                    requirements,
+                    soft: *put_up,
+                });
+            }
+        }
+    }
+    Ok(out)
+}

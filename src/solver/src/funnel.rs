@@ -1,0 +1,199 @@
+//! Why a pod goes nowhere: per pool, what each constraint took away and what it left, nearest miss first, and one
+//! sentence with the remedy where there is one.
+
+use karpenter_api::Quantity;
+use karpenter_model::Undefined;
+use karpenter_model::plan::{FunnelStep, PoolFunnel};
+use karpenter_model::taints::{self, first_untolerated};
+use karpenter_model::{Problem, Requirement};
+
+use crate::catalog::{Catalog, Pool, Sold};
+use crate::class::{Attempt, Class};
+use crate::dense::{Names, fits};
+
+/// A pool's funnel with what it takes to judge how near it came.
+struct Told {
+    funnel: PoolFunnel,
+    sentence: String,
+    /// Steps that left something: more is nearer.
+    passed: usize,
+}
+
+/// One sentence and the funnels of all pools, nearest miss first.
+pub(crate) fn explain(
+    problem: &Problem,
+    names: &Names,
+    class: &Class,
+    catalog: &Catalog,
+) -> (String, Vec<PoolFunnel>) {
+    // The least the pod asks for is its last attempt: what even that fails on is the reason.
+    let Some(attempt) = class.attempts.last() else {
+        return (
+            "its required node affinity has no term that matches any node".to_owned(),
+            Vec::new(),
+        );
+    };
+    if catalog.pools.is_empty() {
+        return (
+            "there is no usable NodePool, and no node has room for it".to_owned(),
+            Vec::new(),
+        );
+    }
+    let mut told: Vec<Told> = catalog
+        .pools
+        .iter()
+        .map(|p| tell(problem, names, class, attempt, p))
+        .collect();
+    told.sort_by(|a, b| {
+        b.passed
+            .cmp(&a.passed)
+            .then_with(|| a.funnel.pool.cmp(&b.funnel.pool))
+    });
+    let reason = told
+        .first()
+        .map(|t| format!("NodePool {}: {}", t.funnel.pool, t.sentence))
+        .unwrap_or_default();
+    (reason, told.into_iter().map(|t| t.funnel).collect())
+}
+
+fn tell(problem: &Problem, names: &Names, class: &Class, attempt: &Attempt, pool: &Pool) -> Told {
+    let mut steps: Vec<FunnelStep> = Vec::new();
+    let all = pool.view.instance_types.len();
+    let mut left: Vec<&Sold> = pool.types.iter().collect();
+    let mut push = |constraint: String, before: usize, after: usize| {
+        steps.push(FunnelStep {
+            constraint,
+            removed: before.saturating_sub(after),
+            left: after,
+        });
+    };
+    push(
+        "NodePool requirements and available offerings".to_owned(),
+        all,
+        left.len(),
+    );
+    let done = |steps: Vec<FunnelStep>, sentence: String| {
+        let passed = steps.iter().filter(|s| s.left > 0).count();
+        Told {
+            funnel: PoolFunnel {
+                pool: pool.view.name.clone(),
+                steps,
+            },
+            sentence,
+            passed,
+        }
+    };
+    if left.is_empty() {
+        return done(
+            steps,
+            format!("none of its {all} instance types can be had"),
+        );
+    }
+    let hard = pool
+        .view
+        .taints
+        .iter()
+        .filter(|t| !(attempt.soft && t.effect == "PreferNoSchedule"));
+    if let Some(taint) = first_untolerated(hard, &class.tolerations) {
+        let taint = taints::text(taint);
+        push(format!("taint {taint}"), left.len(), 0);
+        return done(
+            steps,
+            format!("the pod does not tolerate {taint}; tolerate it to use this pool"),
+        );
+    }
+    let mut so_far = pool.view.requirements.clone();
+    for requirement in attempt.requirements.iter() {
+        let before = left.len();
+        let one: karpenter_model::Requirements = [requirement.clone()].into_iter().collect();
+        let defined = so_far.is_compatible(&one, Undefined::WellKnown(&problem.labels));
+        if defined {
+            so_far.add(requirement.clone());
+        }
+        left.retain(|s| {
+            defined
+                && s.instance_type.requirements.does_intersect(&so_far)
+                && s.instance_type.cheapest(&so_far, &problem.labels).is_some()
+        });
+        push(requirement.to_string(), before, left.len());
+        if left.is_empty() {
+            return done(steps, no_label(pool, requirement, before));
+        }
+    }
+    let before = left.len();
+    let largest = nearest_room(names, class, &left);
+    left.retain(|s| fits(&class.requests, &s.room));
+    push(
+        format!("requests {}", crate::finish::text(&class.example.requests)),
+        before,
+        left.len(),
+    );
+    if left.is_empty() {
+        return done(
+            steps,
+            format!("none of {before} instance types has room for it{largest}"),
+        );
+    }
+    let before = left.len();
+    left.retain(|s| pool.admits(&s.instance_type.capacity));
+    push("limits".to_owned(), before, left.len());
+    if left.is_empty() {
+        let limits = pool
+            .view
+            .limits
+            .as_ref()
+            .map(crate::finish::text)
+            .unwrap_or_default();
+        return done(
+            steps,
+            format!(
+                "its limits ({limits}) leave no room for any of {before} instance types; raise them"
+            ),
+        );
+    }
+    let min: Vec<String> = so_far
+        .iter()
+        .filter_map(|r| r.min_values.map(|n| format!("{} values of {}", n, r.key)))
+        .collect();
+    push(format!("minValues {}", min.join(", ")), left.len(), 0);
+    done(
+        steps,
+        format!(
+            "{} instance types are left, fewer than minValues asks for ({})",
+            left.len(),
+            min.join(", ")
+        ),
+    )
+}
+
+fn no_label(pool: &Pool, requirement: &Requirement, before: usize) -> String {
+    if pool.view.requirements.contains(&requirement.key) {
+        let own = pool.view.requirements.effective(&requirement.key);
+        return format!("the pod asks for {requirement}, the pool allows {own}");
+    }
+    format!(
+        "the pod asks for {requirement}, which none of {before} instance types has and the pool does not define"
+    )
+}
+
+/// The resource that even the roomiest type has too little of, with the most that can be asked.
+fn nearest_room(names: &Names, class: &Class, types: &[&Sold]) -> String {
+    for (name, at) in names.iter() {
+        let want = class.requests.get(at).copied().unwrap_or(0);
+        let most = types
+            .iter()
+            .filter_map(|s| s.room.get(at))
+            .copied()
+            .max()
+            .unwrap_or(0);
+        if want > 0 && want > most {
+            let show = |n| karpenter_model::resources::text(name, Quantity::from_nanos(n));
+            return format!(
+                ": it asks for {name} {}, the most to be had is {}",
+                show(want),
+                show(most.max(0))
+            );
+        }
+    }
+    ": no single type has enough of everything it asks for".to_owned()
+}
