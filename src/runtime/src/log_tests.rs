@@ -195,7 +195,7 @@ fn files_are_appended_to_and_bad_paths_named() {
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
     std::fs::remove_dir_all(&directory).unwrap();
-    let error = Sink::open(&[path.clone()]).unwrap_err();
+    let error = Sink::open(std::slice::from_ref(&path)).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("log output {path} cannot be opened")

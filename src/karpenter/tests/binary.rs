@@ -1,0 +1,325 @@
+//! The built binary as operators run it: a process of its own against an API server on a socket, in real time.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // Helpers of tests are tests.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use karpenter_core::install_crds;
+use karpenter_fake_kube::{ApiServer, ServerOptions};
+use karpenter_runtime::{Clock, RngTree};
+use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_karpenter"));
+    command.env_clear();
+    command
+}
+
+fn output(args: &[&str], env: &[(&str, &str)]) -> Output {
+    binary()
+        .args(args)
+        .envs(env.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn tells_its_version_and_its_flags() {
+    let version = output(&["--version"], &[]);
+    assert!(version.status.success());
+    assert!(
+        text(&version.stdout).starts_with("karpenter 0."),
+        "{version:?}"
+    );
+    let help = output(&["--help"], &[]);
+    assert!(help.status.success());
+    assert!(text(&help.stdout).contains("--batch-idle-duration (BATCH_IDLE_DURATION, 1s)"));
+}
+
+#[test]
+fn names_every_bad_setting_and_ends_with_2() {
+    let bad = output(&["--preference-policy=Perhaps"], &[("PROVIDER", "gce")]);
+    assert_eq!(bad.status.code(), Some(2));
+    assert_eq!(
+        text(&bad.stderr),
+        "karpenter: PROVIDER is \"gce\", expected one of ec2, kwok\n\
+         karpenter: --preference-policy is \"Perhaps\", expected one of Respect, Ignore\n\
+         karpenter: --cluster-name (CLUSTER_NAME, settings.clusterName) is required with provider ec2\n"
+    );
+}
+
+#[test]
+fn says_what_is_missing_and_ends_with_1() {
+    let ec2 = output(&["--cluster-name=c"], &[]);
+    assert_eq!(ec2.status.code(), Some(1));
+    assert!(
+        text(&ec2.stdout).contains("provider ec2 is not in this build"),
+        "{ec2:?}"
+    );
+    let kubeconfig = output(
+        &["--provider=kwok"],
+        &[("KUBECONFIG", "/nowhere/kubeconfig")],
+    );
+    assert_eq!(kubeconfig.status.code(), Some(1));
+    let log = text(&kubeconfig.stdout);
+    assert!(
+        log.contains("the kubeconfig that KUBECONFIG names cannot be used"),
+        "{log}"
+    );
+    assert!(log.contains("/nowhere/kubeconfig"), "{log}");
+    let none = output(&["--provider=kwok"], &[("HOME", "/nowhere")]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(
+        text(&none.stdout).contains("no cluster: KUBECONFIG is not set"),
+        "{none:?}"
+    );
+}
+
+/// A process that is ended when the test is.
+struct Process {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already, and the directory may be gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+async fn http(port: u16, path: &str) -> Option<String> {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
+}
+
+async fn eventually<T>(what: &str, log: &PathBuf, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        if tokio::time::Instant::now() > deadline {
+            panic!(
+                "no {what}; log:\n{}",
+                std::fs::read_to_string(log).unwrap_or_default()
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn api(
+    client: &kube::Client,
+    group: &str,
+    version: &str,
+    kind: &str,
+    plural: &str,
+) -> Api<DynamicObject> {
+    let resource = ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: if group.is_empty() {
+            version.to_owned()
+        } else {
+            format!("{group}/{version}")
+        },
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    };
+    if matches!(kind, "Pod" | "Lease") {
+        Api::namespaced_with(
+            client.clone(),
+            if kind == "Lease" {
+                "kube-system"
+            } else {
+                "default"
+            },
+            &resource,
+        )
+    } else {
+        Api::all_with(client.clone(), &resource)
+    }
+}
+
+async fn create(api: &Api<DynamicObject>, object: Value) {
+    let object = serde_json::from_value(object).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+fn crd(kind: &str, plural: &str) -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.karpenter.sh")},
+        "spec": {
+            "group": "karpenter.sh",
+            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
+            "scope": "Cluster",
+            "versions": [{
+                "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+            }],
+        },
+    })
+}
+
+#[tokio::test]
+async fn buys_a_node_for_a_pending_pod_and_ends_in_order() {
+    let server = ApiServer::new(ServerOptions {
+        clock: Clock::real(),
+        rng: RngTree::new(1),
+    });
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = (server.clone(), stop.clone());
+    tokio::spawn(async move { serving.0.serve(listener, serving.1).await });
+    let _loops = karpenter_fake_kube::loops::start_all(&server, stop.clone());
+
+    let directory = std::env::temp_dir().join(format!("karpenter-binary-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let (kubeconfig, log) = (directory.join("kubeconfig"), directory.join("log"));
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    });
+    std::fs::write(&kubeconfig, config.to_string()).unwrap();
+    let (metrics, probes) = (free_port(), free_port());
+    let child = binary()
+        .args([
+            "--provider=kwok",
+            "--batch-idle-duration=100ms",
+            "-log-level",
+            "debug",
+        ])
+        .env("KUBECONFIG", &kubeconfig)
+        .env("METRICS_PORT", metrics.to_string())
+        .env("HEALTH_PROBE_PORT", probes.to_string())
+        .env("LEADER_ELECTION_NAMESPACE", "kube-system")
+        .env("LOG_OUTPUT_PATHS", &log)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut process = Process { child, directory };
+
+    let not_ready = async || {
+        http(probes, "/readyz")
+            .await
+            .filter(|a| a.starts_with("HTTP/1.1 500"))
+    };
+    let answer = eventually("probe before the CRDs", &log, not_ready).await;
+    assert!(answer.contains("CRDs"), "{answer}");
+    let client = server.client();
+    let mut crds = vec![crd("NodePool", "nodepools"), crd("NodeClaim", "nodeclaims")];
+    crds.push(karpenter_provider_kwok::nodeclass::crd());
+    install_crds(client.clone(), &crds).await.unwrap();
+    let ready = async || {
+        http(probes, "/readyz")
+            .await
+            .filter(|a| a.starts_with("HTTP/1.1 200"))
+    };
+    eventually("readiness", &log, ready).await;
+
+    let class = api(
+        &client,
+        "karpenter.kwok.sh",
+        "v1alpha1",
+        "KWOKNodeClass",
+        "kwoknodeclasses",
+    );
+    create(&class, json!({"apiVersion": "karpenter.kwok.sh/v1alpha1", "kind": "KWOKNodeClass", "metadata": {"name": "default"}})).await;
+    let pools = api(&client, "karpenter.sh", "v1", "NodePool", "nodepools");
+    create(&pools, json!({
+        "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "default"},
+        "spec": {
+            "template": {"spec": {
+                "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default"},
+                "requirements": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}],
+                "expireAfter": "720h",
+            }},
+            "disruption": {"consolidationPolicy": "WhenEmpty", "consolidateAfter": "Never", "budgets": [{"nodes": "10%"}]},
+        },
+    })).await;
+    let pods = api(&client, "", "v1", "Pod", "pods");
+    create(&pods, json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"containers": [{"name": "c", "image": "pause", "resources": {"requests": {"cpu": "1"}}}]},
+    })).await;
+
+    let claims = api(&client, "karpenter.sh", "v1", "NodeClaim", "nodeclaims");
+    let launched = async || {
+        let list = claims.list(&Default::default()).await.unwrap();
+        let claim = list.items.into_iter().next()?;
+        let id = claim.data.pointer("/status/providerID")?.as_str()?;
+        id.starts_with("kwok://").then_some(claim)
+    };
+    let claim = eventually("launched NodeClaim", &log, launched).await;
+    let nodes = api(&client, "", "v1", "Node", "nodes");
+    let joined = async || {
+        let list = nodes.list(&Default::default()).await.unwrap();
+        list.items.into_iter().find(|n| {
+            n.data.pointer("/spec/providerID") == claim.data.pointer("/status/providerID")
+        })
+    };
+    eventually("Node", &log, joined).await;
+
+    let page = http(metrics, "/metrics").await.unwrap();
+    assert!(page.contains("karpenter_nodeclaims_created_total{min_values_relaxed=\"false\",nodepool=\"default\",reason=\"provisioned\"} 1"), "{page}");
+    assert!(
+        page.contains("leader_election_master_status{name=\"karpenter-leader-election\"} 1"),
+        "{page}"
+    );
+    let pid = process.child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let ended = async || process.child.try_wait().unwrap();
+    let status = eventually("end", &log, ended).await;
+    let written = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(status.code(), Some(0), "{written}");
+    for message in [
+        "\"message\":\"created nodeclaim\"",
+        "\"message\":\"launched nodeclaim\"",
+        "\"message\":\"shutting down\"",
+    ] {
+        assert!(written.contains(message), "{written}");
+    }
+    let leases = api(&client, "coordination.k8s.io", "v1", "Lease", "leases");
+    let lease = leases.get("karpenter-leader-election").await.unwrap();
+    assert_eq!(
+        lease.data.pointer("/spec/holderIdentity"),
+        Some(&json!("")),
+        "given back"
+    );
+}
