@@ -229,7 +229,7 @@ pub fn start(parts: Parts) -> Controller {
     let store = Arc::new(Store::default());
     let metrics = parts.options.metrics.clone();
     let events = EventRecorder::new(parts.client.clone(), parts.clock.clone(), &parts.rng);
-    scrape::register(&metrics, Arc::clone(&store), parts.clock.clone());
+    scrape::register(&metrics, &store, parts.clock.clone());
     let (tell, phase) = watch::channel(Phase::Kinds);
     let tasks = Tasks::default();
     let warmup = !parts.settings.disable_controller_warmup;

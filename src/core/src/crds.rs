@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use karpenter_cloud::NodeClassKind;
+use karpenter_api::crd::LabelDomain;
+use karpenter_cloud::{NodeClassKind, Provider};
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -99,6 +100,15 @@ pub async fn install_crds(client: Client, crds: &[Value]) -> Result<(), CrdError
         }
     }
     Ok(())
+}
+
+/// All definitions a cluster needs for this provider: the core's, with the label rules of the provider's `domains`,
+/// and the provider's own.
+#[must_use]
+pub fn crds(provider: &Provider, domains: &[LabelDomain]) -> Vec<Value> {
+    let mut all = karpenter_api::crd::core(domains);
+    all.extend(provider.crds.iter().cloned());
+    all
 }
 
 fn is_established(crd: &DynamicObject) -> bool {

@@ -11,4 +11,4 @@ mod scrape;
 mod watches;
 
 pub use controller::{Controller, Options, Parts, Phase, RunError, run, start};
-pub use crds::{CrdError, install_crds};
+pub use crds::{CrdError, crds, install_crds};

@@ -8,7 +8,7 @@ use karpenter_state::Store;
 use parking_lot::Mutex;
 
 /// Registers them.
-pub(crate) fn register(metrics: &Metrics, store: Arc<Store>, clock: Clock) {
+pub(crate) fn register(metrics: &Metrics, store: &Arc<Store>, clock: Clock) {
     metrics.set(
         "karpenter_build_info",
         &[
@@ -21,7 +21,12 @@ pub(crate) fn register(metrics: &Metrics, store: Arc<Store>, clock: Clock) {
         1.0,
     );
     let unsynced_since = Mutex::new(Some(clock.now()));
-    metrics.on_scrape(move |metrics| {
+    // A controller that was killed and started again counts in the same place: the dead one must not tell any more.
+    let store = Arc::downgrade(store);
+    metrics.on_scrape_while(move |metrics| {
+        let Some(store) = store.upgrade() else {
+            return false;
+        };
         let nodes = u32::try_from(store.node_views().len()).map_or(f64::MAX, f64::from);
         metrics.set("karpenter_cluster_state_node_count", &[], nodes);
         let synced = store.synced();
@@ -44,5 +49,6 @@ pub(crate) fn register(metrics: &Metrics, store: Arc<Store>, clock: Clock) {
             &[],
             seconds,
         );
+        true
     });
 }

@@ -170,23 +170,6 @@ async fn create(api: &Api<DynamicObject>, object: Value) {
     api.create(&PostParams::default(), &object).await.unwrap();
 }
 
-fn crd(kind: &str, plural: &str) -> Value {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{plural}.karpenter.sh")},
-        "spec": {
-            "group": "karpenter.sh",
-            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
-            "scope": "Cluster",
-            "versions": [{
-                "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
-            }],
-        },
-    })
-}
-
 #[tokio::test]
 async fn buys_a_node_for_a_pending_pod_and_ends_in_order() {
     let server = ApiServer::new(ServerOptions {
@@ -237,7 +220,7 @@ async fn buys_a_node_for_a_pending_pod_and_ends_in_order() {
     let answer = eventually("probe before the CRDs", &log, not_ready).await;
     assert!(answer.contains("CRDs"), "{answer}");
     let client = server.client();
-    let mut crds = vec![crd("NodePool", "nodepools"), crd("NodeClaim", "nodeclaims")];
+    let mut crds = karpenter_api::crd::core(&[]);
     crds.push(karpenter_provider_kwok::nodeclass::crd());
     install_crds(client.clone(), &crds).await.unwrap();
     let ready = async || {

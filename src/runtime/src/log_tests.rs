@@ -134,6 +134,26 @@ async fn the_context_is_there_at_every_level_and_may_be_amended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn loops_without_keys_have_a_context_too() {
+    let memory = MemorySink::default();
+    let subscriber = subscriber(
+        LogLevel::Info,
+        Clock::real(),
+        vec![Sink::Memory(memory.clone())],
+    );
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let body = async {
+        tracing::info!("m");
+        crate::runner::current_controller()
+    };
+    let name = crate::runner::as_singleton("provisioner", "0-0", body).await;
+    assert_eq!(name, "provisioner");
+    assert_eq!(crate::runner::current_controller(), "");
+    let context = r#""controller":"provisioner","namespace":"","name":"","reconcileID":"0-0"}"#;
+    assert!(memory.lines()[0].ends_with(context), "{:?}", memory.lines());
+}
+
+#[tokio::test(start_paused = true)]
 async fn repeated_lines_are_thinned_out_each_second() {
     let memory = MemorySink::default();
     let subscriber = subscriber(

@@ -38,6 +38,19 @@ pub async fn as_controller<F: Future>(name: &'static str, body: F) -> F::Output 
     CONTROLLER.scope(name, body).await
 }
 
+/// Runs one round of a loop that is not keyed, such as the provisioner's: its log lines carry the context that a
+/// keyed reconcile's do, and the cloud's metrics its name.
+pub async fn as_singleton<F: Future>(name: &'static str, reconcile_id: &str, body: F) -> F::Output {
+    let span = tracing::error_span!(
+        "reconcile",
+        controller = name,
+        namespace = "",
+        name = "",
+        reconcileID = reconcile_id,
+    );
+    as_controller(name, body.instrument(span)).await
+}
+
 /// Conflicts in a row that are retried at once; more of them wait like errors do (without counting as such), so
 /// that a reader lagging behind the API does not turn into a busy loop.
 const IMMEDIATE_CONFLICT_RETRIES: u32 = 3;
