@@ -1,7 +1,9 @@
 //! Karpenter's API: the kinds, their statuses and conditions, labels, quantities, durations, cron and hashes.
 //! Pure data and pure functions; nothing here does I/O or reads a clock.
 
+pub mod condition;
 pub mod crd;
+pub mod duration;
 pub mod kinds;
 pub mod labels;
 pub mod nodeclaim;
