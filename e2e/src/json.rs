@@ -5,7 +5,10 @@ use serde_json::Value;
 /// The text at a JSON pointer, empty when there is none.
 #[must_use]
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// `metadata.name`.
@@ -17,7 +20,11 @@ pub fn name(object: &Value) -> &str {
 /// A label, empty when there is none.
 #[must_use]
 pub fn label<'a>(object: &'a Value, key: &str) -> &'a str {
-    object.pointer("/metadata/labels").and_then(|l| l.get(key)).and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer("/metadata/labels")
+        .and_then(|l| l.get(key))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// Status of a condition, empty when there is none.
@@ -32,7 +39,10 @@ pub fn condition_field<'a>(object: &'a Value, kind: &str, field: &str) -> &'a st
     object
         .pointer("/status/conditions")
         .and_then(Value::as_array)
-        .and_then(|all| all.iter().find(|c| c.get("type").and_then(Value::as_str) == Some(kind)))
+        .and_then(|all| {
+            all.iter()
+                .find(|c| c.get("type").and_then(Value::as_str) == Some(kind))
+        })
         .and_then(|c| c.get(field))
         .and_then(Value::as_str)
         .unwrap_or_default()
@@ -43,5 +53,9 @@ pub fn condition_field<'a>(object: &'a Value, kind: &str, field: &str) -> &'a st
 pub fn is_daemon(pod: &Value) -> bool {
     pod.pointer("/metadata/ownerReferences")
         .and_then(Value::as_array)
-        .is_some_and(|owners| owners.iter().any(|o| o.get("kind").and_then(Value::as_str) == Some("DaemonSet")))
+        .is_some_and(|owners| {
+            owners
+                .iter()
+                .any(|o| o.get("kind").and_then(Value::as_str) == Some("DaemonSet"))
+        })
 }

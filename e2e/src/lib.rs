@@ -1,6 +1,13 @@
 //! The harness: scenarios, the world they run in, what is observed of it, and the tiers.
 
+mod drain;
+pub mod expect;
+mod faults;
 pub mod json;
+pub mod kinds;
 pub mod manifests;
 pub mod observe;
+pub mod report;
+pub mod run;
 pub mod scenario;
+pub mod world;

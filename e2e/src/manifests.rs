@@ -53,7 +53,10 @@ pub enum ManifestError {
 /// When it cannot be read or decompressed.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, ManifestError> {
     let file = path.display().to_string();
-    let raw = std::fs::read(path).map_err(|source| ManifestError::Read { file: file.clone(), source })?;
+    let raw = std::fs::read(path).map_err(|source| ManifestError::Read {
+        file: file.clone(),
+        source,
+    })?;
     gunzip(raw, &file)
 }
 
@@ -69,7 +72,10 @@ pub fn gunzip(raw: Vec<u8>, file: &str) -> Result<Vec<u8>, ManifestError> {
     flate2::read::MultiGzDecoder::new(raw.as_slice())
         .take(MAX_INPUT_BYTES)
         .read_to_end(&mut out)
-        .map_err(|source| ManifestError::Gzip { file: file.to_owned(), source })?;
+        .map_err(|source| ManifestError::Gzip {
+            file: file.to_owned(),
+            source,
+        })?;
     Ok(out)
 }
 
@@ -87,7 +93,10 @@ pub fn read_objects(path: &Path) -> Result<Vec<Value>, ManifestError> {
 /// # Errors
 /// See [`ManifestError`].
 pub fn parse_objects(bytes: &[u8], file: &str) -> Result<Vec<Value>, ManifestError> {
-    let parse_error = |message: String| ManifestError::Parse { file: file.to_owned(), message };
+    let parse_error = |message: String| ManifestError::Parse {
+        file: file.to_owned(),
+        message,
+    };
     let text = std::str::from_utf8(bytes).map_err(|e| parse_error(format!("not UTF-8: {e}")))?;
     let documents: Vec<Value> = if text.trim_start().starts_with(['{', '[']) {
         // A big dump in JSON is read by the JSON parser: several times faster, and its limits are not YAML's.
@@ -105,26 +114,48 @@ pub fn parse_objects(bytes: &[u8], file: &str) -> Result<Vec<Value>, ManifestErr
     Ok(objects)
 }
 
-fn flatten(document: Value, file: &str, index: usize, out: &mut Vec<Value>) -> Result<(), ManifestError> {
-    let missing = |missing| ManifestError::NotAnObject { file: file.to_owned(), index, missing };
+fn flatten(
+    document: Value,
+    file: &str,
+    index: usize,
+    out: &mut Vec<Value>,
+) -> Result<(), ManifestError> {
+    let missing = |missing| ManifestError::NotAnObject {
+        file: file.to_owned(),
+        index,
+        missing,
+    };
     match document {
         Value::Null => Ok(()),
-        Value::Array(items) => items.into_iter().try_for_each(|item| flatten(item, file, index, out)),
+        Value::Array(items) => items
+            .into_iter()
+            .try_for_each(|item| flatten(item, file, index, out)),
         Value::Object(mut map) => {
-            let kind = map.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let kind = map
+                .get("kind")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned();
             if kind.is_empty() {
                 return Err(missing("a kind"));
             }
-            if map.get("apiVersion").and_then(Value::as_str).unwrap_or_default().is_empty() {
+            if map
+                .get("apiVersion")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .is_empty()
+            {
                 return Err(missing("an apiVersion"));
             }
-            if let (true, Some(Value::Array(items))) = (kind.ends_with("List"), map.remove("items")) {
+            if let (true, Some(Value::Array(items))) = (kind.ends_with("List"), map.remove("items"))
+            {
                 let item_kind = kind.strip_suffix("List").unwrap_or_default().to_owned();
                 let version = map.get("apiVersion").cloned().unwrap_or_default();
                 for mut item in items {
                     // Items of a typed list (`PodList`) come without kind and apiVersion.
                     if let (false, Value::Object(o)) = (item_kind.is_empty(), &mut item) {
-                        o.entry("kind").or_insert_with(|| Value::String(item_kind.clone()));
+                        o.entry("kind")
+                            .or_insert_with(|| Value::String(item_kind.clone()));
                         o.entry("apiVersion").or_insert_with(|| version.clone());
                     }
                     flatten(item, file, index, out)?;

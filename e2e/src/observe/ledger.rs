@@ -39,7 +39,11 @@ impl Ledger {
                     );
                     self.open.insert(
                         name(claim).to_owned(),
-                        Open { pool: pool_of(claim), since: at, price: price.unwrap_or(0.0) },
+                        Open {
+                            pool: pool_of(claim),
+                            since: at,
+                            price: price.unwrap_or(0.0),
+                        },
                     );
                 }
             }
@@ -52,7 +56,8 @@ impl Ledger {
     }
 
     fn settle(&mut self, at: f64, open: &Open) {
-        *self.spent.entry(open.pool.clone()).or_default() += open.price * (at - open.since) / 3600.0;
+        *self.spent.entry(open.pool.clone()).or_default() +=
+            open.price * (at - open.since) / 3600.0;
     }
 
     /// Settles what still runs at second `at`.

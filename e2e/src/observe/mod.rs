@@ -154,7 +154,11 @@ impl Observed {
         if crate::json::is_daemon(object) {
             return;
         }
-        let key = format!("{}/{}", crate::json::text(object, "/metadata/namespace"), crate::json::name(object));
+        let key = format!(
+            "{}/{}",
+            crate::json::text(object, "/metadata/namespace"),
+            crate::json::name(object)
+        );
         let phase = crate::json::text(object, "/status/phase");
         if matches!(change, Change::Deleted(_)) || matches!(phase, "Succeeded" | "Failed") {
             self.pods.remove(&key);
@@ -170,7 +174,13 @@ impl Observed {
     }
 
     fn pod_counts_running(&self) -> u64 {
-        u64::try_from(self.pods.values().filter(|p| **p == PodPhase::Running).count()).unwrap_or(u64::MAX)
+        u64::try_from(
+            self.pods
+                .values()
+                .filter(|p| **p == PodPhase::Running)
+                .count(),
+        )
+        .unwrap_or(u64::MAX)
     }
 
     fn flush(&mut self, at: f64) {

@@ -65,7 +65,9 @@ impl Timeline {
         }
         news.push(("created", created(claim)));
         if condition(claim, "Launched") == "True" {
-            let price = ledger.price_of(&claim_name).map_or(String::new(), |p| format!(" at ${p:.4}/h"));
+            let price = ledger
+                .price_of(&claim_name)
+                .map_or(String::new(), |p| format!(" at ${p:.4}/h"));
             news.push((
                 "launched",
                 format!(
@@ -75,7 +77,10 @@ impl Timeline {
                     label(claim, labels::ZONE)
                 ),
             ));
-        } else if !matches!(condition_field(claim, "Launched", "reason"), "" | "AwaitingReconciliation") {
+        } else if !matches!(
+            condition_field(claim, "Launched", "reason"),
+            "" | "AwaitingReconciliation"
+        ) {
             news.push((
                 "launch-failed",
                 format!(
@@ -86,21 +91,32 @@ impl Timeline {
             ));
         }
         if condition(claim, "Registered") == "True" {
-            news.push(("registered", format!("registered as node {}", text(claim, "/status/nodeName"))));
+            news.push((
+                "registered",
+                format!("registered as node {}", text(claim, "/status/nodeName")),
+            ));
         }
         if condition(claim, "Initialized") == "True" {
             news.push(("initialized", "initialized".to_owned()));
         }
         for (what, key) in [("drifted", "Drifted"), ("disrupted", "DisruptionReason")] {
             if condition(claim, key) == "True" {
-                news.push((what, format!("{key}: {}", condition_field(claim, key, "reason"))));
+                news.push((
+                    what,
+                    format!("{key}: {}", condition_field(claim, key, "reason")),
+                ));
             }
         }
         if !text(claim, "/metadata/deletionTimestamp").is_empty() {
             news.push(("deleting", "deleting".to_owned()));
         }
         for (what, message) in news {
-            if self.claims.entry(claim_name.clone()).or_default().insert(what) {
+            if self
+                .claims
+                .entry(claim_name.clone())
+                .or_default()
+                .insert(what)
+            {
                 self.push(at, "NodeClaim", &claim_name, &message);
             }
         }
@@ -118,11 +134,21 @@ impl Timeline {
         let ready = condition(node, "Ready") == "True";
         match self.nodes.insert(node_name.clone(), ready) {
             None => {
-                self.push(at, "Node", &node_name, if ready { "joined, ready" } else { "joined" });
+                self.push(
+                    at,
+                    "Node",
+                    &node_name,
+                    if ready { "joined, ready" } else { "joined" },
+                );
                 return (true, false);
             }
             Some(was) if was != ready => {
-                self.push(at, "Node", &node_name, if ready { "ready" } else { "not ready" });
+                self.push(
+                    at,
+                    "Node",
+                    &node_name,
+                    if ready { "ready" } else { "not ready" },
+                );
             }
             Some(_) => {}
         }
@@ -131,7 +157,9 @@ impl Timeline {
 
     /// An Event; whether something waits for [`Timeline::flush`].
     pub(super) fn event(&mut self, at: f64, change: &Change) -> bool {
-        let (Change::Added(event) | Change::Modified(event)) = change else { return false };
+        let (Change::Added(event) | Change::Modified(event)) = change else {
+            return false;
+        };
         if text(event, "/source/component") != "karpenter" {
             return false;
         }
@@ -144,7 +172,10 @@ impl Timeline {
             return false;
         }
         if kind == "Pod" {
-            self.pending.entry((kind, reason, message)).or_default().insert(object);
+            self.pending
+                .entry((kind, reason, message))
+                .or_default()
+                .insert(object);
             return true;
         }
         self.push(at, &kind, &object, &format!("{reason}: {message}"));
@@ -163,8 +194,17 @@ impl Timeline {
         }
         if counts != self.last_counts {
             self.last_counts = counts;
-            let PodCounts { pending, starting, running } = counts;
-            self.push(at, "Pods", "", &format!("{running} running, {starting} starting, {pending} pending"));
+            let PodCounts {
+                pending,
+                starting,
+                running,
+            } = counts;
+            self.push(
+                at,
+                "Pods",
+                "",
+                &format!("{running} running, {starting} starting, {pending} pending"),
+            );
         }
     }
 }
@@ -174,15 +214,24 @@ fn created(claim: &Value) -> String {
         .pointer("/spec/resources/requests")
         .and_then(Value::as_object)
         .map(|r| {
-            r.iter().map(|(k, v)| format!("{k} {}", v.as_str().unwrap_or_default())).collect::<Vec<_>>().join(", ")
+            r.iter()
+                .map(|(k, v)| format!("{k} {}", v.as_str().unwrap_or_default()))
+                .collect::<Vec<_>>()
+                .join(", ")
         })
         .unwrap_or_default();
     let types = claim
         .pointer("/spec/requirements")
         .and_then(Value::as_array)
-        .and_then(|all| all.iter().find(|r| r.get("key").and_then(Value::as_str) == Some(labels::INSTANCE_TYPE)))
+        .and_then(|all| {
+            all.iter()
+                .find(|r| r.get("key").and_then(Value::as_str) == Some(labels::INSTANCE_TYPE))
+        })
         .and_then(|r| r.get("values"))
         .and_then(Value::as_array)
         .map_or(0, Vec::len);
-    format!("created in pool {} for {requests}; {types} instance types fit", label(claim, labels::NODEPOOL))
+    format!(
+        "created in pool {} for {requests}; {types} instance types fit",
+        label(claim, labels::NODEPOOL)
+    )
 }

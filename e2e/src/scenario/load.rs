@@ -63,17 +63,28 @@ pub enum ScenarioError {
 /// # Errors
 /// See [`ScenarioError`].
 pub fn load(path: &Path) -> Result<Loaded, ScenarioError> {
-    let file = if path.is_dir() { path.join("scenario.yaml") } else { path.to_owned() };
+    let file = if path.is_dir() {
+        path.join("scenario.yaml")
+    } else {
+        path.to_owned()
+    };
     let folder = file.parent().map(Path::to_owned).unwrap_or_default();
     let canonical = std::fs::canonicalize(&folder).unwrap_or_else(|_| folder.clone());
-    let name = canonical.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = canonical
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let shown = file.display().to_string();
     let bytes = manifests::read_bytes(&file)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|e| ScenarioError::Schema { file: shown.clone(), message: format!("expected UTF-8: {e}") })?;
+    let text = String::from_utf8(bytes).map_err(|e| ScenarioError::Schema {
+        file: shown.clone(),
+        message: format!("expected UTF-8: {e}"),
+    })?;
     let scenario = parse(&text, &shown)?;
     let mut objects = manifests::parse_objects(
-        serde_json::to_vec(&Value::Array(scenario.objects.clone())).unwrap_or_default().as_slice(),
+        serde_json::to_vec(&Value::Array(scenario.objects.clone()))
+            .unwrap_or_default()
+            .as_slice(),
         &format!("{shown}: objects"),
     )?;
     for beside in &scenario.files {
@@ -83,7 +94,13 @@ pub fn load(path: &Path) -> Result<Loaded, ScenarioError> {
         Some(beside) => Some(manifests::read_bytes(&folder.join(beside))?),
         None => None,
     };
-    Ok(Loaded { name, scenario, objects, instance_types, folder })
+    Ok(Loaded {
+        name,
+        scenario,
+        objects,
+        instance_types,
+        folder,
+    })
 }
 
 /// Parses and checks the text of a scenario file.
@@ -91,21 +108,33 @@ pub fn load(path: &Path) -> Result<Loaded, ScenarioError> {
 /// # Errors
 /// See [`ScenarioError`].
 pub fn parse(text: &str, file: &str) -> Result<Scenario, ScenarioError> {
-    let scenario: Scenario = serde_saphyr::from_str(text)
-        .map_err(|e| ScenarioError::Schema { file: file.to_owned(), message: e.to_string() })?;
+    let scenario: Scenario = serde_saphyr::from_str(text).map_err(|e| ScenarioError::Schema {
+        file: file.to_owned(),
+        message: e.to_string(),
+    })?;
     let mut last = super::schema::Span::default();
     for (step, s) in scenario.steps.iter().enumerate() {
-        let bad = |message: String| ScenarioError::Step { file: file.to_owned(), step, message };
+        let bad = |message: String| ScenarioError::Step {
+            file: file.to_owned(),
+            step,
+            message,
+        };
         let actions = actions(s);
         if actions.len() != 1 {
             return Err(bad(format!(
                 "expected exactly one of apply, delete, patch, scale, rollOut, cordon, drain, controller, cloud, machine, wait, expect; got {}",
-                if actions.is_empty() { "none".to_owned() } else { actions.join(", ") }
+                if actions.is_empty() {
+                    "none".to_owned()
+                } else {
+                    actions.join(", ")
+                }
             )));
         }
         if let Some(at) = s.at {
             if at < last {
-                return Err(bad(format!("at: {at} lies before the step above it ({last}); steps are in order of time")));
+                return Err(bad(format!(
+                    "at: {at} lies before the step above it ({last}); steps are in order of time"
+                )));
             }
             last = at;
         }
@@ -138,7 +167,9 @@ fn actions(s: &Step) -> Vec<&'static str> {
 fn check_step(s: &Step) -> Result<(), String> {
     if let Some(wait) = &s.wait {
         match (&wait.duration, &wait.until) {
-            (Some(_), Some(_)) => return Err("wait: expected either for or until, got both".to_owned()),
+            (Some(_), Some(_)) => {
+                return Err("wait: expected either for or until, got both".to_owned());
+            }
             (None, None) => return Err("wait: expected for or until, got neither".to_owned()),
             (Some(_), None) if wait.timeout.is_some() => {
                 return Err("wait.timeout: only with until".to_owned());
@@ -148,15 +179,25 @@ fn check_step(s: &Step) -> Result<(), String> {
     }
     if let Some(scale) = &s.scale {
         if scale.replicas < 0 {
-            return Err(format!("scale.replicas: expected 0 or more, got {}", scale.replicas));
+            return Err(format!(
+                "scale.replicas: expected 0 or more, got {}",
+                scale.replicas
+            ));
         }
     }
     if let Some(price) = s.cloud.as_ref().and_then(|c| c.price.as_ref()) {
         if !(price.factor.is_finite() && price.factor >= 0.0) {
-            return Err(format!("cloud.price.factor: expected a number of 0 or more, got {}", price.factor));
+            return Err(format!(
+                "cloud.price.factor: expected a number of 0 or more, got {}",
+                price.factor
+            ));
         }
     }
-    for (field, target) in [("delete", &s.delete), ("rollOut", &s.roll_out), ("patch.target", &s.patch.as_ref().map(|p| p.target.clone()))] {
+    for (field, target) in [
+        ("delete", &s.delete),
+        ("rollOut", &s.roll_out),
+        ("patch.target", &s.patch.as_ref().map(|p| p.target.clone())),
+    ] {
         if let Some(t) = target {
             if t.name.is_some() == t.selector.is_some() {
                 return Err(format!("{field}: expected either a name or a selector"));

@@ -494,7 +494,11 @@ impl Span {
 impl std::str::FromStr for Span {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} is not a length of time: expected digits with d, h, m, s or ms, such as 1h30m");
+        let bad = || {
+            format!(
+                "{text:?} is not a length of time: expected digits with d, h, m, s or ms, such as 1h30m"
+            )
+        };
         let (mut total, mut digits, mut rest) = (std::time::Duration::ZERO, String::new(), text);
         while let Some(c) = rest.chars().next() {
             rest = rest.get(c.len_utf8()..).unwrap_or_default();
@@ -516,15 +520,23 @@ impl std::str::FromStr for Span {
                 _ => return Err(bad()),
             };
             let part = n.checked_mul(millis).ok_or_else(bad)?;
-            total = total.checked_add(std::time::Duration::from_millis(part)).ok_or_else(bad)?;
+            total = total
+                .checked_add(std::time::Duration::from_millis(part))
+                .ok_or_else(bad)?;
         }
-        if digits.is_empty() && !text.is_empty() { Ok(Self(total)) } else { Err(bad()) }
+        if digits.is_empty() && !text.is_empty() {
+            Ok(Self(total))
+        } else {
+            Err(bad())
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -540,7 +552,13 @@ impl std::fmt::Display for Span {
         if millis == 0 {
             return f.write_str("0s");
         }
-        for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+        for (unit, size) in [
+            ("d", 86_400_000),
+            ("h", 3_600_000),
+            ("m", 60_000),
+            ("s", 1_000),
+            ("ms", 1),
+        ] {
             if millis >= size {
                 write!(f, "{}{unit}", millis / size)?;
                 millis %= size;

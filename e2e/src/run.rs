@@ -1,0 +1,378 @@
+//! Runs a scenario: makes its world, takes its steps, judges what it expects, and reports.
+
+use std::time::Duration;
+
+use karpenter_fake_kube::server::{ApiError, ApiServer, PatchKind};
+use karpenter_provider_kwok::catalog::{self, CatalogError};
+use karpenter_provider_kwok::market::OfferingPattern;
+use karpenter_runtime::Settings;
+use serde_json::{Value, json};
+
+use crate::expect::{judge, select};
+use crate::json::{name, text};
+use crate::kinds;
+use crate::manifests::{ManifestError, read_objects};
+use crate::report::{self, Expectation, Report};
+use crate::scenario::Loaded;
+use crate::scenario::schema::{
+    CloudFault, ControllerAction, NodeSelector, OfferingSelector, ProviderName, Span, Step, Target,
+};
+use crate::world::{self, CloudKind, World, WorldError, WorldOptions};
+
+/// How long `wait.until` waits when nothing else is said.
+const DEFAULT_TIMEOUT: Span = Span::seconds(600);
+/// How often `wait.until` looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a scenario could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The world refused something.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// A file is missing or broken.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The catalogue is broken.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Types of the catalogue that cannot be used.
+    #[error("{0}")]
+    Types(String),
+    /// Settings that cannot be meant.
+    #[error("settings: {0}")]
+    Settings(String),
+    /// A step that cannot be taken.
+    #[error("steps[{step}]: {message}")]
+    Step {
+        /// Index from 0.
+        step: usize,
+        /// Why.
+        message: String,
+    },
+}
+
+/// Runs `loaded` in virtual time with `seed`, or its own. Needs a paused single-threaded tokio runtime.
+///
+/// # Errors
+/// When it cannot be run to its end; failed expectations are in the report.
+pub async fn run(loaded: &Loaded, seed: Option<u64>) -> Result<Report, RunError> {
+    let scenario = &loaded.scenario;
+    let seed = seed.unwrap_or(scenario.seed);
+    let mut world = World::new(WorldOptions {
+        seed,
+        clock: world::virtual_clock(),
+        settings: settings(loaded)?,
+        cloud: cloud(loaded)?,
+    })?;
+    for object in &loaded.objects {
+        world.apply(object)?;
+    }
+    world.start_controller().await?;
+    let mut expectations = Vec::new();
+    for (index, step) in scenario.steps.iter().enumerate() {
+        if let Some(at) = step.at {
+            world.clock.sleep(world.until(at.0)).await;
+        }
+        take(&mut world, loaded, index, step, &mut expectations).await?;
+    }
+    world.clock.sleep(scenario.settle.0).await;
+    let (cost, end) = report::end_state(&world);
+    let report = Report {
+        scenario: loaded.name.clone(),
+        seed,
+        virtual_seconds: world.elapsed(),
+        cost,
+        timeline: world.observed.lock().entries().to_vec(),
+        r#final: end,
+        expectations,
+        violations: report::violations(&world),
+    };
+    world.end().await;
+    Ok(report)
+}
+
+fn settings(loaded: &Loaded) -> Result<Settings, RunError> {
+    let chart = json!(loaded.scenario.settings);
+    Settings::from_chart(&chart).map_err(|errors| {
+        RunError::Settings(
+            errors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; "),
+        )
+    })
+}
+
+fn cloud(loaded: &Loaded) -> Result<CloudKind, RunError> {
+    if loaded.scenario.cloud.provider == ProviderName::Ec2 {
+        return Err(RunError::Settings(
+            "cloud.provider ec2 is not wired into scenarios yet; use kwok".to_owned(),
+        ));
+    }
+    let catalog = match &loaded.instance_types {
+        Some(bytes) => catalog::parse(bytes, "cloud.instanceTypes")?,
+        None => catalog::builtin(),
+    };
+    if let Some(bad) = catalog.rejected.first() {
+        return Err(RunError::Types(bad.to_string()));
+    }
+    Ok(CloudKind::Kwok { catalog })
+}
+
+async fn take(
+    world: &mut World,
+    loaded: &Loaded,
+    index: usize,
+    step: &Step,
+    out: &mut Vec<Expectation>,
+) -> Result<(), RunError> {
+    let bad = |message: String| RunError::Step {
+        step: index,
+        message,
+    };
+    let refused = |e: ApiError| RunError::Step {
+        step: index,
+        message: e.to_string(),
+    };
+    let mut told = |kind: &str, message: String| {
+        let at = world.elapsed();
+        let note = if step.note.is_empty() {
+            message
+        } else {
+            format!("{message} ({})", step.note)
+        };
+        world.observed.lock().note(at, "Step", kind, &note);
+    };
+    if let Some(apply) = &step.apply {
+        let mut objects = apply.objects.clone();
+        for file in &apply.files {
+            objects.extend(read_objects(&loaded.folder.join(file))?);
+        }
+        told(
+            "apply",
+            objects
+                .iter()
+                .map(|o| format!("{} {}", text(o, "/kind"), name(o)))
+                .collect::<Vec<_>>()
+                .join(", "),
+        );
+        for object in &objects {
+            world.apply(object)?;
+        }
+    } else if let Some(target) = &step.delete {
+        for object in targets(&world.api, target).map_err(bad)? {
+            told("delete", format!("{} {}", target.kind, name(&object)));
+            let (place, namespace) = address(&target.kind, &object).map_err(bad)?;
+            world
+                .api
+                .delete(place, namespace.as_deref(), name(&object), None)
+                .map_err(refused)?;
+        }
+    } else if let Some(patch) = &step.patch {
+        for object in targets(&world.api, &patch.target).map_err(bad)? {
+            told("patch", format!("{} {}", patch.target.kind, name(&object)));
+            merge(
+                &world.api,
+                &patch.target.kind,
+                &object,
+                &patch.subresource,
+                patch.patch.clone(),
+            )
+            .map_err(bad)?;
+        }
+    } else if let Some(scale) = &step.scale {
+        told(
+            "scale",
+            format!("{} {} to {}", scale.kind, scale.name, scale.replicas),
+        );
+        let target = Target {
+            kind: scale.kind.clone(),
+            name: Some(scale.name.clone()),
+            namespace: scale.namespace.clone(),
+            selector: None,
+        };
+        for object in targets(&world.api, &target).map_err(bad)? {
+            merge(
+                &world.api,
+                &scale.kind,
+                &object,
+                "",
+                json!({ "spec": { "replicas": scale.replicas } }),
+            )
+            .map_err(bad)?;
+        }
+    } else if let Some(target) = &step.roll_out {
+        let stamp = world.clock.wall().to_string();
+        for object in targets(&world.api, target).map_err(bad)? {
+            told("rollOut", format!("{} {}", target.kind, name(&object)));
+            let patch = json!({ "spec": { "template": { "metadata": { "annotations": { "kubectl.kubernetes.io/restartedAt": stamp } } } } });
+            merge(&world.api, &target.kind, &object, "", patch).map_err(bad)?;
+        }
+    } else if let Some(selector) = step.cordon.as_ref().or(step.drain.as_ref()) {
+        for node in nodes(&world.api, selector) {
+            told(
+                if step.drain.is_some() {
+                    "drain"
+                } else {
+                    "cordon"
+                },
+                name(&node).to_owned(),
+            );
+            merge(
+                &world.api,
+                "Node",
+                &node,
+                "",
+                json!({ "spec": { "unschedulable": true } }),
+            )
+            .map_err(bad)?;
+            if step.drain.is_some() {
+                crate::drain::start(world, name(&node));
+            }
+        }
+    } else if let Some(action) = step.controller {
+        told("controller", format!("{action:?}").to_lowercase());
+        if matches!(action, ControllerAction::Crash | ControllerAction::Restart) {
+            world.crash_controller();
+        }
+        if action == ControllerAction::Stop {
+            world.stop_controller().await;
+        }
+        if matches!(action, ControllerAction::Start | ControllerAction::Restart) {
+            world.start_controller().await?;
+        }
+    } else if let Some(fault) = &step.cloud {
+        told("cloud", serde_json::to_string(fault).unwrap_or_default());
+        cloud_fault(world, fault).map_err(bad)?;
+    } else if let Some(fault) = &step.machine {
+        told("machine", serde_json::to_string(fault).unwrap_or_default());
+        crate::faults::machine(world, fault).map_err(bad)?;
+    } else if let Some(wait) = &step.wait {
+        match &wait.until {
+            None => world.clock.sleep(wait.duration.unwrap_or_default().0).await,
+            Some(expect) => {
+                let deadline = world.clock.now() + wait.timeout.unwrap_or(DEFAULT_TIMEOUT).0;
+                while world.clock.now() < deadline
+                    && !judge(&world.api, expect).iter().all(|v| v.ok)
+                {
+                    world.clock.sleep(LOOK_EVERY).await;
+                }
+                record(world, expect, out);
+            }
+        }
+    } else if let Some(expect) = &step.expect {
+        record(world, expect, out);
+    }
+    Ok(())
+}
+
+fn record(world: &World, expect: &crate::scenario::schema::Expect, out: &mut Vec<Expectation>) {
+    let at = world.elapsed();
+    out.extend(judge(&world.api, expect).into_iter().map(|v| Expectation {
+        at,
+        expect: v.expect,
+        ok: v.ok,
+        saw: v.saw,
+    }));
+}
+
+fn targets(api: &ApiServer, target: &Target) -> Result<Vec<std::sync::Arc<Value>>, String> {
+    if kinds::of(&target.kind).is_none() {
+        return Err(format!("kind {} is not known here", target.kind));
+    }
+    let found = select(
+        api,
+        &target.kind,
+        target.namespace.as_deref(),
+        target.name.as_deref(),
+        target.selector.as_deref(),
+    );
+    if found.is_empty() && target.name.is_some() {
+        return Err(format!(
+            "{} {} does not exist",
+            target.kind,
+            target.name.as_deref().unwrap_or_default()
+        ));
+    }
+    Ok(found)
+}
+
+type Address = (karpenter_fake_kube::server::Gr<'static>, Option<String>);
+
+fn address(kind: &str, object: &Value) -> Result<Address, String> {
+    let place = kinds::of(kind).ok_or_else(|| format!("kind {kind} is not known here"))?;
+    Ok((
+        place.resource,
+        place
+            .namespaced
+            .then(|| text(object, "/metadata/namespace").to_owned()),
+    ))
+}
+
+fn merge(
+    api: &ApiServer,
+    kind: &str,
+    object: &Value,
+    subresource: &str,
+    patch: Value,
+) -> Result<(), String> {
+    let (resource, namespace) = address(kind, object)?;
+    api.patch(
+        resource,
+        namespace.as_deref(),
+        name(object),
+        subresource,
+        PatchKind::Merge,
+        patch,
+    )
+    .map(|_| ())
+    .map_err(|e| format!("{kind} {}: {e}", name(object)))
+}
+
+/// The nodes that a selector means.
+pub(crate) fn nodes(api: &ApiServer, s: &NodeSelector) -> Vec<std::sync::Arc<Value>> {
+    let mut found = select(api, "Node", None, s.name.as_deref(), s.selector.as_deref());
+    found.retain(|n| {
+        s.node_pool
+            .as_ref()
+            .is_none_or(|p| crate::json::label(n, karpenter_api::labels::NODEPOOL) == p)
+    });
+    if s.first {
+        found.truncate(1);
+    }
+    found
+}
+
+fn cloud_fault(world: &World, fault: &CloudFault) -> Result<(), String> {
+    let pattern = |s: &OfferingSelector| OfferingPattern {
+        instance_types: s.instance_types.clone(),
+        zones: s.zones.clone(),
+        capacity_types: s.capacity_types.clone(),
+    };
+    if let Some(out) = &fault.capacity_out {
+        world
+            .market
+            .capacity_out(pattern(out), out.duration.map(|d| world.clock.now() + d.0));
+    }
+    if let Some(back) = &fault.capacity_back {
+        world.market.capacity_back(&pattern(back));
+    }
+    if let Some(price) = &fault.price {
+        let pattern = OfferingPattern {
+            instance_types: price.instance_types.clone(),
+            zones: price.zones.clone(),
+            capacity_types: price.capacity_types.clone(),
+        };
+        world.market.scale_price(pattern, price.factor);
+    }
+    if fault.interrupt.is_some()
+        || fault.throttle.is_some()
+        || fault.error.is_some()
+        || fault.lost_response.is_some()
+    {
+        return Err("cloud: interrupt, throttle, error and lostResponse are faults of EC2; this world's cloud is kwok".to_owned());
+    }
+    Ok(())
+}
