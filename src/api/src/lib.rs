@@ -2,6 +2,7 @@
 //! Pure data and pure functions; nothing here does I/O or reads a clock.
 
 pub mod condition;
+pub mod convert;
 pub mod crd;
 pub mod duration;
 pub mod kinds;
