@@ -5,6 +5,7 @@ pub mod condition;
 pub mod convert;
 pub mod crd;
 pub mod duration;
+pub mod hash;
 pub mod kinds;
 pub mod labels;
 pub mod nodeclaim;

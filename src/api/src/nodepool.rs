@@ -82,29 +82,73 @@ impl TemplateMeta {
 
 /// Spec of a [`NodeClaimTemplate`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", from = "WireTemplateSpec")]
 pub struct NodeClaimTemplateSpec {
     /// NodeClass to launch with.
-    #[serde(default)]
     pub node_class_ref: NodeClassRef,
     /// What the machines must be like.
-    #[serde(default)]
     pub requirements: Vec<RequirementSpec>,
     /// Taints the Node carries for good.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<Taint>,
     /// Taints that something else takes off before the Node counts as initialized.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub startup_taints: Vec<Taint>,
     /// Age at which a machine is given back (`720h`, `Never`). The user's text is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expire_after: Option<String>,
     /// How long a drain may take (`48h`); none = for ever. The user's text is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub termination_grace_period: Option<String>,
+    /// Which lists were written, be it empty: the drift hash tells an empty list from none.
+    #[serde(skip)]
+    pub given: GivenLists,
     /// Fields this build does not know.
     #[serde(flatten)]
     pub rest: Rest,
+}
+
+/// Lists that were written in the object that was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GivenLists {
+    /// `taints`.
+    pub taints: bool,
+    /// `startupTaints`.
+    pub startup_taints: bool,
+}
+
+/// [`NodeClaimTemplateSpec`] as it is read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireTemplateSpec {
+    #[serde(default)]
+    node_class_ref: NodeClassRef,
+    #[serde(default)]
+    requirements: Vec<RequirementSpec>,
+    taints: Option<Vec<Taint>>,
+    startup_taints: Option<Vec<Taint>>,
+    expire_after: Option<String>,
+    termination_grace_period: Option<String>,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+impl From<WireTemplateSpec> for NodeClaimTemplateSpec {
+    fn from(wire: WireTemplateSpec) -> Self {
+        Self {
+            given: GivenLists {
+                taints: wire.taints.is_some(),
+                startup_taints: wire.startup_taints.is_some(),
+            },
+            node_class_ref: wire.node_class_ref,
+            requirements: wire.requirements,
+            taints: wire.taints.unwrap_or_default(),
+            startup_taints: wire.startup_taints.unwrap_or_default(),
+            expire_after: wire.expire_after,
+            termination_grace_period: wire.termination_grace_period,
+            rest: wire.rest,
+        }
+    }
 }
 
 /// When machines may be given back.
