@@ -1,0 +1,193 @@
+//! `demo`: the whole machine in one process. Virtual time unless told otherwise; plain lines or one JSON document.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use karpenter_e2e::observe::Entry;
+use karpenter_e2e::report;
+use karpenter_e2e::world::{self, CloudKind, World, WorldOptions};
+use karpenter_provider_kwok::catalog;
+use karpenter_runtime::{Clock, Settings};
+use serde::Serialize;
+
+use crate::output::{self, Failure};
+use crate::simulate::Format;
+use crate::{serve, story};
+
+/// How often a real-time demo prints what is new.
+const PRINT_EVERY: Duration = Duration::from_millis(500);
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The only randomness: same seed, same bytes.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value = "text")]
+    output: Format,
+    /// Let the story take its half hour.
+    #[arg(long)]
+    real_time: bool,
+    /// Keep the cluster up on a loopback port, for kubectl; nothing happens but what you do.
+    #[arg(long, conflicts_with_all = ["real_time", "output"])]
+    serve: bool,
+    /// Port of --serve; 0 = any that is free.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Where --serve writes the kubeconfig.
+    #[arg(long, default_value = "karpenter-demo.kubeconfig")]
+    kubeconfig: std::path::PathBuf,
+}
+
+/// What the demo did, as one document.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    seed: u64,
+    nodes_launched: u64,
+    nodes_returned: u64,
+    pods_running_peak: u64,
+    pods_unschedulable: usize,
+    cost_total_usd: f64,
+    final_nodes: usize,
+    virtual_seconds: f64,
+    wall_seconds: f64,
+    violations: Vec<String>,
+    timeline: Vec<Entry>,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if args.serve {
+        return crate::runtime::real_time()?.block_on(serve::run(
+            args.seed,
+            args.port,
+            &args.kubeconfig,
+        ));
+    }
+    let wall = Clock::real().wall();
+    let summary = if args.real_time {
+        crate::runtime::real_time()?.block_on(live(args))?
+    } else {
+        crate::runtime::virtual_time()?.block_on(told(args))?
+    };
+    let took = Clock::real().wall().duration_since(wall).as_secs_f64();
+    let summary = Summary {
+        wall_seconds: took,
+        ..summary
+    };
+    match args.output {
+        // Wall time differs from run to run; everything else is the same bytes for the same seed.
+        Format::Json => output::json(&summary)?,
+        Format::Text => tail(&summary),
+    }
+    Ok(if summary.violations.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
+}
+
+/// A new world for the story.
+pub(crate) fn world(seed: u64, clock: Clock) -> Result<World, Failure> {
+    let cloud = CloudKind::Kwok {
+        catalog: catalog::builtin(),
+    };
+    Ok(World::new(WorldOptions {
+        seed,
+        clock,
+        settings: Settings::default(),
+        cloud,
+    })?)
+}
+
+async fn told(args: &Args) -> Result<Summary, Failure> {
+    let mut world = world(args.seed, world::virtual_clock())?;
+    story::begin(&mut world).await?;
+    story::tell(&world).await?;
+    let summary = summary(args.seed, &world);
+    if args.output == Format::Text {
+        summary.timeline.iter().for_each(print);
+    }
+    world.end().await;
+    Ok(summary)
+}
+
+async fn live(args: &Args) -> Result<Summary, Failure> {
+    let mut world = world(args.seed, Clock::real())?;
+    story::begin(&mut world).await?;
+    let observed = std::sync::Arc::clone(&world.observed);
+    let text = args.output == Format::Text;
+    let printer = tokio::spawn(async move {
+        let mut printed = 0;
+        while text {
+            tokio::time::sleep(PRINT_EVERY).await;
+            let fresh: Vec<Entry> = observed
+                .lock()
+                .entries()
+                .iter()
+                .skip(printed)
+                .cloned()
+                .collect();
+            printed += fresh.len();
+            fresh.iter().for_each(print);
+        }
+    });
+    story::tell(&world).await?;
+    printer.abort();
+    let summary = summary(args.seed, &world);
+    world.end().await;
+    Ok(summary)
+}
+
+fn summary(seed: u64, world: &World) -> Summary {
+    let (cost, end) = report::end_state(world);
+    let observed = world.observed.lock();
+    Summary {
+        seed,
+        nodes_launched: observed.nodes_launched,
+        nodes_returned: observed.nodes_returned,
+        pods_running_peak: observed.pods_running_peak,
+        pods_unschedulable: end.pods.pending.len(),
+        cost_total_usd: cost.total_usd,
+        final_nodes: end.nodes.len(),
+        virtual_seconds: world.elapsed(),
+        wall_seconds: 0.0,
+        violations: report::violations(world),
+        timeline: observed.entries().to_vec(),
+    }
+}
+
+fn print(entry: &Entry) {
+    let object = if entry.object.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", entry.object)
+    };
+    output::line(&format!(
+        "{:>9.1}s  {}{object}: {}",
+        entry.at, entry.kind, entry.message
+    ));
+}
+
+fn tail(s: &Summary) {
+    output::line("");
+    output::line(&format!(
+        "{} machines bought, {} given back, {} left; at most {} pods ran at once, {} could not be placed.",
+        s.nodes_launched,
+        s.nodes_returned,
+        s.final_nodes,
+        s.pods_running_peak,
+        s.pods_unschedulable
+    ));
+    output::line(&format!(
+        "${} for {:.0} minutes of cluster life, told in {:.1} s.",
+        s.cost_total_usd,
+        s.virtual_seconds / 60.0,
+        s.wall_seconds
+    ));
+    for violation in &s.violations {
+        output::line(&format!("VIOLATION: {violation}"));
+    }
+}

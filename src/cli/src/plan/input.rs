@@ -1,0 +1,148 @@
+//! From objects to a problem: what is bound counts as there, what is not is to be placed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Node, Pod as RawPod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use karpenter_api::{NodeClaim, NodePool};
+use karpenter_controllers::provisioning::pools;
+use karpenter_e2e::json::{name, text};
+use karpenter_model::{Pod, Problem, SolveOptions};
+use karpenter_provider_kwok::catalog::{self, Catalog};
+use karpenter_state::Store;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Args, workloads};
+use crate::output::Failure;
+
+/// A problem and what was noticed while reading it.
+pub(super) struct Read {
+    pub(super) problem: Problem,
+    pub(super) warnings: Vec<String>,
+}
+
+/// What can be bought.
+pub(super) fn catalog(args: &Args) -> Result<Catalog, Failure> {
+    if let Some(file) = &args.instance_types {
+        let bytes =
+            std::fs::read(file).map_err(|e| format!("{}: cannot be read: {e}", file.display()))?;
+        return Ok(catalog::parse(&bytes, &file.display().to_string())?);
+    }
+    match args.catalog.as_str() {
+        "kwok" => Ok(catalog::builtin()),
+        other => Err(format!("--catalog: expected kwok, got {other:?}").into()),
+    }
+}
+
+/// Reads an object of a kind; what cannot be read is named and left out.
+fn read<T: DeserializeOwned>(object: Value, errors: &mut Vec<String>) -> Option<T> {
+    let shown = format!("{} {}", text(&object, "/kind"), name(&object));
+    match serde_json::from_value(object) {
+        Ok(read) => Some(read),
+        Err(e) => {
+            errors.push(format!("{shown}: {e}"));
+            None
+        }
+    }
+}
+
+/// Builds the problem.
+pub(super) fn problem(
+    objects: Vec<Value>,
+    catalog: &Catalog,
+    args: &Args,
+    errors: &mut Vec<String>,
+) -> Read {
+    let store = Store::default();
+    let (mut pods, mut pools, mut warnings): (Vec<Arc<Pod>>, Vec<NodePool>, Vec<String>) =
+        Default::default();
+    let (mut classes, mut ignored) = (BTreeSet::new(), BTreeSet::new());
+    for object in objects {
+        let kind = text(&object, "/kind").to_owned();
+        match kind.as_str() {
+            "Pod" => {
+                if let Some(pod) = read::<RawPod>(object, errors) {
+                    place(pod, &store, &mut pods, errors);
+                }
+            }
+            "Node" => read::<Node>(object, errors)
+                .into_iter()
+                .for_each(|n| store.apply_node(n)),
+            "NodeClaim" => read::<NodeClaim>(object, errors)
+                .into_iter()
+                .for_each(|c| store.apply_node_claim(c)),
+            "NodePool" => pools.extend(read::<NodePool>(object, errors)),
+            "DaemonSet" => read::<DaemonSet>(object, errors)
+                .into_iter()
+                .for_each(|d| store.apply_daemon_set(d)),
+            "PodDisruptionBudget" => {
+                read::<PodDisruptionBudget>(object, errors)
+                    .into_iter()
+                    .for_each(|b| store.apply_budget(b));
+            }
+            "Deployment" | "ReplicaSet" | "StatefulSet" | "Job" => {
+                for pod in workloads::pods(&object, errors) {
+                    place(pod, &store, &mut pods, errors);
+                }
+            }
+            class if class.ends_with("NodeClass") => {
+                classes.insert((kind.clone(), name(&object).to_owned()));
+            }
+            _ => {
+                ignored.insert(kind);
+            }
+        }
+    }
+    if !ignored.is_empty() {
+        warnings.push(format!(
+            "kinds that do not matter to a plan are passed over: {}",
+            ignored.into_iter().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let mut views = Vec::new();
+    for pool in pools {
+        let pool_name = pool.metadata.name.clone().unwrap_or_default();
+        let class = &pool.spec.template.spec.node_class_ref;
+        if !classes.contains(&(class.kind.clone(), class.name.clone())) {
+            warnings.push(format!(
+                "NodePool {pool_name}: spec.template.spec.nodeClassRef: {} {} is not among the files; planned as if it were ready",
+                class.kind, class.name
+            ));
+        }
+        let usage = store.usage(&pool_name);
+        match pools::pool_view(&pool, catalog.types.clone(), usage, &catalog.labels) {
+            Ok(view) => views.push(Arc::new(view)),
+            Err(e) => errors.push(e.to_string()),
+        }
+    }
+    let problem = Problem {
+        pods,
+        nodes: store.problem_nodes(&BTreeSet::new()),
+        pools: views,
+        daemons: store.daemons(),
+        labels: Arc::clone(&catalog.labels),
+        options: SolveOptions {
+            respect_preferences: !args.ignore_preferences,
+            best_effort_min_values: args.best_effort_min_values,
+            ..SolveOptions::default()
+        },
+    };
+    Read { problem, warnings }
+}
+
+/// A pod with a node is there; one without is to be placed; one that has ended is neither.
+fn place(raw: RawPod, store: &Store, pods: &mut Vec<Arc<Pod>>, errors: &mut Vec<String>) {
+    match Pod::try_from_k8s(&raw) {
+        Err(e) => errors.push(format!(
+            "Pod {}/{}: {e}",
+            raw.metadata.namespace.unwrap_or_default(),
+            raw.metadata.name.unwrap_or_default()
+        )),
+        Ok(pod) if !pod.is_active() || pod.is_daemon() && pod.node_name.is_none() => {}
+        Ok(pod) if pod.node_name.is_some() => store.apply_pod(raw),
+        Ok(pod) => pods.push(Arc::new(pod)),
+    }
+}

@@ -1,0 +1,247 @@
+//! `plan -f FILE…`: one solve, no time. Where the pods of some manifests or of a cluster dump would go, what would be
+//! bought for them, and why a pod goes nowhere. Exit 2 when an input was bad; the rest is planned all the same.
+
+mod input;
+mod workloads;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use karpenter_e2e::manifests;
+use karpenter_model::plan::{PlannedNode, PoolFunnel};
+use karpenter_model::{Plan, PodKey, ResourceList};
+use karpenter_runtime::Clock;
+use serde::Serialize;
+
+use crate::output::{self, Failure};
+use crate::simulate::Format;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Files with Kubernetes objects (YAML, JSON, Lists, gzip).
+    #[arg(long = "filename", short = 'f', required = true, num_args = 1..)]
+    files: Vec<PathBuf>,
+    /// What can be bought: `kwok`, the KWOK provider's built-in types.
+    #[arg(long, default_value = "kwok", conflicts_with = "instance_types")]
+    catalog: String,
+    /// What can be bought: a file in the KWOK provider's JSON format (gzip or not).
+    #[arg(long)]
+    instance_types: Option<PathBuf>,
+    /// Ignore preferred affinities and ScheduleAnyway spreads.
+    #[arg(long)]
+    ignore_preferences: bool,
+    /// Lower minValues rather than leave pods out.
+    #[arg(long)]
+    best_effort_min_values: bool,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value = "json")]
+    output: Format,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    new_nodes: Vec<NewNode>,
+    existing_nodes: Vec<ExistingNode>,
+    unschedulable: Vec<Unschedulable>,
+    price_per_hour_usd: f64,
+    solve_seconds: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NewNode {
+    node_pool: String,
+    instance_type: String,
+    instance_types: Vec<String>,
+    zone: String,
+    capacity_type: String,
+    price_per_hour: f64,
+    requests: BTreeMap<String, String>,
+    pods: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ExistingNode {
+    name: String,
+    pods: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Unschedulable {
+    pod: String,
+    reason: String,
+    node_pools: Vec<Funnel>,
+}
+
+#[derive(Debug, Serialize)]
+struct Funnel {
+    name: String,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Serialize)]
+struct Step {
+    constraint: String,
+    removed: usize,
+    left: usize,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let mut objects = Vec::new();
+    for file in &args.files {
+        objects.extend(manifests::read_objects(file)?);
+    }
+    let catalog = input::catalog(args)?;
+    let mut errors: Vec<String> = catalog.rejected.iter().map(ToString::to_string).collect();
+    let read = input::problem(objects, &catalog, args, &mut errors);
+    for warning in &read.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
+    let clock = Clock::real();
+    let start = clock.now();
+    let plan = karpenter_solver::solve(&read.problem);
+    let took = clock.now().saturating_duration_since(start).as_secs_f64();
+    errors.extend(
+        plan.skipped_pools
+            .iter()
+            .map(|s| format!("NodePool {}: {}", s.pool, s.reason)),
+    );
+    errors.extend(
+        karpenter_plan_check::check(&read.problem, &plan)
+            .iter()
+            .map(|f| format!("the plan is wrong, please report it: {f}")),
+    );
+    for error in &errors {
+        output::note(&format!("error: {error}"));
+    }
+    let bad = !errors.is_empty();
+    let document = document(&plan, took, errors);
+    match args.output {
+        Format::Json => output::json(&document)?,
+        Format::Text => print(&document),
+    }
+    Ok(if bad {
+        ExitCode::from(2)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn keys(pods: &[PodKey]) -> Vec<String> {
+    pods.iter().map(ToString::to_string).collect()
+}
+
+fn document(plan: &Plan, solve_seconds: f64, errors: Vec<String>) -> Document {
+    Document {
+        new_nodes: plan.new_nodes.iter().map(new_node).collect(),
+        existing_nodes: plan
+            .existing
+            .iter()
+            .map(|e| ExistingNode {
+                name: e.node.to_string(),
+                pods: keys(&e.pods),
+            })
+            .collect(),
+        unschedulable: plan
+            .unschedulable
+            .iter()
+            .map(|u| Unschedulable {
+                pod: u.pod.to_string(),
+                reason: u.reason.clone(),
+                node_pools: u.pools.iter().map(funnel).collect(),
+            })
+            .collect(),
+        price_per_hour_usd: plan.new_nodes.iter().map(|n| n.cheapest.price).sum(),
+        solve_seconds,
+        errors,
+    }
+}
+
+fn new_node(node: &PlannedNode) -> NewNode {
+    NewNode {
+        node_pool: node.pool.to_string(),
+        instance_type: node.cheapest.instance_type.to_string(),
+        instance_types: node
+            .instance_types
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        zone: node.cheapest.zone.to_string(),
+        capacity_type: node.cheapest.capacity_type.to_string(),
+        price_per_hour: node.cheapest.price,
+        requests: texts(&node.requests),
+        pods: keys(&node.pods),
+    }
+}
+
+fn texts(list: &ResourceList) -> BTreeMap<String, String> {
+    list.to_raw()
+        .into_iter()
+        .map(|(name, quantity)| (name, quantity.0))
+        .collect()
+}
+
+fn funnel(pool: &PoolFunnel) -> Funnel {
+    let steps = pool.steps.iter().map(|s| Step {
+        constraint: s.constraint.clone(),
+        removed: s.removed,
+        left: s.left,
+    });
+    Funnel {
+        name: pool.pool.to_string(),
+        steps: steps.collect(),
+    }
+}
+
+fn print(document: &Document) {
+    for node in &document.new_nodes {
+        output::line(&format!(
+            "buy {} {} in {} for pool {} at ${:.4}/h ({} types fit): {} pods",
+            node.instance_type,
+            node.capacity_type,
+            node.zone,
+            node.node_pool,
+            node.price_per_hour,
+            node.instance_types.len(),
+            node.pods.len()
+        ));
+    }
+    for node in &document.existing_nodes {
+        output::line(&format!("use {}: {} pods", node.name, node.pods.len()));
+    }
+    // A thousand equal pods make one line.
+    let mut by_reason: BTreeMap<&str, Vec<&Unschedulable>> = BTreeMap::new();
+    for pod in &document.unschedulable {
+        by_reason.entry(&pod.reason).or_default().push(pod);
+    }
+    for (reason, pods) in by_reason {
+        let first = pods.first().map_or("", |p| p.pod.as_str());
+        let more = if pods.len() > 1 {
+            format!(" and {} more", pods.len() - 1)
+        } else {
+            String::new()
+        };
+        output::line(&format!("nowhere: {first}{more}: {reason}"));
+        for pool in pods.first().into_iter().flat_map(|p| &p.node_pools) {
+            for step in &pool.steps {
+                output::line(&format!(
+                    "    {}: {} took away {}, left {}",
+                    pool.name, step.constraint, step.removed, step.left
+                ));
+            }
+        }
+    }
+    output::line(&format!(
+        "${:.4}/h for {} new nodes, planned in {:.3} s",
+        document.price_per_hour_usd,
+        document.new_nodes.len(),
+        document.solve_seconds
+    ));
+}

@@ -1,0 +1,57 @@
+//! `demo --serve`: the world on a loopback port, with a kubeconfig, until it is interrupted.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use karpenter_runtime::Clock;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::output::{self, Failure};
+use crate::{demo, story};
+
+/// Serves until Ctrl-C.
+pub(crate) async fn run(seed: u64, port: u16, kubeconfig: &Path) -> Result<ExitCode, Failure> {
+    let mut world = demo::world(seed, Clock::real())?;
+    story::begin(&mut world).await?;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+    let server = format!("http://{}", listener.local_addr()?);
+    std::fs::write(kubeconfig, kubeconfig_of(&server))?;
+    output::line(&format!("serving on {server}; try in another terminal:"));
+    let path = kubeconfig.display();
+    for command in [
+        "get nodepools",
+        "scale deployment inflate --replicas 20",
+        "get nodes -w",
+        "get events",
+    ] {
+        output::line(&format!("  kubectl --kubeconfig {path} {command}"));
+    }
+    output::line("Ctrl-C ends it.");
+    let stop = CancellationToken::new();
+    let api = world.api.clone();
+    let serving = tokio::spawn({
+        let stop = stop.clone();
+        async move { api.serve(listener, stop).await }
+    });
+    tokio::signal::ctrl_c().await?;
+    stop.cancel();
+    serving.await??;
+    world.end().await;
+    // It points to nothing any more.
+    std::fs::remove_file(kubeconfig)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// YAML is a superset of JSON, and kubectl reads either.
+fn kubeconfig_of(server: &str) -> String {
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "karpenter-demo",
+        "clusters": [{ "name": "karpenter-demo", "cluster": { "server": server } }],
+        "contexts": [{ "name": "karpenter-demo", "context": { "cluster": "karpenter-demo", "user": "admin" } }],
+        "users": [{ "name": "admin", "user": {} }],
+    });
+    format!("{config:#}\n")
+}
