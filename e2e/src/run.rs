@@ -136,7 +136,7 @@ async fn take(
         step: index,
         message: e.to_string(),
     };
-    let mut told = |kind: &str, message: String| {
+    let told = |kind: &str, message: String| {
         let at = world.elapsed();
         let note = if step.note.is_empty() {
             message

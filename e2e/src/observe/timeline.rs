@@ -11,7 +11,7 @@ use super::{Ledger, PodCounts};
 use crate::json::{condition, condition_field, label, name, text};
 
 /// Most milestones that are kept; a story with more is cut off and says so.
-pub const MAX_ENTRIES: usize = 100_000;
+pub(crate) const MAX_ENTRIES: usize = 100_000;
 
 /// One milestone.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -177,31 +177,31 @@ fn check_step(s: &Step) -> Result<(), String> {
             _ => {}
         }
     }
-    if let Some(scale) = &s.scale {
-        if scale.replicas < 0 {
-            return Err(format!(
-                "scale.replicas: expected 0 or more, got {}",
-                scale.replicas
-            ));
-        }
+    if let Some(scale) = &s.scale
+        && scale.replicas < 0
+    {
+        return Err(format!(
+            "scale.replicas: expected 0 or more, got {}",
+            scale.replicas
+        ));
     }
-    if let Some(price) = s.cloud.as_ref().and_then(|c| c.price.as_ref()) {
-        if !(price.factor.is_finite() && price.factor >= 0.0) {
-            return Err(format!(
-                "cloud.price.factor: expected a number of 0 or more, got {}",
-                price.factor
-            ));
-        }
+    if let Some(price) = s.cloud.as_ref().and_then(|c| c.price.as_ref())
+        && !(price.factor.is_finite() && price.factor >= 0.0)
+    {
+        return Err(format!(
+            "cloud.price.factor: expected a number of 0 or more, got {}",
+            price.factor
+        ));
     }
     for (field, target) in [
         ("delete", &s.delete),
         ("rollOut", &s.roll_out),
         ("patch.target", &s.patch.as_ref().map(|p| p.target.clone())),
     ] {
-        if let Some(t) = target {
-            if t.name.is_some() == t.selector.is_some() {
-                return Err(format!("{field}: expected either a name or a selector"));
-            }
+        if let Some(t) = target
+            && t.name.is_some() == t.selector.is_some()
+        {
+            return Err(format!("{field}: expected either a name or a selector"));
         }
     }
     Ok(())

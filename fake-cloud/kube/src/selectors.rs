@@ -307,7 +307,8 @@ impl FieldSelector {
             let equal = match value {
                 None | Some(Value::Null) => default_of(&term.path) == term.value,
                 Some(Value::String(s)) => *s == term.value,
-                Some(other) => other.to_string() == term.value,
+                // Numbers and booleans are selected by their text.
+                Some(other) => format!("{other}") == term.value,
             };
             equal == term.equal
         })

@@ -49,7 +49,13 @@ impl Hosts {
     /// Whether the kubelet of `node` is one of these and up.
     #[must_use]
     pub fn is_up(&self, node: &str) -> bool {
-        self.inner.state.lock().up.get(node).copied().unwrap_or(false)
+        self.inner
+            .state
+            .lock()
+            .up
+            .get(node)
+            .copied()
+            .unwrap_or(false)
     }
 
     /// Hosts that changed since the last call.

@@ -34,6 +34,7 @@ pub struct Instance {
 }
 
 /// What happens to instances, in order.
+#[allow(clippy::large_enum_variant)] // A few live at a time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum InstanceEvent {
     /// It boots from now on.

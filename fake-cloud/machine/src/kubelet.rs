@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_fake_kube::ApiServer;
-use karpenter_fake_kube::loops::feed::{Dirty, Feed, Mirror, at as wait_until, gone_is_fine, parts};
+use karpenter_fake_kube::loops::feed::{
+    Dirty, Feed, Mirror, at as wait_until, gone_is_fine, parts,
+};
 use karpenter_fake_kube::loops::object::{self, items, text};
 use karpenter_fake_kube::loops::resource::{NODES, PODS};
 use karpenter_fake_kube::server::{ApiError, Change, PatchKind};
@@ -16,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::hosts::Hosts;
 use crate::options::KubeletOptions;
-pub use crate::podrun::{EXIT_CODE, IGNORES_SIGTERM, RUN_SECONDS, UNREADY};
 use crate::podrun::{self, Due, Place, Run};
+pub use crate::podrun::{EXIT_CODE, IGNORES_SIGTERM, RUN_SECONDS, UNREADY};
 
 /// Code of a program that was ended by the stop signal.
 const SIGTERM_EXIT_CODE: i64 = 143;
@@ -114,8 +116,14 @@ impl Kubelet {
         let before = self.pods.apply(change);
         let (pod, there) = parts(change);
         let key = object::key(pod);
-        let was = before.as_deref().map_or("", |p| text(p, &["spec", "nodeName"]));
-        let is = if there { text(pod, &["spec", "nodeName"]) } else { "" };
+        let was = before
+            .as_deref()
+            .map_or("", |p| text(p, &["spec", "nodeName"]));
+        let is = if there {
+            text(pod, &["spec", "nodeName"])
+        } else {
+            ""
+        };
         if was != is {
             if let Some(set) = self.by_node.get_mut(was) {
                 set.remove(&key);
@@ -130,7 +138,10 @@ impl Kubelet {
                     .insert(key.clone());
             }
         }
-        let replaced = self.runs.get(&key).is_some_and(|r| r.uid != object::uid(pod));
+        let replaced = self
+            .runs
+            .get(&key)
+            .is_some_and(|r| r.uid != object::uid(pod));
         if !there || replaced {
             self.runs.remove(&key);
         }
@@ -215,6 +226,9 @@ impl Kubelet {
     fn patch_status(&self, pod: &Value, status: Value) -> Result<(), ApiError> {
         let (ns, name) = (object::namespace(pod), object::name(pod));
         let patch = json!({"status": status});
-        gone_is_fine(self.api.patch(PODS, Some(ns), name, "status", PatchKind::Merge, patch))
+        gone_is_fine(
+            self.api
+                .patch(PODS, Some(ns), name, "status", PatchKind::Merge, patch),
+        )
     }
 }

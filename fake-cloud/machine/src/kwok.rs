@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_fake_kube::ApiServer;
-use karpenter_fake_kube::loops::feed::{Controller, Dirty, Mirror, run as run_controller, parts};
+use karpenter_fake_kube::loops::feed::{Controller, Dirty, Mirror, parts, run as run_controller};
 use karpenter_fake_kube::loops::nodelifecycle::LEASE_NAMESPACE;
 use karpenter_fake_kube::loops::object::{self, text};
 use karpenter_fake_kube::loops::resource::{LEASES, NODES};
@@ -69,7 +69,12 @@ impl Kwok {
         object::annotation(node, NODE) == "fake"
     }
 
-    fn bring(&mut self, api: &ApiServer, key: &Key, node: &Value) -> Result<Option<Instant>, ApiError> {
+    fn bring(
+        &mut self,
+        api: &ApiServer,
+        key: &Key,
+        node: &Value,
+    ) -> Result<Option<Instant>, ApiError> {
         let name = object::name(node);
         let delay = self.options.ready.draw(&self.rng, "ready", name);
         let due = *self

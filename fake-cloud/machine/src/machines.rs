@@ -152,7 +152,10 @@ impl Machines {
             InstanceEvent::Terminated { id } => {
                 // Some clouds skip the word before the last one.
                 self.terminating(&id);
-                let after = self.options.cloud_controller.draw(&self.rng, "cloud-controller", &id);
+                let after = self
+                    .options
+                    .cloud_controller
+                    .draw(&self.rng, "cloud-controller", &id);
                 self.at(after, &id, Step::Forget);
             }
         }
@@ -265,7 +268,9 @@ impl Machines {
         let now = self.api.clock().wall();
         let object = node::registering(&machine.instance, setup, now);
         let node = self.api.create(NODES, None, object)?;
-        let lease = self.api.create(LEASES, Some(LEASE_NAMESPACE), node::lease(&node, now));
+        let lease = self
+            .api
+            .create(LEASES, Some(LEASE_NAMESPACE), node::lease(&node, now));
         if let Err(error) = lease {
             tracing::debug!(instance = id, %error, "lease refused");
         }
@@ -293,7 +298,10 @@ impl Machines {
             .collect();
         let patch = json!({"status": {"capacity": devices, "allocatable": devices}});
         let name = &machine.instance.private_dns_name;
-        gone_is_fine(self.api.patch(NODES, None, name, "status", PatchKind::Merge, patch))
+        gone_is_fine(
+            self.api
+                .patch(NODES, None, name, "status", PatchKind::Merge, patch),
+        )
     }
 
     /// The kubelet reports its conditions. A node that was deleted under it stays deleted.
@@ -306,7 +314,9 @@ impl Machines {
             return;
         };
         let patch = json!({"status": {"conditions": conditions}});
-        let result = self.api.patch(NODES, None, name, "status", PatchKind::Merge, patch);
+        let result = self
+            .api
+            .patch(NODES, None, name, "status", PatchKind::Merge, patch);
         if let Err(error) = result {
             tracing::debug!(node = name, %error, "conditions refused");
         }
@@ -346,7 +356,10 @@ impl Machines {
             return false;
         };
         let name = machine.instance.private_dns_name.clone();
-        let runs = matches!(machine.stage, Stage::Joined | Stage::Ready | Stage::NotReady);
+        let runs = matches!(
+            machine.stage,
+            Stage::Joined | Stage::Ready | Stage::NotReady
+        );
         match fault {
             Fault::NeverBoots if machine.stage == Stage::Booting => {
                 machine.stage = Stage::Stuck;
@@ -354,7 +367,11 @@ impl Machines {
                 true
             }
             Fault::BootsLate(more) if machine.stage == Stage::Booting => {
-                let due = self.steps.keys().find(|(_, of, s)| of == id && *s == Step::Boot).cloned();
+                let due = self
+                    .steps
+                    .keys()
+                    .find(|(_, of, s)| of == id && *s == Step::Boot)
+                    .cloned();
                 if let Some((when, of, step)) = due {
                     self.steps.remove(&(when, of.clone(), step));
                     self.steps.insert((when + more, of, step), ());
@@ -413,7 +430,9 @@ impl Machines {
         let since = silent.then(|| self.api.clock().wall().to_string());
         let patch = json!({"metadata": {"annotations": {STOPPED_RENEWING: since}}});
         let namespace = Some(LEASE_NAMESPACE);
-        let result = self.api.patch(LEASES, namespace, name, "", PatchKind::Merge, patch);
+        let result = self
+            .api
+            .patch(LEASES, namespace, name, "", PatchKind::Merge, patch);
         if let Err(error) = result {
             tracing::debug!(node = name, %error, "lease refused");
         }

@@ -31,7 +31,11 @@ pub(crate) struct Amounts {
 
 /// What the hardware has.
 pub(crate) fn capacity(instance: &Instance, setup: &NodeSetup) -> Amounts {
-    let unlimited = if instance.eni_pods > 0 { instance.eni_pods } else { PODS };
+    let unlimited = if instance.eni_pods > 0 {
+        instance.eni_pods
+    } else {
+        PODS
+    };
     let mut pods = setup.max_pods.unwrap_or(unlimited);
     if let Some(per_core) = setup.pods_per_core {
         pods = pods.min(per_core.saturating_mul(instance.vcpus));
@@ -52,11 +56,14 @@ pub(crate) fn allocatable(capacity: Amounts, instance: &Instance, setup: &NodeSe
     };
     let millis = |n: i128| i64::try_from(n).unwrap_or(i64::MAX);
     let units = |n: i128| millis(n.div_euclid(1000) + i128::from(n.rem_euclid(1000) != 0));
-    let pods_for_memory = i64::from(if instance.eni_pods > 0 { instance.eni_pods } else { PODS });
+    let pods_for_memory = i64::from(if instance.eni_pods > 0 {
+        instance.eni_pods
+    } else {
+        PODS
+    });
     let kube = &setup.kube_reserved;
     let kube_cpu = reserved(kube, "cpu").map_or_else(|| cpu_reserved(capacity.cpu_millis), millis);
-    let kube_memory =
-        reserved(kube, "memory").map_or((11 * pods_for_memory + 255) * MIB, units);
+    let kube_memory = reserved(kube, "memory").map_or((11 * pods_for_memory + 255) * MIB, units);
     let kube_storage = reserved(kube, "ephemeral-storage").map_or(GIB, units);
     let system = |name: &str| reserved(&setup.system_reserved, name).unwrap_or(0);
     let threshold = |signal: &str, total: i64, default: i64| match setup.eviction_hard.get(signal) {
@@ -108,7 +115,8 @@ fn share(text: &str, total: i64) -> Option<i64> {
 
 fn percent(total: i64, p: i64) -> i64 {
     let scaled = i128::from(total) * i128::from(p);
-    i64::try_from(scaled.div_euclid(100) + i128::from(scaled.rem_euclid(100) != 0)).unwrap_or(i64::MAX)
+    i64::try_from(scaled.div_euclid(100) + i128::from(scaled.rem_euclid(100) != 0))
+        .unwrap_or(i64::MAX)
 }
 
 fn printed(amounts: Amounts) -> Map<String, Value> {
@@ -207,18 +215,38 @@ pub(crate) fn node_info(arch: &str, id: &str) -> Value {
 /// The address in a name such as `ip-10-0-3-4.ec2.internal`; names of other forms get none that is real.
 fn private_ip(name: &str) -> String {
     let host = name.split('.').next().unwrap_or_default();
-    let parts: Vec<&str> = host.strip_prefix("ip-").unwrap_or_default().split('-').collect();
+    let parts: Vec<&str> = host
+        .strip_prefix("ip-")
+        .unwrap_or_default()
+        .split('-')
+        .collect();
     let good = parts.len() == 4 && parts.iter().all(|p| p.parse::<u8>().is_ok());
-    if good { parts.join(".") } else { "169.254.0.1".to_owned() }
+    if good {
+        parts.join(".")
+    } else {
+        "169.254.0.1".to_owned()
+    }
 }
 
 /// All conditions of a kubelet.
 pub(crate) fn conditions(ready: bool, message: &str, now: jiff::Timestamp) -> Vec<Value> {
     let stamp = object::stamp(now);
     let quiet = [
-        ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-        ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        (
+            "MemoryPressure",
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
+        (
+            "DiskPressure",
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure",
+        ),
+        (
+            "PIDPressure",
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        ),
     ];
     let mut list: Vec<Value> = quiet
         .iter()
@@ -245,7 +273,12 @@ fn ready_condition(ready: bool, message: &str) -> Value {
 }
 
 /// The node's conditions with all of the kubelet's said anew; none when nothing changes.
-pub(crate) fn reported(node: &Value, ready: bool, message: &str, now: jiff::Timestamp) -> Option<Vec<Value>> {
+pub(crate) fn reported(
+    node: &Value,
+    ready: bool,
+    message: &str,
+    now: jiff::Timestamp,
+) -> Option<Vec<Value>> {
     let mut changed = node.clone();
     let mut any = false;
     for mut wanted in conditions(ready, message, now) {
@@ -254,7 +287,10 @@ pub(crate) fn reported(node: &Value, ready: bool, message: &str, now: jiff::Time
         }
         if let Some(list) = object::merge_condition(&changed, &wanted, now)
             && let Some(map) = changed.as_object_mut()
-            && let Some(status) = map.entry("status").or_insert_with(|| json!({})).as_object_mut()
+            && let Some(status) = map
+                .entry("status")
+                .or_insert_with(|| json!({}))
+                .as_object_mut()
         {
             status.insert("conditions".to_owned(), Value::Array(list));
             any = true;
@@ -324,7 +360,12 @@ mod tests {
 
     #[test]
     fn configuration_overrides_by_key() {
-        let text = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let text = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
+        };
         let setup = NodeSetup {
             max_pods: Some(200),
             pods_per_core: Some(5),
@@ -344,13 +385,23 @@ mod tests {
 
     #[test]
     fn the_node_says_where_it_is() {
-        let node = registering(&instance(), &NodeSetup::default(), jiff::Timestamp::UNIX_EPOCH);
+        let node = registering(
+            &instance(),
+            &NodeSetup::default(),
+            jiff::Timestamp::UNIX_EPOCH,
+        );
         assert_eq!(node["status"]["addresses"][0]["address"], "10.0.3.4");
         assert_eq!(node["status"]["allocatable"]["cpu"], "1930m");
         assert_eq!(object::condition_status(&node, "Ready"), "False");
         assert_eq!(node["metadata"]["labels"]["kubernetes.io/arch"], "amd64");
-        assert_eq!(reported(&node, false, "x", jiff::Timestamp::UNIX_EPOCH).map(|l| l.len()), Some(4));
+        assert_eq!(
+            reported(&node, false, "x", jiff::Timestamp::UNIX_EPOCH).map(|l| l.len()),
+            Some(4)
+        );
         let again = json!({"status": {"conditions": reported(&node, true, "", jiff::Timestamp::UNIX_EPOCH)}});
-        assert_eq!(reported(&again, true, "", jiff::Timestamp::UNIX_EPOCH), None);
+        assert_eq!(
+            reported(&again, true, "", jiff::Timestamp::UNIX_EPOCH),
+            None
+        );
     }
 }

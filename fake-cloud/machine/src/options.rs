@@ -139,7 +139,11 @@ mod tests {
         let draws: Vec<Duration> = (0..200)
             .map(|i| span.draw(&rng, "boot", &format!("i-{i}")))
             .collect();
-        assert!(draws.iter().all(|d| (20_000..=40_000).contains(&d.as_millis())));
+        assert!(
+            draws
+                .iter()
+                .all(|d| (20_000..=40_000).contains(&d.as_millis()))
+        );
         assert!(draws.iter().any(|d| d.as_secs() < 25) && draws.iter().any(|d| d.as_secs() > 35));
         assert_eq!(draws[3], span.draw(&rng, "boot", "i-3"));
     }

@@ -51,13 +51,14 @@ impl Run {
     /// Plans the run of a pod that the host sees for the first time now.
     pub(crate) fn new(pod: &Value, options: &KubeletOptions, rng: &RngTree, now: Instant) -> Self {
         let whom = format!("{}/{}", object::namespace(pod), object::name(pod));
-        let probes = items(pod, &["spec", "containers"]).iter().filter_map(|c| {
-            int(c, &["readinessProbe", "initialDelaySeconds"])
-        });
+        let probes = items(pod, &["spec", "containers"])
+            .iter()
+            .filter_map(|c| int(c, &["readinessProbe", "initialDelaySeconds"]));
         let pre_stop = items(pod, &["spec", "containers"])
             .iter()
             .filter_map(|c| int(c, &["lifecycle", "preStop", "sleep", "seconds"]));
-        let seconds = |s: Option<i64>| Duration::from_secs(u64::try_from(s.unwrap_or(0)).unwrap_or(0));
+        let seconds =
+            |s: Option<i64>| Duration::from_secs(u64::try_from(s.unwrap_or(0)).unwrap_or(0));
         let restarts = matches!(text(pod, &["spec", "restartPolicy"]), "" | "Always");
         let by_job = object::controller(pod).is_some_and(|o| text(o, &["kind"]) == "Job");
         let given: Option<f64> = object::annotation(pod, RUN_SECONDS).parse().ok();
@@ -110,7 +111,10 @@ impl Run {
             if now >= ready_at {
                 return (Due::Ready, end);
             }
-            return (Due::Nothing, Some(end.map_or(ready_at, |e| e.min(ready_at))));
+            return (
+                Due::Nothing,
+                Some(end.map_or(ready_at, |e| e.min(ready_at))),
+            );
         }
         (Due::Nothing, end)
     }
@@ -241,10 +245,18 @@ pub(crate) fn readiness(pod: &Value, ready: bool, now: jiff::Timestamp) -> Value
 
 /// Status of a pod that ended with `code`.
 pub(crate) fn ended(pod: &Value, code: i64, now: jiff::Timestamp) -> Value {
-    let (phase, reason) = if code == 0 { ("Succeeded", "Completed") } else { ("Failed", "Error") };
+    let (phase, reason) = if code == 0 {
+        ("Succeeded", "Completed")
+    } else {
+        ("Failed", "Error")
+    };
     let state = json!({"terminated": {"exitCode": code, "reason": reason,
         "startedAt": at(pod, &["status", "startTime"]), "finishedAt": object::stamp(now)}});
-    let why = if code == 0 { "PodCompleted" } else { "PodFailed" };
+    let why = if code == 0 {
+        "PodCompleted"
+    } else {
+        "PodFailed"
+    };
     json!({
         "phase": phase,
         "conditions": conditions(pod, false, why, now),
@@ -334,7 +346,10 @@ mod tests {
         p["status"] = json!({"conditions": [{"type": "Ready", "status": "True"}]});
         let mut run = Run::new(&p, &OPTIONS, &RngTree::new(1), now);
         run.started = Some(now);
-        assert_eq!(run.due(&p, now), (Due::Nothing, want.map(|s| now + secs(s))));
+        assert_eq!(
+            run.due(&p, now),
+            (Due::Nothing, want.map(|s| now + secs(s)))
+        );
         if let Some(s) = want {
             p["metadata"]["annotations"][EXIT_CODE] = json!("3");
             assert_eq!(run.due(&p, now + secs(s)).0, Due::Finish(3));

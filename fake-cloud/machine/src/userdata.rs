@@ -140,7 +140,10 @@ fn parts(user_data: &str) -> Result<Vec<(String, String)>, UserDataError> {
 }
 
 fn part(lines: &[&str]) -> (String, String) {
-    let end = lines.iter().position(|l| l.trim().is_empty()).unwrap_or(lines.len());
+    let end = lines
+        .iter()
+        .position(|l| l.trim().is_empty())
+        .unwrap_or(lines.len());
     let (headers, body) = lines.split_at(end);
     let content_type = header(&headers.join("\n"), "content-type");
     let kind = content_type.split(';').next().unwrap_or_default();
@@ -233,7 +236,12 @@ fn push_taint(
     value: String,
     effect: String,
 ) -> Result<(), UserDataError> {
-    if key.is_empty() || !matches!(effect.as_str(), "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+    if key.is_empty()
+        || !matches!(
+            effect.as_str(),
+            "NoSchedule" | "PreferNoSchedule" | "NoExecute"
+        )
+    {
         return Err(UserDataError::Value {
             field: "taint".to_owned(),
             value: format!("{key}={value}:{effect}"),
@@ -260,7 +268,9 @@ fn read_flags(setup: &mut NodeSetup, flags: &str) -> Result<(), UserDataError> {
                 .split(',')
                 .filter(|p| !p.is_empty())
                 .map(|p| {
-                    let (k, v) = p.split_once(separator).ok_or_else(|| bad("a list of pairs"))?;
+                    let (k, v) = p
+                        .split_once(separator)
+                        .ok_or_else(|| bad("a list of pairs"))?;
                     Ok((k.to_owned(), v.to_owned()))
                 })
                 .collect()
@@ -355,14 +365,24 @@ spec:
 ";
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     fn expected() -> NodeSetup {
         NodeSetup {
             cluster: "demo".into(),
-            labels: labels(&[("karpenter.sh/capacity-type", "spot"), ("karpenter.sh/nodepool", "default")]),
-            taints: vec![("karpenter.sh/unregistered".into(), String::new(), "NoExecute".into())],
+            labels: labels(&[
+                ("karpenter.sh/capacity-type", "spot"),
+                ("karpenter.sh/nodepool", "default"),
+            ]),
+            taints: vec![(
+                "karpenter.sh/unregistered".into(),
+                String::new(),
+                "NoExecute".into(),
+            )],
             max_pods: Some(29),
             eviction_hard: labels(&[("memory.available", "5%")]),
             ..NodeSetup::default()
@@ -387,7 +407,9 @@ spec:
         assert_eq!(parse(&mime, true), Ok(want));
         assert_eq!(
             parse(&mime.replace("--//--", ""), true),
-            Err(UserDataError::Mime { what: "the closing boundary is missing" })
+            Err(UserDataError::Mime {
+                what: "the closing boundary is missing"
+            })
         );
     }
 
@@ -398,7 +420,10 @@ spec:
         assert_eq!(setup.cluster, "demo");
         assert_eq!(setup.labels, labels(&[("a", "b"), ("c", "d")]));
         assert_eq!(setup.max_pods, Some(12));
-        assert_eq!(setup.taints[0], ("k".into(), "v".into(), "NoSchedule".into()));
+        assert_eq!(
+            setup.taints[0],
+            ("k".into(), "v".into(), "NoSchedule".into())
+        );
         assert_eq!(setup.taints[1].0, "karpenter.sh/unregistered");
         assert_eq!(setup.kube_reserved, labels(&[("cpu", "90m")]));
         assert_eq!(setup.eviction_hard, labels(&[("memory.available", "1Gi")]));
@@ -406,13 +431,23 @@ spec:
 
     #[rstest]
     #[case::no_name("    name: demo\n", "", "spec.cluster.name is missing")]
-    #[case::no_ca("    certificateAuthority: Y2E=\n", "", "spec.cluster.certificateAuthority is missing")]
+    #[case::no_ca(
+        "    certificateAuthority: Y2E=\n",
+        "",
+        "spec.cluster.certificateAuthority is missing"
+    )]
     #[case::bad_effect("NoExecute", "Never", "karpenter.sh/unregistered=:Never")]
     #[case::bad_labels("=spot", "", "--node-labels")]
-    #[case::other_kind("kind: NodeConfig", "kind: Pod", "not node.eks.aws/v1alpha1 NodeConfig")]
+    #[case::other_kind(
+        "kind: NodeConfig",
+        "kind: Pod",
+        "not node.eks.aws/v1alpha1 NodeConfig"
+    )]
     #[case::no_yaml("spec:", "spec: [", "NodeConfig")]
     fn refusals(#[case] from: &str, #[case] to: &str, #[case] want: &str) {
-        let error = parse(&CONFIG.replace(from, to), true).unwrap_err().to_string();
+        let error = parse(&CONFIG.replace(from, to), true)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(want), "{error}");
     }
 

@@ -120,8 +120,11 @@ async fn live(args: &Args) -> Result<Summary, Failure> {
     let observed = std::sync::Arc::clone(&world.observed);
     let text = args.output == Format::Text;
     let printer = tokio::spawn(async move {
+        if !text {
+            return;
+        }
         let mut printed = 0;
-        while text {
+        loop {
             tokio::time::sleep(PRINT_EVERY).await;
             let fresh: Vec<Entry> = observed
                 .lock()

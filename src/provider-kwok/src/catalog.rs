@@ -275,10 +275,11 @@ fn instance_type(t: RawType, labels: &LabelRegistry) -> Result<InstanceType, Bad
     Ok(built)
 }
 
-fn overhead(
-    t: &RawType,
-    list: &dyn Fn(&str, &BTreeMap<String, RawQuantity>) -> Result<ResourceList, BadType>,
-) -> Result<Overhead, BadType> {
+/// Reads the resource list of a field.
+type ReadList<'a> =
+    dyn Fn(&str, &BTreeMap<String, RawQuantity>) -> Result<ResourceList, BadType> + 'a;
+
+fn overhead(t: &RawType, list: &ReadList<'_>) -> Result<Overhead, BadType> {
     let kube_reserved = match &t.kube_reserved {
         Some(raw) => list("kubeReserved", raw)?,
         None => ResourceList::from_iter([

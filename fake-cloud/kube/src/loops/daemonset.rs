@@ -34,7 +34,8 @@ const TOLERATED: [(&str, &str); 6] = [
     ("node.kubernetes.io/unschedulable", "NoSchedule"),
 ];
 /// And on the host's network this one too.
-const TOLERATED_ON_HOST_NETWORK: (&str, &str) = ("node.kubernetes.io/network-unavailable", "NoSchedule");
+const TOLERATED_ON_HOST_NETWORK: (&str, &str) =
+    ("node.kubernetes.io/network-unavailable", "NoSchedule");
 
 /// The template of a DaemonSet's pods with the tolerations that all of them get.
 #[must_use]
@@ -58,7 +59,8 @@ pub fn template(set: &Value) -> Value {
 
 /// A daemon pod's affinity for one node, in place of what the template says of nodes.
 fn pin(pod: &mut Value, node: &str) {
-    let term = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]});
+    let term =
+        json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]});
     let mut spec = pod.get_mut("spec").and_then(Value::as_object_mut);
     let affinity = spec
         .as_mut()
@@ -78,7 +80,13 @@ fn target(pod: &Value) -> &str {
     if !bound.is_empty() {
         return bound;
     }
-    let terms = ["spec", "affinity", "nodeAffinity", REQUIRED, "nodeSelectorTerms"];
+    let terms = [
+        "spec",
+        "affinity",
+        "nodeAffinity",
+        REQUIRED,
+        "nodeSelectorTerms",
+    ];
     object::items(pod, &terms)
         .iter()
         .flat_map(|t| object::items(t, &["matchFields"]))
@@ -160,8 +168,14 @@ pub(crate) fn plan<'a>(
     }
     let eligibility = Eligibility::new(template);
     let mut plan = Plan::default();
-    let (mut desired, mut scheduled, mut misplaced, mut ready_count, mut available_count, mut updated) =
-        (0, 0, 0, 0, 0, 0);
+    let (
+        mut desired,
+        mut scheduled,
+        mut misplaced,
+        mut ready_count,
+        mut available_count,
+        mut updated,
+    ) = (0, 0, 0, 0, 0, 0);
     // Running pods of an old template, those that are not available first.
     let mut outdated: Vec<(bool, &Value)> = Vec::new();
     let mut unavailable = 0;
@@ -185,7 +199,11 @@ pub(crate) fn plan<'a>(
             continue;
         }
         live.sort_by_key(|p| {
-            (!object::pod_ready(p), object::created(p), object::name(p).to_owned())
+            (
+                !object::pod_ready(p),
+                object::created(p),
+                object::name(p).to_owned(),
+            )
         });
         let Some((keep, surplus)) = live.split_first() else {
             if should {
@@ -224,7 +242,10 @@ pub(crate) fn plan<'a>(
         }
     }
     if text(set, &["spec", "updateStrategy", "type"]) != "OnDelete" {
-        let limit = at(set, &["spec", "updateStrategy", "rollingUpdate", "maxUnavailable"]);
+        let limit = at(
+            set,
+            &["spec", "updateStrategy", "rollingUpdate", "maxUnavailable"],
+        );
         let limit = int_or_percent(limit, desired, true).unwrap_or(1).max(1);
         outdated.sort_by_key(|(is_available, p)| (*is_available, object::name(p).to_owned()));
         let mut room = limit - unavailable;
@@ -397,7 +418,10 @@ mod tests {
         ];
         let (hard, mild) = (pod_on(&set, "hard", true), pod_on(&set, "mild", true));
         let plan = plan(&set, &template(&set), nodes.iter(), &[&hard, &mild], now());
-        assert_eq!((plan.delete, plan.create), (vec!["d-hard".to_owned()], vec![]));
+        assert_eq!(
+            (plan.delete, plan.create),
+            (vec!["d-hard".to_owned()], vec![])
+        );
         assert_eq!(plan.status["numberMisscheduled"], 1);
     }
 
@@ -405,14 +429,36 @@ mod tests {
     fn an_update_goes_one_available_pod_at_a_time() {
         let (old, new) = (set(json!({"hostNetwork": true})), set(json!({})));
         let nodes = ["a", "b", "c"].map(|n| node(n, json!([])));
-        let pods = [pod_on(&old, "a", true), pod_on(&old, "b", true), pod_on(&new, "c", true)];
+        let pods = [
+            pod_on(&old, "a", true),
+            pod_on(&old, "b", true),
+            pod_on(&new, "c", true),
+        ];
         let step = |pods: &[Arc<Value>]| {
-            plan(&new, &template(&new), nodes.iter(), &pods.iter().collect::<Vec<_>>(), now())
+            plan(
+                &new,
+                &template(&new),
+                nodes.iter(),
+                &pods.iter().collect::<Vec<_>>(),
+                now(),
+            )
         };
         assert_eq!(step(&pods).delete, ["d-a"]);
-        let waiting = [pod_on(&new, "a", false), Arc::clone(&pods[1]), Arc::clone(&pods[2])];
+        let waiting = [
+            pod_on(&new, "a", false),
+            Arc::clone(&pods[1]),
+            Arc::clone(&pods[2]),
+        ];
         assert_eq!(step(&waiting).delete, Vec::<String>::new());
-        let broken = [pod_on(&old, "a", false), Arc::clone(&pods[1]), Arc::clone(&pods[2])];
-        assert_eq!(step(&broken).delete, ["d-a"], "what is down anyway does not cost anything");
+        let broken = [
+            pod_on(&old, "a", false),
+            Arc::clone(&pods[1]),
+            Arc::clone(&pods[2]),
+        ];
+        assert_eq!(
+            step(&broken).delete,
+            ["d-a"],
+            "what is down anyway does not cost anything"
+        );
     }
 }

@@ -215,7 +215,9 @@ impl Deployments {
         }
         let bounds = Bounds::read(deployment);
         let hash = object::template_hash(at(deployment, &["spec", "template"]));
-        let position = owned.iter().position(|s| object::label(s, HASH_LABEL) == hash);
+        let position = owned
+            .iter()
+            .position(|s| object::label(s, HASH_LABEL) == hash);
         let paused = object::flag(deployment, &["spec", "paused"]);
         let latest = owned.iter().map(|s| revision(s)).max().unwrap_or(0);
         let recreate = text(deployment, &["spec", "strategy", "type"]) == "Recreate";
@@ -254,7 +256,11 @@ impl Deployments {
         let mut new = current.as_deref().map(read_set);
         if let (Some(new), Some(current)) = (&mut new, &current) {
             let is_latest = revision(current) >= latest;
-            let wanted = if is_latest { revision(current).max(1) } else { latest + 1 };
+            let wanted = if is_latest {
+                revision(current).max(1)
+            } else {
+                latest + 1
+            };
             self.annotate_revision(api, deployment, current, wanted)?;
             let resized = old
                 .iter()
@@ -323,7 +329,14 @@ impl Deployments {
         for (resource, object) in [(REPLICA_SETS, set), (DEPLOYMENTS, deployment)] {
             if revision(object) != wanted {
                 let (ns, name) = (object::namespace(object), object::name(object));
-                gone_is_fine(api.patch(resource, Some(ns), name, "", PatchKind::Merge, patch.clone()))?;
+                gone_is_fine(api.patch(
+                    resource,
+                    Some(ns),
+                    name,
+                    "",
+                    PatchKind::Merge,
+                    patch.clone(),
+                ))?;
             }
         }
         Ok(())
@@ -342,8 +355,7 @@ impl Deployments {
         };
         let had = read_set(before);
         let most = (bounds.replicas + bounds.max_surge).to_string();
-        let annotated =
-            had.desired == bounds.replicas && object::annotation(before, MAX) == most;
+        let annotated = had.desired == bounds.replicas && object::annotation(before, MAX) == most;
         if had.replicas == set.replicas && (annotated || set.replicas == 0) {
             return Ok(());
         }
@@ -352,7 +364,14 @@ impl Deployments {
             "spec": {"replicas": set.replicas},
         });
         let ns = object::namespace(before);
-        gone_is_fine(api.patch(REPLICA_SETS, Some(ns), &set.name, "", PatchKind::Merge, patch))?;
+        gone_is_fine(api.patch(
+            REPLICA_SETS,
+            Some(ns),
+            &set.name,
+            "",
+            PatchKind::Merge,
+            patch,
+        ))?;
         if had.replicas != set.replicas {
             self.say_scaled(api, deployment, &set.name, had.replicas, set.replicas);
         }
@@ -373,7 +392,8 @@ impl Deployments {
         owned: &[Arc<Value>],
         new: Option<&Set>,
     ) -> Result<(), ApiError> {
-        let limit = int(deployment, &["spec", "revisionHistoryLimit"]).unwrap_or(REVISION_HISTORY_LIMIT);
+        let limit =
+            int(deployment, &["spec", "revisionHistoryLimit"]).unwrap_or(REVISION_HISTORY_LIMIT);
         let mut idle: Vec<&Arc<Value>> = owned
             .iter()
             .filter(|s| new.is_none_or(|n| n.name != object::name(s)))
@@ -383,7 +403,9 @@ impl Deployments {
             })
             .collect();
         idle.sort_by_key(|s| revision(s));
-        let surplus = idle.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
+        let surplus = idle
+            .len()
+            .saturating_sub(usize::try_from(limit).unwrap_or(0));
         for set in idle.into_iter().take(surplus) {
             let (ns, name) = (object::namespace(set), object::name(set));
             gone_is_fine(api.delete(REPLICA_SETS, Some(ns), name, None))?;
@@ -418,11 +440,17 @@ pub(crate) fn status(
             .filter_map(|s| int(s, &["status", field]))
             .sum()
     };
-    let (replicas, ready, available) =
-        (sum("replicas"), sum("readyReplicas"), sum("availableReplicas"));
+    let (replicas, ready, available) = (
+        sum("replicas"),
+        sum("readyReplicas"),
+        sum("availableReplicas"),
+    );
     let current = new.and_then(|n| owned.iter().find(|s| object::name(s) == n));
     let updated = current.map_or(0, |s| int(s, &["status", "replicas"]).unwrap_or(0));
-    let wanted_in_all: i64 = owned.iter().map(|s| int(s, &["spec", "replicas"]).unwrap_or(0)).sum();
+    let wanted_in_all: i64 = owned
+        .iter()
+        .map(|s| int(s, &["spec", "replicas"]).unwrap_or(0))
+        .sum();
     let unavailable = (wanted_in_all - available).max(0);
     let minimum = bounds.replicas - bounds.max_unavailable;
     let is_available = if available >= minimum {
@@ -451,16 +479,24 @@ pub(crate) fn status(
             map.remove("lastUpdateTime");
         }
         if let Some(mut list) = object::merge_condition(&merged, &bare, now) {
-            for item in list.iter_mut().filter(|c| at(c, &["type"]) == at(&bare, &["type"])) {
+            for item in list
+                .iter_mut()
+                .filter(|c| at(c, &["type"]) == at(&bare, &["type"]))
+            {
                 if let Some(map) = item.as_object_mut() {
-                    let stamp = updated_at.clone().unwrap_or_else(|| json!(object::stamp(now)));
+                    let stamp = updated_at
+                        .clone()
+                        .unwrap_or_else(|| json!(object::stamp(now)));
                     map.insert("lastUpdateTime".to_owned(), stamp);
                 }
             }
             set_conditions(&mut merged, list);
         } else if let Some(stamp) = updated_at {
             let mut list = object::items(&merged, &["status", "conditions"]).to_vec();
-            for item in list.iter_mut().filter(|c| at(c, &["type"]) == at(&bare, &["type"])) {
+            for item in list
+                .iter_mut()
+                .filter(|c| at(c, &["type"]) == at(&bare, &["type"]))
+            {
                 if let Some(map) = item.as_object_mut() {
                     map.insert("lastUpdateTime".to_owned(), stamp.clone());
                 }
@@ -503,7 +539,8 @@ fn progressing(
     let seconds =
         int(deployment, &["spec", "progressDeadlineSeconds"]).unwrap_or(PROGRESS_DEADLINE_SECONDS);
     let condition = |status: &str, reason: &str, message: String, touch: bool| {
-        let mut c = json!({"type": "Progressing", "status": status, "reason": reason, "message": message});
+        let mut c =
+            json!({"type": "Progressing", "status": status, "reason": reason, "message": message});
         if let (true, Some(map)) = (touch, c.as_object_mut()) {
             map.insert("lastUpdateTime".to_owned(), json!(object::stamp(now)));
         }
@@ -511,19 +548,28 @@ fn progressing(
     };
     if complete {
         let message = format!("ReplicaSet \"{new}\" has successfully progressed.");
-        return (condition("True", "NewReplicaSetAvailable", message, false), None);
+        return (
+            condition("True", "NewReplicaSetAvailable", message, false),
+            None,
+        );
     }
     let before = object::condition(deployment, "Progressing");
     let reason = before.map_or("", |c| text(c, &["reason"]));
     let deadline = |since: Timestamp| since.checked_add(SignedDuration::from_secs(seconds)).ok();
     if before.is_none() {
         let message = format!("Created new replica set \"{new}\"");
-        return (condition("True", "NewReplicaSetCreated", message, true), deadline(now));
+        return (
+            condition("True", "NewReplicaSetCreated", message, true),
+            deadline(now),
+        );
     }
     let other_set = before.is_some_and(|c| !text(c, &["message"]).contains(&format!("\"{new}\"")));
     if progressed || other_set || reason == "NewReplicaSetAvailable" {
         let message = format!("ReplicaSet \"{new}\" is progressing.");
-        return (condition("True", "ReplicaSetUpdated", message, true), deadline(now));
+        return (
+            condition("True", "ReplicaSetUpdated", message, true),
+            deadline(now),
+        );
     }
     if reason == "ProgressDeadlineExceeded" {
         return (None, None);
@@ -534,7 +580,10 @@ fn progressing(
     match due {
         Some(due) if due <= now => {
             let message = format!("ReplicaSet \"{new}\" has timed out progressing.");
-            (condition("False", "ProgressDeadlineExceeded", message, true), None)
+            (
+                condition("False", "ProgressDeadlineExceeded", message, true),
+                None,
+            )
         }
         due => (None, due),
     }
@@ -606,8 +655,14 @@ mod tests {
 
     #[test]
     fn a_rollout_ends_and_never_breaks_its_bounds() {
-        for (replicas, max_surge, max_unavailable) in [(10, 3, 2), (1, 1, 0), (1, 0, 1), (7, 0, 3), (5, 5, 5)] {
-            let bounds = Bounds { replicas, max_surge, max_unavailable };
+        for (replicas, max_surge, max_unavailable) in
+            [(10, 3, 2), (1, 1, 0), (1, 0, 1), (7, 0, 3), (5, 5, 5)]
+        {
+            let bounds = Bounds {
+                replicas,
+                max_surge,
+                max_unavailable,
+            };
             let (mut new, mut old) = (set(0, 0), [set(replicas, replicas)]);
             for _ in 0..100 {
                 roll(bounds, &mut new, &mut old);
@@ -632,7 +687,11 @@ mod tests {
 
     #[test]
     fn resizing_in_mid_rollout_keeps_proportions() {
-        let bounds = Bounds { replicas: 20, max_surge: 2, max_unavailable: 0 };
+        let bounds = Bounds {
+            replicas: 20,
+            max_surge: 2,
+            max_unavailable: 0,
+        };
         let (mut a, mut b) = (set(8, 8), set(3, 3));
         scale_in_proportion(bounds, &mut [&mut a, &mut b]);
         assert_eq!((a.replicas, b.replicas), (16, 6));

@@ -121,7 +121,11 @@ impl Mirror {
             self.objects.remove(&key)
         };
         let old = before.as_deref().map_or("", object::controller_uid);
-        let new = if there { object::controller_uid(object) } else { "" };
+        let new = if there {
+            object::controller_uid(object)
+        } else {
+            ""
+        };
         if old != new {
             if let Some(set) = self.by_controller.get_mut(old) {
                 set.remove(&key);

@@ -82,7 +82,9 @@ pub(crate) fn plan(job: &Value, owned: &[&Arc<Value>], now: Timestamp) -> Plan {
         .find_map(|t| object::condition(job, t).filter(|c| text(c, &["status"]) == "True"));
     if let Some(ended) = ended {
         let since = object::time(ended, &["lastTransitionTime"]).unwrap_or(now);
-        if let Some(due) = int(job, &["spec", "ttlSecondsAfterFinished"]).and_then(|s| after(since, s)) {
+        if let Some(due) =
+            int(job, &["spec", "ttlSecondsAfterFinished"]).and_then(|s| after(since, s))
+        {
             plan.expired = due <= now;
             plan.again = Some(due);
         }
@@ -128,8 +130,8 @@ pub(crate) fn plan(job: &Value, owned: &[&Arc<Value>], now: Timestamp) -> Plan {
     }
     let limit = int(job, &["spec", "backoffLimit"]).unwrap_or(BACKOFF_LIMIT);
     let started = object::time(job, &["status", "startTime"]);
-    let overdue_at = int(job, &["spec", "activeDeadlineSeconds"])
-        .and_then(|s| after(started.unwrap_or(now), s));
+    let overdue_at =
+        int(job, &["spec", "activeDeadlineSeconds"]).and_then(|s| after(started.unwrap_or(now), s));
     let suspended = object::flag(job, &["spec", "suspend"]);
     let enough = match completions {
         Some(wanted) => succeeded >= wanted,
@@ -137,11 +139,23 @@ pub(crate) fn plan(job: &Value, owned: &[&Arc<Value>], now: Timestamp) -> Plan {
         None => succeeded > 0 && active.is_empty(),
     };
     let verdict = if failed > limit {
-        Some(("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit"))
+        Some((
+            "Failed",
+            "BackoffLimitExceeded",
+            "Job has reached the specified backoff limit",
+        ))
     } else if !suspended && overdue_at.is_some_and(|t| t <= now) {
-        Some(("Failed", "DeadlineExceeded", "Job was active longer than specified deadline"))
+        Some((
+            "Failed",
+            "DeadlineExceeded",
+            "Job was active longer than specified deadline",
+        ))
     } else if enough {
-        Some(("Complete", "CompletionsReached", "Reached expected number of succeeded pods"))
+        Some((
+            "Complete",
+            "CompletionsReached",
+            "Reached expected number of succeeded pods",
+        ))
     } else {
         None
     };
@@ -313,10 +327,16 @@ impl Controller for Jobs {
             // nothing runs in between.
             write_status(api, JOBS, job, plan.status)?;
         }
-        for pod in owned.iter().filter(|p| plan.release.iter().any(|n| n == object::name(p))) {
+        for pod in owned
+            .iter()
+            .filter(|p| plan.release.iter().any(|n| n == object::name(p)))
+        {
             release(api, pod)?;
         }
-        for pod in owned.iter().filter(|p| plan.delete.iter().any(|n| n == object::name(p))) {
+        for pod in owned
+            .iter()
+            .filter(|p| plan.delete.iter().any(|n| n == object::name(p)))
+        {
             pods::delete(api, &mut self.events, KIND, job, pod)?;
         }
         for index in plan.create {
@@ -383,12 +403,21 @@ mod tests {
     fn counts_finished_pods_once_and_completes() {
         let spec = json!({"completions": 3, "parallelism": 2});
         let first = step(&job(spec.clone(), json!({})), &[]);
-        assert_eq!((first.create.len(), &first.status["active"]), (2, &json!(2)));
+        assert_eq!(
+            (first.create.len(), &first.status["active"]),
+            (2, &json!(2))
+        );
         let pods = [of("Succeeded", None, ""), of("Running", Some(1), "")];
         let second = step(&job(spec.clone(), first.status), &pods);
-        assert_eq!((second.release.as_slice(), second.create.len()), (&["p-Succeeded-0".to_owned()][..], 1));
+        assert_eq!(
+            (second.release.as_slice(), second.create.len()),
+            (&["p-Succeeded-0".to_owned()][..], 1)
+        );
         assert_eq!(second.status["succeeded"], 1);
-        let last = step(&job(spec, json!({"succeeded": 2})), &[of("Succeeded", None, "")]);
+        let last = step(
+            &job(spec, json!({"succeeded": 2})),
+            &[of("Succeeded", None, "")],
+        );
         assert_eq!(last.status["conditions"][0]["type"], "Complete");
     }
 
@@ -397,16 +426,25 @@ mod tests {
         let spec = json!({"completions": 1, "backoffLimit": 1});
         let failed = of("Failed", None, "2026-01-01T00:59:55Z");
         let one = step(&job(spec.clone(), json!({})), std::slice::from_ref(&failed));
-        assert_eq!((one.create.len(), one.again), (0, Some("2026-01-01T01:00:05Z".parse().unwrap())));
+        assert_eq!(
+            (one.create.len(), one.again),
+            (0, Some("2026-01-01T01:00:05Z".parse().unwrap()))
+        );
         let two = step(&job(spec, json!({"failed": 1})), &[failed]);
-        assert_eq!(two.status["conditions"][0]["reason"], "BackoffLimitExceeded");
+        assert_eq!(
+            two.status["conditions"][0]["reason"],
+            "BackoffLimitExceeded"
+        );
     }
 
     #[test]
     fn indexed_jobs_run_each_index() {
         let spec = json!({"completions": 5, "parallelism": 5, "completionMode": "Indexed"});
         let pods = [of("Succeeded", Some(1), ""), of("Running", Some(0), "")];
-        let plan = step(&job(spec, json!({"succeeded": 1, "completedIndexes": "2"})), &pods);
+        let plan = step(
+            &job(spec, json!({"succeeded": 1, "completedIndexes": "2"})),
+            &pods,
+        );
         assert_eq!(plan.create, [Some(3), Some(4)]);
         assert_eq!(plan.status["completedIndexes"], "1,2");
     }
@@ -425,9 +463,15 @@ mod tests {
     fn a_finished_job_expires() {
         let status = json!({"conditions": [{"type": "Complete", "status": "True",
             "lastTransitionTime": "2026-01-01T00:59:00Z"}]});
-        let late = step(&job(json!({"ttlSecondsAfterFinished": 60}), status.clone()), &[]);
+        let late = step(
+            &job(json!({"ttlSecondsAfterFinished": 60}), status.clone()),
+            &[],
+        );
         assert!(late.expired);
         let early = step(&job(json!({"ttlSecondsAfterFinished": 61}), status), &[]);
-        assert_eq!((early.expired, early.again), (false, Some("2026-01-01T01:00:01Z".parse().unwrap())));
+        assert_eq!(
+            (early.expired, early.again),
+            (false, Some("2026-01-01T01:00:01Z".parse().unwrap()))
+        );
     }
 }

@@ -120,15 +120,19 @@ fn start_one(which: Loop, api: ApiServer, stop: CancellationToken) -> JoinHandle
         Loop::Deployment => tokio::spawn(feed::run(deployment::Deployments::default(), api, stop)),
         Loop::ReplicaSet => tokio::spawn(feed::run(replicaset::ReplicaSets::default(), api, stop)),
         Loop::DaemonSet => tokio::spawn(feed::run(daemonset::DaemonSets::default(), api, stop)),
-        Loop::StatefulSet => tokio::spawn(feed::run(statefulset::StatefulSets::default(), api, stop)),
+        Loop::StatefulSet => {
+            tokio::spawn(feed::run(statefulset::StatefulSets::default(), api, stop))
+        }
         Loop::Job => tokio::spawn(feed::run(job::Jobs::default(), api, stop)),
         Loop::Disruption => tokio::spawn(feed::run(pdb::Pdbs::default(), api, stop)),
         Loop::GarbageCollector => tokio::spawn(ownergc::run(api, stop)),
         Loop::PodGarbageCollector => tokio::spawn(feed::run(podgc::PodGc::default(), api, stop)),
         Loop::Namespace => tokio::spawn(namespaces::run(api, stop)),
-        Loop::NodeLifecycle => {
-            tokio::spawn(feed::run(nodelifecycle::NodeLifecycle::default(), api, stop))
-        }
+        Loop::NodeLifecycle => tokio::spawn(feed::run(
+            nodelifecycle::NodeLifecycle::default(),
+            api,
+            stop,
+        )),
         Loop::Storage => tokio::spawn(feed::run(storage::Storage::default(), api, stop)),
     }
 }

@@ -23,7 +23,10 @@ const LOOK_MAX_MILLIS: u64 = 60_000;
 /// Runs the loop until `stop`. While no namespace is on its way out it watches namespaces and definitions only.
 pub async fn run(api: ApiServer, stop: CancellationToken) {
     let mut kinds = Kinds::builtin();
-    let crds = kinds.iter().position(|k| k.gr() == CRDS).unwrap_or_default();
+    let crds = kinds
+        .iter()
+        .position(|k| k.gr() == CRDS)
+        .unwrap_or_default();
     let mut feed = Feed::new(&api, &[NAMESPACES, CRDS]);
     let mut namespaces = Mirror::default();
     let mut leaving: BTreeSet<Key> = BTreeSet::new();

@@ -39,7 +39,10 @@ const PRESSURES: [(&str, &str); 4] = [
     ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
     ("DiskPressure", "node.kubernetes.io/disk-pressure"),
     ("PIDPressure", "node.kubernetes.io/pid-pressure"),
-    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
+    (
+        "NetworkUnavailable",
+        "node.kubernetes.io/network-unavailable",
+    ),
 ];
 
 /// The taints a node should have by its conditions, out of those that this loop manages: key and effect.
@@ -70,7 +73,8 @@ fn wanted_taints(node: &Value, all_down: bool) -> BTreeSet<(&'static str, &'stat
 
 fn managed(taint: &Value) -> bool {
     let key = text(taint, &["key"]);
-    matches!(key, NOT_READY | UNREACHABLE | UNSCHEDULABLE) && text(taint, &["effect"]) != "PreferNoSchedule"
+    matches!(key, NOT_READY | UNREACHABLE | UNSCHEDULABLE)
+        && text(taint, &["effect"]) != "PreferNoSchedule"
         || PRESSURES.iter().any(|(_, k)| *k == key)
 }
 
@@ -100,10 +104,7 @@ fn corrected_taints(node: &Value, all_down: bool, now: Timestamp) -> Option<Vec<
 }
 
 /// When a pod must leave because of NoExecute taints, counted from `since` for each taint; none: it may stay.
-fn eviction_time(
-    taints: &[(Taint, Timestamp)],
-    tolerations: &[Toleration],
-) -> Option<Timestamp> {
+fn eviction_time(taints: &[(Taint, Timestamp)], tolerations: &[Toleration]) -> Option<Timestamp> {
     let mut earliest: Option<Timestamp> = None;
     for (taint, since) in taints {
         let tolerating: Vec<&Toleration> =
@@ -154,8 +155,14 @@ impl NodeLifecycle {
         let before = self.pods.apply(change);
         let (pod, there) = parts(change);
         let key = object::key(pod);
-        let was = before.as_deref().map_or("", |p| text(p, &["spec", "nodeName"]));
-        let is = if there { text(pod, &["spec", "nodeName"]) } else { "" };
+        let was = before
+            .as_deref()
+            .map_or("", |p| text(p, &["spec", "nodeName"]));
+        let is = if there {
+            text(pod, &["spec", "nodeName"])
+        } else {
+            ""
+        };
         if was != is {
             if let Some(set) = self.pods_by_node.get_mut(was) {
                 set.remove(&key);
@@ -191,7 +198,8 @@ impl NodeLifecycle {
             dirty.add(object::key(node));
             let ready = |n: &Value| object::condition_status(n, "Ready") == "True";
             let same = before.is_some_and(|b| {
-                ready(&b) == ready(node) && at(&b, &["spec", "taints"]) == at(node, &["spec", "taints"])
+                ready(&b) == ready(node)
+                    && at(&b, &["spec", "taints"]) == at(node, &["spec", "taints"])
             });
             if !same && (has_no_execute(node) || !ready(node)) {
                 let pods = self.pods_by_node.get(&name).into_iter().flatten();
@@ -311,7 +319,14 @@ fn set_unknown(api: &ApiServer, node: &Value, now: Timestamp) -> Result<(), ApiE
         }
     }
     let patch = json!({"status": {"conditions": at(&silenced, &["status", "conditions"])}});
-    gone_is_fine(api.patch(NODES, None, object::name(node), "status", PatchKind::Merge, patch))
+    gone_is_fine(api.patch(
+        NODES,
+        None,
+        object::name(node),
+        "status",
+        PatchKind::Merge,
+        patch,
+    ))
 }
 
 fn mark_not_ready(api: &ApiServer, pod: &Value, now: Timestamp) -> Result<(), ApiError> {
@@ -364,7 +379,11 @@ mod tests {
     use super::*;
 
     fn node(ready: &str, taints: Value) -> Value {
-        let conditions = if ready.is_empty() { json!([]) } else { json!([{"type": "Ready", "status": ready}]) };
+        let conditions = if ready.is_empty() {
+            json!([])
+        } else {
+            json!([{"type": "Ready", "status": ready}])
+        };
         json!({"spec": {"taints": taints}, "status": {"conditions": conditions}})
     }
 
@@ -374,8 +393,16 @@ mod tests {
 
     #[rstest]
     #[case::fine("True", false, "")]
-    #[case::down("False", false, "node.kubernetes.io/not-ready:NoExecute node.kubernetes.io/not-ready:NoSchedule")]
-    #[case::silent("Unknown", false, "node.kubernetes.io/unreachable:NoExecute node.kubernetes.io/unreachable:NoSchedule")]
+    #[case::down(
+        "False",
+        false,
+        "node.kubernetes.io/not-ready:NoExecute node.kubernetes.io/not-ready:NoSchedule"
+    )]
+    #[case::silent(
+        "Unknown",
+        false,
+        "node.kubernetes.io/unreachable:NoExecute node.kubernetes.io/unreachable:NoSchedule"
+    )]
     #[case::new("", false, "node.kubernetes.io/not-ready:NoSchedule")]
     #[case::all_down("False", true, "node.kubernetes.io/not-ready:NoSchedule")]
     fn conditions_become_taints(#[case] ready: &str, #[case] all_down: bool, #[case] want: &str) {
@@ -391,8 +418,14 @@ mod tests {
         let foreign = json!({"key": "karpenter.sh/disrupted", "effect": "NoSchedule"});
         let ours = json!({"key": NOT_READY, "effect": "NoSchedule"});
         let healed = node("True", json!([foreign, ours]));
-        assert_eq!(corrected_taints(&healed, false, now()), Some(vec![foreign.clone()]));
-        assert_eq!(corrected_taints(&node("True", json!([foreign])), false, now()), None);
+        assert_eq!(
+            corrected_taints(&healed, false, now()),
+            Some(vec![foreign.clone()])
+        );
+        assert_eq!(
+            corrected_taints(&node("True", json!([foreign])), false, now()),
+            None
+        );
     }
 
     #[rstest]
@@ -406,6 +439,9 @@ mod tests {
         let pod = json!({"spec": {"tolerations": tolerations}});
         let taint = Taint::read(&json!({"key": NOT_READY, "effect": "NoExecute"}));
         let want = after.map(|s| now().checked_add(SignedDuration::from_secs(s)).unwrap());
-        assert_eq!(eviction_time(&[(taint, now())], &Toleration::of_pod(&pod)), want);
+        assert_eq!(
+            eviction_time(&[(taint, now())], &Toleration::of_pod(&pod)),
+            want
+        );
     }
 }

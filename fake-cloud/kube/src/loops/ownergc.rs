@@ -68,7 +68,9 @@ fn read(kind: usize, object: &Value) -> Node {
 enum Verdict {
     Nothing,
     /// Delete it, its own dependents first if `foreground`.
-    Delete { foreground: bool },
+    Delete {
+        foreground: bool,
+    },
     /// Keep it, but only for these owners.
     KeepFor(Vec<String>),
     /// Take this finalizer away.
@@ -138,7 +140,11 @@ impl Graph {
             let blocked = self
                 .dependents_of(uid)
                 .any(|(_, d)| d.owners.iter().any(|o| o.uid == uid && o.blocks));
-            return if blocked { Verdict::Nothing } else { Verdict::Release(FOREGROUND) };
+            return if blocked {
+                Verdict::Nothing
+            } else {
+                Verdict::Release(FOREGROUND)
+            };
         }
         if node.owners.is_empty() {
             return Verdict::Nothing;
@@ -238,16 +244,17 @@ impl Collector {
             return Ok(());
         };
         let (gr, ns, name) = (kind.gr(), node.key.namespace.as_deref(), &*node.key.name);
-        let patch = |patch: Value| {
-            gone_is_fine(self.api.patch(gr, ns, name, "", PatchKind::Merge, patch))
-        };
+        let patch =
+            |patch: Value| gone_is_fine(self.api.patch(gr, ns, name, "", PatchKind::Merge, patch));
         match self.graph.judge(uid, |n, o| self.exists(n, o)) {
             Verdict::Nothing => Ok(()),
             Verdict::Release(finalizer) => {
                 let Some(object) = self.fresh(kind, node, uid) else {
                     return Ok(());
                 };
-                patch(json!({"metadata": {"finalizers": object::finalizers_without(&object, finalizer)}}))
+                patch(
+                    json!({"metadata": {"finalizers": object::finalizers_without(&object, finalizer)}}),
+                )
             }
             Verdict::KeepFor(owners) => {
                 let Some(object) = self.fresh(kind, node, uid) else {
@@ -264,7 +271,8 @@ impl Collector {
                     return Ok(());
                 };
                 if foreground && !object::has_finalizer(&object, FOREGROUND) {
-                    let mut finalizers = object::items(&object, &["metadata", "finalizers"]).to_vec();
+                    let mut finalizers =
+                        object::items(&object, &["metadata", "finalizers"]).to_vec();
                     finalizers.push(json!(FOREGROUND));
                     patch(json!({"metadata": {"finalizers": finalizers}}))?;
                 }
@@ -298,7 +306,11 @@ pub async fn run(api: ApiServer, stop: CancellationToken) {
             if let Some(new) = collector.kinds.learn(*kind, change) {
                 feed.add(&api, new.gr());
                 // Whoever belongs to the new kind may have been waiting for it to be known.
-                let owned = collector.graph.nodes.iter().filter(|(_, n)| !n.owners.is_empty());
+                let owned = collector
+                    .graph
+                    .nodes
+                    .iter()
+                    .filter(|(_, n)| !n.owners.is_empty());
                 for (uid, _) in owned {
                     dirty.add(work(uid));
                 }

@@ -40,7 +40,10 @@ pub(crate) fn status(
         })
     } else if is_percent(min_available) {
         expected_scale.map(|expected| {
-            (expected, int_or_percent(min_available, expected, true).unwrap_or(expected))
+            (
+                expected,
+                int_or_percent(min_available, expected, true).unwrap_or(expected),
+            )
         })
     } else if min_available.is_null() {
         Ok((have, 1))
@@ -59,7 +62,10 @@ pub(crate) fn status(
         let since = recorded.get(object::name(pod)).filter(|v| !v.is_null());
         let expires = since
             .and_then(|v| v.as_str()?.parse::<Timestamp>().ok())
-            .and_then(|t| t.checked_add(SignedDuration::from_secs(DELETION_TIMEOUT_SECONDS)).ok());
+            .and_then(|t| {
+                t.checked_add(SignedDuration::from_secs(DELETION_TIMEOUT_SECONDS))
+                    .ok()
+            });
         if let (Some(since), Some(expires)) = (since, expires)
             && expires > now
         {
@@ -79,9 +85,15 @@ pub(crate) fn status(
         (healthy - desired).max(0)
     };
     let condition = match &failure {
-        Some(why) => json!({"type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed", "message": why}),
-        None if allowed > 0 => json!({"type": "DisruptionAllowed", "status": "True", "reason": "SufficientPods", "message": ""}),
-        None => json!({"type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods", "message": ""}),
+        Some(why) => {
+            json!({"type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed", "message": why})
+        }
+        None if allowed > 0 => {
+            json!({"type": "DisruptionAllowed", "status": "True", "reason": "SufficientPods", "message": ""})
+        }
+        None => {
+            json!({"type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods", "message": ""})
+        }
     };
     let generation = at(budget, &["metadata", "generation"]);
     let conditions = object::merge_condition(budget, &condition, now).map_or_else(
@@ -183,11 +195,13 @@ impl Controller for Pdbs {
                 let labels = object::labels(object);
                 let before = before.as_deref();
                 for budget in self.budgets.in_namespace(object::namespace(object)) {
-                    let Some(selector) = selector::label_selector(at(budget, &["spec", "selector"]))
+                    let Some(selector) =
+                        selector::label_selector(at(budget, &["spec", "selector"]))
                     else {
                         continue;
                     };
-                    let was = before.is_some_and(|b| selector::selects(&selector, &object::labels(b)));
+                    let was =
+                        before.is_some_and(|b| selector::selects(&selector, &object::labels(b)));
                     let is = there && selector::selects(&selector, &labels);
                     if was || is {
                         dirty.add(object::key(budget));
@@ -260,7 +274,9 @@ mod tests {
 
     fn pod(name: &str, ready: bool) -> Arc<Value> {
         let status = if ready { "True" } else { "False" };
-        Arc::new(json!({"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": status}]}}))
+        Arc::new(
+            json!({"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": status}]}}),
+        )
     }
 
     fn now() -> Timestamp {
@@ -275,11 +291,17 @@ mod tests {
     #[case(json!({"maxUnavailable": 1}), 4, 5, (5, 4, 0))]
     #[case(json!({"maxUnavailable": "30%"}), 4, 4, (4, 2, 2))]
     #[case(json!({"maxUnavailable": 0}), 4, 4, (4, 4, 0))]
-    fn arithmetic(#[case] spec: Value, #[case] ready: usize, #[case] scale: i64, #[case] want: (i64, i64, i64)) {
+    fn arithmetic(
+        #[case] spec: Value,
+        #[case] ready: usize,
+        #[case] scale: i64,
+        #[case] want: (i64, i64, i64),
+    ) {
         let pods: Vec<_> = (0..4).map(|i| pod(&format!("p{i}"), i < ready)).collect();
         let budget = json!({"spec": spec, "metadata": {"generation": 7}});
         let (s, _) = status(&budget, &pods.iter().collect::<Vec<_>>(), Ok(scale), now());
-        let got = ["expectedPods", "desiredHealthy", "disruptionsAllowed"].map(|f| s[f].as_i64().unwrap());
+        let got = ["expectedPods", "desiredHealthy", "disruptionsAllowed"]
+            .map(|f| s[f].as_i64().unwrap());
         assert_eq!(got, [want.0, want.1, want.2]);
         assert_eq!(s["observedGeneration"], 7);
     }
@@ -300,6 +322,9 @@ mod tests {
         let pods = [pod("a", true)];
         let budget = json!({"spec": {"maxUnavailable": 1}});
         let (s, _) = status(&budget, &[&pods[0]], Err("why".into()), now());
-        assert_eq!((&s["disruptionsAllowed"], &s["conditions"][0]["reason"]), (&json!(0), &json!("SyncFailed")));
+        assert_eq!(
+            (&s["disruptionsAllowed"], &s["conditions"][0]["reason"]),
+            (&json!(0), &json!("SyncFailed"))
+        );
     }
 }

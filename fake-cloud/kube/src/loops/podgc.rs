@@ -43,7 +43,8 @@ impl PodGc {
         let key = object::key(pod);
         let node_of = |p: &Value| text(p, &["spec", "nodeName"]).to_owned();
         if let Some(before) = before {
-            self.finished.remove(&(object::created(&before), key.clone()));
+            self.finished
+                .remove(&(object::created(&before), key.clone()));
             let node = node_of(&before);
             if let Some(set) = self.by_node.get_mut(&node) {
                 set.remove(&key);
@@ -59,7 +60,9 @@ impl PodGc {
         let node = node_of(pod);
         if !node.is_empty() {
             if !self.nodes_has(&node) {
-                self.missing.entry(node.clone()).or_insert_with(Instant::now);
+                self.missing
+                    .entry(node.clone())
+                    .or_insert_with(Instant::now);
             }
             self.by_node.entry(node).or_default().insert(key.clone());
         }
@@ -91,7 +94,9 @@ impl PodGc {
                 pods.iter().for_each(|k| dirty.add(k.clone()));
             }
         } else {
-            self.missing.entry(name.to_owned()).or_insert_with(Instant::now);
+            self.missing
+                .entry(name.to_owned())
+                .or_insert_with(Instant::now);
             pods.iter().for_each(|k| dirty.add(k.clone()));
         }
     }
@@ -99,13 +104,18 @@ impl PodGc {
     fn fate(&self, key: &Key, pod: &Value) -> Fate {
         let node = text(pod, &["spec", "nodeName"]);
         if node.is_empty() {
-            return if object::deleting(pod) { Fate::Delete } else { Fate::Stay };
+            return if object::deleting(pod) {
+                Fate::Delete
+            } else {
+                Fate::Stay
+            };
         }
         if let Some(since) = self.missing.get(node) {
             return Fate::LostAt(*since + Duration::from_secs(QUARANTINE_SECONDS));
         }
         let node = self.nodes.get(&Key::cluster(node));
-        let out = node.is_some_and(|n| out_of_service(n) && object::condition_status(n, "Ready") != "True");
+        let out = node
+            .is_some_and(|n| out_of_service(n) && object::condition_status(n, "Ready") != "True");
         if out && object::deleting(pod) {
             return Fate::Delete;
         }

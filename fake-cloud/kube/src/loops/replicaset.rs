@@ -81,7 +81,9 @@ pub(crate) fn plan(set: &Value, owned: &[&Arc<Value>], now: Timestamp) -> Plan {
 fn deletion_order<'a>(pods: &[&'a Value]) -> Vec<&'a Value> {
     let mut per_node: BTreeMap<&str, i64> = BTreeMap::new();
     for pod in pods {
-        *per_node.entry(text(pod, &["spec", "nodeName"])).or_insert(0) += 1;
+        *per_node
+            .entry(text(pod, &["spec", "nodeName"]))
+            .or_insert(0) += 1;
     }
     let mut order = pods.to_vec();
     order.sort_by_cached_key(|pod| {
@@ -98,7 +100,13 @@ fn deletion_order<'a>(pods: &[&'a Value]) -> Vec<&'a Value> {
             .filter_map(|c| int(c, &["restartCount"]))
             .sum();
         (
-            (!node.is_empty(), phase, object::pod_ready(pod), cost, Reverse(crowd)),
+            (
+                !node.is_empty(),
+                phase,
+                object::pod_ready(pod),
+                cost,
+                Reverse(crowd),
+            ),
             object::ready_since(pod).map(Reverse),
             Reverse(restarts),
             Reverse(object::created(pod)),
@@ -169,7 +177,10 @@ impl Controller for ReplicaSets {
 /// Marks the controlling owner of `kind`, if that is what the object has.
 pub(crate) fn mark_owner(object: &Value, kind: &str, dirty: &mut Dirty) {
     if let Some(owner) = object::controller(object).filter(|o| text(o, &["kind"]) == kind) {
-        dirty.add(Key::namespaced(object::namespace(object), text(owner, &["name"])));
+        dirty.add(Key::namespaced(
+            object::namespace(object),
+            text(owner, &["name"]),
+        ));
     }
 }
 
@@ -209,7 +220,11 @@ mod tests {
 
     #[test]
     fn least_useful_pods_go_first() {
-        let (t1, t2, t3) = ("2026-01-01T00:00:01Z", "2026-01-01T00:00:02Z", "2026-01-01T00:00:03Z");
+        let (t1, t2, t3) = (
+            "2026-01-01T00:00:01Z",
+            "2026-01-01T00:00:02Z",
+            "2026-01-01T00:00:03Z",
+        );
         let mut cheap = pod("cheap", "n1", "Running", Some(t1), t1);
         cheap["metadata"]["annotations"] = json!({DELETION_COST: "-5"});
         let pods = [
@@ -227,7 +242,9 @@ mod tests {
         // n1, n2 and n3 hold two pods each, n4 one.
         assert_eq!(
             names,
-            ["homeless", "pending", "unready", "cheap", "fresh", "crowded", "old", "young"]
+            [
+                "homeless", "pending", "unready", "cheap", "fresh", "crowded", "old", "young"
+            ]
         );
     }
 
@@ -238,13 +255,22 @@ mod tests {
             json!({"metadata": {"name": "s", "generation": 3},
                 "spec": {"replicas": replicas, "minReadySeconds": min_ready}})
         };
-        let ready = Arc::new(pod("a", "n", "Running", Some("2026-01-01T00:00:00Z"), "2026-01-01T00:00:00Z"));
+        let ready = Arc::new(pod(
+            "a",
+            "n",
+            "Running",
+            Some("2026-01-01T00:00:00Z"),
+            "2026-01-01T00:00:00Z",
+        ));
         let done = Arc::new(pod("b", "n", "Succeeded", None, "2026-01-01T00:00:00Z"));
         let owned = [&ready, &done];
         let up = plan(&set(3, 10), &owned, now);
         assert_eq!((up.create, up.delete.len()), (2, 0));
         assert_eq!(up.status["replicas"], 1);
-        assert_eq!((&up.status["readyReplicas"], &up.status["availableReplicas"]), (&json!(1), &json!(0)));
+        assert_eq!(
+            (&up.status["readyReplicas"], &up.status["availableReplicas"]),
+            (&json!(1), &json!(0))
+        );
         assert_eq!(up.again, Some("2026-01-01T00:00:10Z".parse().unwrap()));
         let down = plan(&set(0, 0), &owned, now);
         assert_eq!((down.create, down.delete), (0, vec!["a".to_owned()]));

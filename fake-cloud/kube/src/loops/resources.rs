@@ -160,9 +160,7 @@ fn clamp(n: i128) -> i64 {
 /// requests over that where they are given, plus overhead; and one pod.
 #[must_use]
 pub fn pod_requests(pod: &Value) -> Amounts {
-    effective(pod, |container| {
-        Amounts::read(requests_of(container))
-    })
+    effective(pod, |container| Amounts::read(requests_of(container)))
 }
 
 /// The same with the scheduler's stand-ins for CPU and memory that are not named; only scoring uses it.

@@ -149,7 +149,12 @@ impl Toleration {
         if !self.key.is_empty() && self.key != taint.key {
             return false;
         }
-        let numbers = || Some((self.value.parse::<i64>().ok()?, taint.value.parse::<i64>().ok()?));
+        let numbers = || {
+            Some((
+                self.value.parse::<i64>().ok()?,
+                taint.value.parse::<i64>().ok()?,
+            ))
+        };
         match self.operator.as_str() {
             "Exists" => true,
             "" | "Equal" => !self.key.is_empty() && self.value == taint.value,
@@ -190,7 +195,10 @@ mod tests {
     #[case(json!({"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}), true)]
     #[case(json!({"matchExpressions": [{"key": "app", "operator": "Exists"}, {"key": "tier", "operator": "Exists"}]}), false)]
     fn label_selectors(#[case] selector: Value, #[case] want: bool) {
-        assert_eq!(selects(&label_selector(&selector).unwrap(), &labels()), want);
+        assert_eq!(
+            selects(&label_selector(&selector).unwrap(), &labels()),
+            want
+        );
     }
 
     #[rstest]

@@ -47,10 +47,19 @@ pub(crate) fn plan(set: &Value, owned: &[&Arc<Value>], now: Timestamp) -> Plan {
     let start = int(set, &["spec", "ordinals", "start"]).unwrap_or(0);
     let parallel = text(set, &["spec", "podManagementPolicy"]) == "Parallel";
     let min_ready = int(set, &["spec", "minReadySeconds"]).unwrap_or(0);
-    let partition = int(set, &["spec", "updateStrategy", "rollingUpdate", "partition"]).unwrap_or(0);
+    let partition = int(
+        set,
+        &["spec", "updateStrategy", "rollingUpdate", "partition"],
+    )
+    .unwrap_or(0);
     let on_delete = text(set, &["spec", "updateStrategy", "type"]) == "OnDelete";
 
-    let find = |i: i64| owned.iter().find(|p| ordinal(set, p) == Some(i)).map(|p| p.as_ref());
+    let find = |i: i64| {
+        owned
+            .iter()
+            .find(|p| ordinal(set, p) == Some(i))
+            .map(|p| p.as_ref())
+    };
     let mut plan = Plan::default();
     // A pod is settled when it is available and stays.
     let mut all_settled = true;
@@ -109,7 +118,9 @@ pub(crate) fn plan(set: &Value, owned: &[&Arc<Value>], now: Timestamp) -> Plan {
         let broken = wanted.clone().rev().find(|i| {
             *i >= start.saturating_add(partition)
                 && find(*i).is_some_and(|p| {
-                    object::label(p, HASH_LABEL) != hash && !object::deleting(p) && !object::pod_ready(p)
+                    object::label(p, HASH_LABEL) != hash
+                        && !object::deleting(p)
+                        && !object::pod_ready(p)
                 })
         });
         plan.delete.extend(broken);
@@ -125,10 +136,18 @@ pub(crate) fn plan(set: &Value, owned: &[&Arc<Value>], now: Timestamp) -> Plan {
         .filter(|p| !object::terminal(p))
         .collect();
     let ready = count(there.iter().filter(|p| object::pod_ready(p)));
-    let updated = count(there.iter().filter(|p| object::label(p, HASH_LABEL) == hash));
+    let updated = count(
+        there
+            .iter()
+            .filter(|p| object::label(p, HASH_LABEL) == hash),
+    );
     let revision = format!("{}-{hash}", object::name(set));
     let before = text(set, &["status", "currentRevision"]).to_owned();
-    let current_revision = if before.is_empty() || updated == replicas { &revision } else { &before };
+    let current_revision = if before.is_empty() || updated == replicas {
+        &revision
+    } else {
+        &before
+    };
     plan.status = json!({
         "replicas": count(&there),
         "readyReplicas": ready,
@@ -297,7 +316,11 @@ mod tests {
     #[test]
     fn an_update_goes_from_the_last_to_the_first() {
         let (old, new) = (set(99, "OrderedReady"), set(3, "OrderedReady"));
-        let pods = [made(&old, 0, true), made(&old, 1, true), made(&new, 2, true)];
+        let pods = [
+            made(&old, 0, true),
+            made(&old, 1, true),
+            made(&new, 2, true),
+        ];
         assert_eq!(step(&new, &pods), (vec![], vec![1]));
         let mut held = new.clone();
         held["spec"]["updateStrategy"] = json!({"rollingUpdate": {"partition": 2}});
@@ -309,7 +332,13 @@ mod tests {
         let mut s = set(1, "Parallel");
         s["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {}}]);
         let p = pod(&s, 4);
-        assert_eq!(p["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"], "data-s-4");
-        assert_eq!((object::name(&p), object::label(&p, INDEX_LABEL)), ("s-4", "4"));
+        assert_eq!(
+            p["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"],
+            "data-s-4"
+        );
+        assert_eq!(
+            (object::name(&p), object::label(&p, INDEX_LABEL)),
+            ("s-4", "4")
+        );
     }
 }

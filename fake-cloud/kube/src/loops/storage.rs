@@ -122,7 +122,12 @@ fn allowed_zone(class: &Value) -> Option<String> {
         .iter()
         .flat_map(|t| object::items(t, &["matchLabelExpressions"]))
         .filter(|e| object::text(e, &["key"]).ends_with("/zone"))
-        .find_map(|e| object::items(e, &["values"]).first()?.as_str().map(str::to_owned))
+        .find_map(|e| {
+            object::items(e, &["values"])
+                .first()?
+                .as_str()
+                .map(str::to_owned)
+        })
 }
 
 /// The loop.
@@ -141,7 +146,11 @@ impl Storage {
             let Some(node) = node else { return true };
             let affinity = object::at(volume, &["spec", "nodeAffinity", "required"]);
             serde_json::from_value(affinity.clone()).map_or(affinity.is_null(), |s| {
-                super::selector::node_selector_matches(&s, &object::labels(node), object::name(node))
+                super::selector::node_selector_matches(
+                    &s,
+                    &object::labels(node),
+                    object::name(node),
+                )
             })
         };
         self.volumes
@@ -206,9 +215,9 @@ impl Storage {
             .map(|(_, n)| object::label(n, ZONE))
             .filter(|z| !z.is_empty())
             .collect();
-        let hash = object::name(claim)
-            .bytes()
-            .fold(0_usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(b)));
+        let hash = object::name(claim).bytes().fold(0_usize, |h, b| {
+            h.wrapping_mul(31).wrapping_add(usize::from(b))
+        });
         zones
             .iter()
             .nth(hash.checked_rem(zones.len())?)
@@ -225,7 +234,11 @@ impl Storage {
         let claim_ref = object::at(volume, &["spec", "claimRef"]);
         let uid = object::text(claim_ref, &["uid"]);
         if uid.is_empty() {
-            return if phase == "Available" { Ok(()) } else { set_phase("Available") };
+            return if phase == "Available" {
+                Ok(())
+            } else {
+                set_phase("Available")
+            };
         }
         let key = Key::namespaced(
             object::text(claim_ref, &["namespace"]),
@@ -238,7 +251,11 @@ impl Storage {
         if object::text(volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete" {
             return gone_is_fine(api.delete(PVS, None, name, None));
         }
-        if phase == "Released" { Ok(()) } else { set_phase("Released") }
+        if phase == "Released" {
+            Ok(())
+        } else {
+            set_phase("Released")
+        }
     }
 }
 

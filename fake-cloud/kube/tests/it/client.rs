@@ -9,14 +9,14 @@ use kube::api::{
 };
 use serde_json::json;
 
-pub fn server() -> ApiServer {
+pub(crate) fn server() -> ApiServer {
     ApiServer::new(ServerOptions {
         clock: Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()),
         rng: RngTree::new(1),
     })
 }
 
-pub fn pod(name: &str) -> Pod {
+pub(crate) fn pod(name: &str) -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": name, "labels": {"app": "web"}},
         "spec": {"containers": [{"name": "main", "image": "pause:3.9", "resources": {"requests": {"cpu": "1"}}}]},

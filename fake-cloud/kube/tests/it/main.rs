@@ -1,3 +1,10 @@
 //! The server as its clients see it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)] // A test may fail loudly.
+
 mod client;

@@ -1,6 +1,8 @@
 //! CustomResourceDefinitions of the provider-neutral kinds: one source for the charts, the harness and validation
 //! on the command line. Providers make their own with [`schema`].
 
+pub mod chart;
+pub mod compare;
 mod parts;
 pub mod schema;
 

@@ -3,33 +3,100 @@
 use crate::crd::Column;
 use crate::ops::Target;
 
-fn column(name: &str, kind: &str, priority: i64) -> Column {
+/// Columns of a kind: heading and, after `|`, those that only `-o wide` shows.
+fn headings(group: &str, plural: &str) -> Option<&'static str> {
+    Some(match (group, plural) {
+        ("", "pods") => "Name,Ready,Status,Restarts,Age|IP,Node,Nominated Node,Readiness Gates",
+        ("", "nodes") => {
+            "Name,Status,Roles,Age,Version|Internal-IP,External-IP,OS-Image,Kernel-Version,Container-Runtime"
+        }
+        ("", "namespaces") => "Name,Status,Age",
+        ("", "services") => "Name,Type,Cluster-IP,External-IP,Port(s),Age|Selector",
+        ("", "configmaps") => "Name,Data,Age",
+        ("", "secrets") => "Name,Type,Data,Age",
+        ("", "serviceaccounts") => "Name,Age",
+        ("", "events") => "Last Seen,Type,Reason,Object,Message|Source,First Seen,Count,Name",
+        ("", "persistentvolumes") => {
+            "Name,Capacity,Access Modes,Reclaim Policy,Status,Claim,StorageClass,Reason,Age|VolumeMode"
+        }
+        ("", "persistentvolumeclaims") => {
+            "Name,Status,Volume,Capacity,Access Modes,StorageClass,Age|VolumeMode"
+        }
+        ("apps", "deployments") => "Name,Ready,Up-to-date,Available,Age|Containers,Images,Selector",
+        ("apps", "replicasets") => "Name,Desired,Current,Ready,Age|Containers,Images,Selector",
+        ("apps", "statefulsets") => "Name,Ready,Age|Containers,Images",
+        ("apps", "daemonsets") => {
+            "Name,Desired,Current,Ready,Up-to-date,Available,Node Selector,Age|Containers,Images,Selector"
+        }
+        ("batch", "jobs") => "Name,Status,Completions,Duration,Age|Containers,Images,Selector",
+        ("batch", "cronjobs") => "Name,Schedule,Timezone,Suspend,Active,Last Schedule,Age",
+        ("policy", "poddisruptionbudgets") => {
+            "Name,Min Available,Max Unavailable,Allowed Disruptions,Age"
+        }
+        ("storage.k8s.io", "storageclasses") => {
+            "Name,Provisioner,ReclaimPolicy,VolumeBindingMode,AllowVolumeExpansion,Age"
+        }
+        ("storage.k8s.io", "csinodes") => "Name,Drivers,Age",
+        ("storage.k8s.io", "volumeattachments") => "Name,Attacher,PV,Node,Attached,Age",
+        ("coordination.k8s.io", "leases") => "Name,Holder,Age",
+        ("scheduling.k8s.io", "priorityclasses") => {
+            "Name,Value,Global-Default,Age,PreemptionPolicy"
+        }
+        ("apiextensions.k8s.io", "customresourcedefinitions") => "Name,Created At",
+        _ => return None,
+    })
+}
+
+/// Columns that hold numbers.
+const INTEGERS: [&str; 9] = [
+    "Desired",
+    "Current",
+    "Available",
+    "Up-to-date",
+    "Data",
+    "Active",
+    "Allowed Disruptions",
+    "Drivers",
+    "Count",
+];
+
+fn column(name: &str, priority: i64) -> Column {
     Column {
         name: name.to_owned(),
-        kind: kind.to_owned(),
-        format: if name == "Name" {
-            "name".to_owned()
+        kind: if INTEGERS.contains(&name) {
+            "integer"
         } else {
-            String::new()
-        },
+            "string"
+        }
+        .to_owned(),
+        format: if name == "Name" { "name" } else { "" }.to_owned(),
         description: String::new(),
         priority,
         json_path: String::new(),
     }
 }
 
-/// Columns of a resource; the first is always the name.
+/// Columns of a resource.
 #[must_use]
 pub fn of(target: &Target) -> Vec<Column> {
-    let mut columns = vec![column("Name", "string", 0)];
-    let custom = target
-        .version_info()
-        .map(|v| v.columns.as_slice())
-        .unwrap_or_default();
-    if custom.is_empty() {
-        columns.push(column("Age", "string", 0));
-    } else {
-        columns.extend(custom.iter().cloned());
+    if target.info.custom {
+        let own = target
+            .version_info()
+            .map(|v| v.columns.as_slice())
+            .unwrap_or_default();
+        let mut columns = vec![column("Name", 0)];
+        if own.is_empty() {
+            let mut age = column("Age", 0);
+            age.kind = "date".to_owned();
+            age.json_path = ".metadata.creationTimestamp".to_owned();
+            columns.push(age);
+        }
+        columns.extend(own.iter().cloned());
+        return columns;
     }
-    columns
+    let headings = headings(&target.info.group, &target.info.plural).unwrap_or("Name,Age");
+    let (narrow, wide) = headings.split_once('|').unwrap_or((headings, ""));
+    let wide = wide.split(',').filter(|h| !h.is_empty());
+    let narrow = narrow.split(',').map(|h| column(h, 0));
+    narrow.chain(wide.map(|h| column(h, 1))).collect()
 }

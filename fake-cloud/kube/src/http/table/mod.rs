@@ -1,7 +1,11 @@
 //! Tables: what `kubectl get` prints, as the server words it.
 
+pub mod age;
 pub mod columns;
+pub mod jsonpath;
+pub mod pods;
 pub mod render;
+pub mod workloads;
 
 use std::sync::Arc;
 

@@ -96,6 +96,8 @@ impl Cluster {
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values().filter(|n| n.present)
     }
+    /// A node, if it is there.
+    #[cfg(test)]
     pub(crate) fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.get(name).filter(|n| n.present)
     }
@@ -242,7 +244,10 @@ mod tests {
         cluster.place(pod("b", "n", "2"));
         cluster.place(pod("a", "n", "3"));
         let n = cluster.node("n").unwrap();
-        assert_eq!((n.requested.cpu, n.requested.pods, n.ports.len()), (5000, 2, 2));
+        assert_eq!(
+            (n.requested.cpu, n.requested.pods, n.ports.len()),
+            (5000, 2, 2)
+        );
         cluster.remove_node("n");
         assert!(cluster.node("n").is_none());
         cluster.set_node(&node);

@@ -70,23 +70,30 @@ pub(crate) fn check(
     }
     let taken = |port| node.ports.iter().any(|(_, p)| p.conflicts(port));
     if pod.ports.iter().any(taken) {
-        return refuse("node(s) didn't have free ports for the requested pod ports", false);
+        return refuse(
+            "node(s) didn't have free ports for the requested pod ports",
+            false,
+        );
     }
     fits(pod, node)?;
     if let Some(reason) = volumes.refusal(node) {
         return refuse(reason, true);
     }
     rules.check(node).or_else(|broken| match broken {
-        Broken::Spread => refuse("node(s) didn't match pod topology spread constraints", false),
+        Broken::Spread => refuse(
+            "node(s) didn't match pod topology spread constraints",
+            false,
+        ),
         Broken::SpreadLabelMissing => refuse(
             "node(s) didn't match pod topology spread constraints (missing required label)",
             true,
         ),
         Broken::Affinity => refuse("node(s) didn't match pod affinity rules", true),
         Broken::AntiAffinity => refuse("node(s) didn't match pod anti-affinity rules", false),
-        Broken::ExistingAntiAffinity => {
-            refuse("node(s) didn't satisfy existing pods anti-affinity rules", false)
-        }
+        Broken::ExistingAntiAffinity => refuse(
+            "node(s) didn't satisfy existing pods anti-affinity rules",
+            false,
+        ),
     })
 }
 
@@ -102,7 +109,12 @@ fn fits(pod: &Pod, node: &Node) -> Result<(), Refusal> {
     for (name, want, have, used) in [
         ("Insufficient cpu", want.cpu, have.cpu, used.cpu),
         ("Insufficient memory", want.memory, have.memory, used.memory),
-        ("Insufficient ephemeral-storage", want.ephemeral, have.ephemeral, used.ephemeral),
+        (
+            "Insufficient ephemeral-storage",
+            want.ephemeral,
+            have.ephemeral,
+            used.ephemeral,
+        ),
     ] {
         if want > 0 && want > have.saturating_sub(used) {
             reasons.push(name.into());
@@ -129,7 +141,11 @@ fn fits(pod: &Pod, node: &Node) -> Result<(), Refusal> {
 /// The text of the PodScheduled condition and the FailedScheduling event.
 pub(crate) fn message(cluster: &Cluster, pod: &Pod, refusals: &[Refusal]) -> String {
     let total = cluster.nodes().count();
-    let why = histogram(refusals.iter().flat_map(|r| r.reasons.iter().map(Cow::as_ref)));
+    let why = histogram(
+        refusals
+            .iter()
+            .flat_map(|r| r.reasons.iter().map(Cow::as_ref)),
+    );
     let preemption = if pod.never_preempts {
         "not eligible due to preemptionPolicy=Never.".to_owned()
     } else {

@@ -252,9 +252,9 @@ impl Scheduler {
         for claim in claims {
             let patch = json!({"metadata": {"annotations": {SELECTED_NODE: assumed.node}}});
             let namespace = Some(pod.namespace.as_str());
-            if let Err(error) =
-                self.api
-                    .patch(PVCS, namespace, claim, "", PatchKind::Merge, patch)
+            if let Err(error) = self
+                .api
+                .patch(PVCS, namespace, claim, "", PatchKind::Merge, patch)
             {
                 tracing::debug!(pod = %key, claim, %error, "claim not annotated");
                 self.try_later(key);
@@ -272,10 +272,13 @@ impl Scheduler {
             Ok(()) => {
                 self.queue.remove(key);
                 self.cluster.place(Arc::clone(pod));
-                let message =
-                    format!("Successfully assigned {}/{} to {}", pod.namespace, pod.name, pod.node);
+                let message = format!(
+                    "Successfully assigned {}/{} to {}",
+                    pod.namespace, pod.name, pod.node
+                );
                 let said = ("Normal", "Scheduled");
-                self.events.write(&self.api, ("v1", "Pod"), object, said, &message);
+                self.events
+                    .write(&self.api, ("v1", "Pod"), object, said, &message);
             }
             Err(error) => {
                 tracing::debug!(pod = %key, node = pod.node, %error, "binding refused");
@@ -316,21 +319,26 @@ impl Scheduler {
         pending.verdict.clone_from(&message);
         self.write_condition(object, "Unschedulable", &message);
         let said = ("Warning", "FailedScheduling");
-        self.events.write(&self.api, ("v1", "Pod"), object, said, &message);
+        self.events
+            .write(&self.api, ("v1", "Pod"), object, said, &message);
     }
 
     fn write_condition(&self, object: &Value, reason: &str, message: &str) {
-        let wanted =
-            json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": message});
+        let wanted = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": message});
         let now = self.api.clock().wall();
         let Some(conditions) = object::merge_condition(object, &wanted, now) else {
             return;
         };
         let patch = json!({"status": {"conditions": conditions}});
         let (namespace, name) = (object::namespace(object), object::name(object));
-        let result =
-            self.api
-                .patch(PODS, Some(namespace), name, "status", PatchKind::Merge, patch);
+        let result = self.api.patch(
+            PODS,
+            Some(namespace),
+            name,
+            "status",
+            PatchKind::Merge,
+            patch,
+        );
         if let Err(error) = result {
             tracing::debug!(namespace, name, %error, "condition refused");
         }

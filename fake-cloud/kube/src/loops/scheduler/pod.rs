@@ -48,7 +48,12 @@ impl Term {
         let mut selector = term.label_selector.clone();
         if let Some(selector) = &mut selector {
             add_label_keys(selector, term.match_label_keys.as_deref(), "In", labels);
-            add_label_keys(selector, term.mismatch_label_keys.as_deref(), "NotIn", labels);
+            add_label_keys(
+                selector,
+                term.mismatch_label_keys.as_deref(),
+                "NotIn",
+                labels,
+            );
         }
         let mut namespaces = term.namespaces.clone().unwrap_or_default();
         if namespaces.is_empty() && term.namespace_selector.is_none() {
@@ -183,12 +188,23 @@ impl Pod {
         };
         let mut preferred = Vec::new();
         for (terms, sign) in [
-            (&pod_affinity.preferred_during_scheduling_ignored_during_execution, 1),
-            (&pod_anti_affinity.preferred_during_scheduling_ignored_during_execution, -1),
+            (
+                &pod_affinity.preferred_during_scheduling_ignored_during_execution,
+                1,
+            ),
+            (
+                &pod_anti_affinity.preferred_during_scheduling_ignored_during_execution,
+                -1,
+            ),
         ] {
             for t in terms.iter().flatten() {
                 let weight = i64::from(t.weight) * sign;
-                preferred.push(Term::read(&t.pod_affinity_term, weight, &namespace, &labels));
+                preferred.push(Term::read(
+                    &t.pod_affinity_term,
+                    weight,
+                    &namespace,
+                    &labels,
+                ));
             }
         }
         Self {
@@ -237,9 +253,8 @@ fn host_ports(pod: &Value) -> Vec<HostPort> {
             if port == 0 && host_network {
                 port = object::int(p, &["containerPort"]).unwrap_or(0);
             }
-            let or = |text: &str, default: &str| {
-                if text.is_empty() { default } else { text }.to_owned()
-            };
+            let or =
+                |text: &str, default: &str| if text.is_empty() { default } else { text }.to_owned();
             (port > 0).then(|| HostPort {
                 port,
                 protocol: or(object::text(p, &["protocol"]), "TCP"),
@@ -257,7 +272,11 @@ fn claims(pod: &Value) -> Vec<String> {
             if !claim.is_empty() {
                 Some(claim.to_owned())
             } else if object::at(v, &["ephemeral"]).is_object() {
-                Some(format!("{}-{}", object::name(pod), object::text(v, &["name"])))
+                Some(format!(
+                    "{}-{}",
+                    object::name(pod),
+                    object::text(v, &["name"])
+                ))
             } else {
                 None
             }

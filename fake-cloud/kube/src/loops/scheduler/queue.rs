@@ -91,10 +91,7 @@ impl Queue {
             // Numbers are never given twice, so forgetting costs a second look and nothing else.
             self.shapes.clear();
         }
-        *self
-            .shapes
-            .entry(pod::shape(object))
-            .or_insert(self.serial)
+        *self.shapes.entry(pod::shape(object)).or_insert(self.serial)
     }
 
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Pending> {

@@ -56,7 +56,11 @@ fn least_allocated(pod: &Pod, node: &Node) -> i64 {
             have.saturating_sub(used).saturating_mul(100) / have
         }
     };
-    let (have, used, want) = (&node.allocatable, &node.scoring_requested, &pod.scoring_requests);
+    let (have, used, want) = (
+        &node.allocatable,
+        &node.scoring_requested,
+        &pod.scoring_requests,
+    );
     (share(have.cpu, used.cpu + want.cpu) + share(have.memory, used.memory + want.memory)) / 2
 }
 
@@ -83,9 +87,10 @@ fn taints(pod: &Pod, feasible: &[&Node]) -> Vec<i64> {
     let raw: Vec<i64> = feasible
         .iter()
         .map(|n| {
-            let disliked = n.taints.iter().filter(|t| {
-                t.effect == "PreferNoSchedule" && !tolerated(&pod.tolerations, t)
-            });
+            let disliked = n
+                .taints
+                .iter()
+                .filter(|t| t.effect == "PreferNoSchedule" && !tolerated(&pod.tolerations, t));
             i64::try_from(disliked.count()).unwrap_or(i64::MAX)
         })
         .collect();

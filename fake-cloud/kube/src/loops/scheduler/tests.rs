@@ -68,7 +68,9 @@ fn web_term(key: &str) -> Value {
 fn web_spread(key: &str, extra: Value) -> Value {
     let mut c = json!({"topologyKey": key, "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule",
         "labelSelector": {"matchLabels": {"app": "web"}}});
-    c.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    c.as_object_mut()
+        .unwrap()
+        .extend(extra.as_object().unwrap().clone());
     json!([c])
 }
 
@@ -77,19 +79,28 @@ const HELPLESS: &str = "Preemption is not helpful for scheduling";
 const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 
 fn refusal(total: usize, why: &str, preemption: &str) -> String {
-    format!("0/{total} nodes are available: {why}. preemption: 0/{total} nodes are available: {preemption}.")
+    format!(
+        "0/{total} nodes are available: {why}. preemption: 0/{total} nodes are available: {preemption}."
+    )
 }
 
 #[test]
 fn no_nodes() {
     let world = World::new(&[], &[]);
-    assert_eq!(world.decide(&pod("p", "1")), "no nodes available to schedule pods");
+    assert_eq!(
+        world.decide(&pod("p", "1")),
+        "no nodes available to schedule pods"
+    );
 }
 
 #[test]
 fn reasons_are_counted_per_node_in_the_real_words() {
     let tainted = |n| {
-        with(n, "spec.taints", json!([{"key": "team", "value": "a", "effect": "NoSchedule"}]))
+        with(
+            n,
+            "spec.taints",
+            json!([{"key": "team", "value": "a", "effect": "NoSchedule"}]),
+        )
     };
     let nodes = [
         node("n1", "a", "1"),
@@ -113,8 +124,12 @@ fn reasons_are_counted_per_node_in_the_real_words() {
 fn every_short_resource_is_named() {
     let small = with(node("n1", "a", "1"), "status.allocatable.pods", json!("0"));
     let world = World::new(&[small], &[]);
-    let greedy = with(pod("p", "2"), "spec.containers", json!([{"resources": {"requests":
-        {"cpu": "2", "memory": "9Gi", "nvidia.com/gpu": "1"}}}]));
+    let greedy = with(
+        pod("p", "2"),
+        "spec.containers",
+        json!([{"resources": {"requests":
+        {"cpu": "2", "memory": "9Gi", "nvidia.com/gpu": "1"}}}]),
+    );
     assert_eq!(
         world.decide(&greedy),
         refusal(
@@ -147,7 +162,14 @@ fn placement(#[case] path: &str, #[case] value: Value, #[case] want: &str) {
 
 #[test]
 fn ties_go_by_name() {
-    let world = World::new(&[node("b", "a", "4"), node("a", "a", "4"), node("c", "a", "4")], &[]);
+    let world = World::new(
+        &[
+            node("b", "a", "4"),
+            node("a", "a", "4"),
+            node("c", "a", "4"),
+        ],
+        &[],
+    );
     assert_eq!(world.decide(&pod("p", "1")), "a");
 }
 
@@ -155,34 +177,57 @@ fn ties_go_by_name() {
 fn anti_affinity_works_both_ways() {
     let nodes = [node("n1", "a", "8")];
     let repelling = with(
-        on("n1", with(pod("there", "1"), "metadata.labels", json!({"app": "db"}))),
+        on(
+            "n1",
+            with(pod("there", "1"), "metadata.labels", json!({"app": "db"})),
+        ),
         "spec.affinity",
         json!({"podAntiAffinity": {REQUIRED: web_term("zone")}}),
     );
     let world = World::new(&nodes, &[repelling]);
     assert_eq!(
         world.decide(&pod("p", "1")),
-        refusal(1, "1 node(s) didn't satisfy existing pods anti-affinity rules", &format!("1 {NO_VICTIMS}"))
+        refusal(
+            1,
+            "1 node(s) didn't satisfy existing pods anti-affinity rules",
+            &format!("1 {NO_VICTIMS}")
+        )
     );
 }
 
 #[test]
 fn the_first_of_a_group_may_start_it() {
     let nodes = [node("n1", "a", "8")];
-    let gregarious = with(pod("p", "1"), "spec.affinity", json!({"podAffinity": {REQUIRED: web_term("zone")}}));
+    let gregarious = with(
+        pod("p", "1"),
+        "spec.affinity",
+        json!({"podAffinity": {REQUIRED: web_term("zone")}}),
+    );
     assert_eq!(World::new(&nodes, &[]).decide(&gregarious), "n1");
     let stranger = with(gregarious, "metadata.labels", json!({"app": "db"}));
     assert_eq!(
         World::new(&nodes, &[]).decide(&stranger),
-        refusal(1, "1 node(s) didn't match pod affinity rules", &format!("1 {HELPLESS}"))
+        refusal(
+            1,
+            "1 node(s) didn't match pod affinity rules",
+            &format!("1 {HELPLESS}")
+        )
     );
 }
 
 #[test]
 fn spread_counts_domains_by_its_policies() {
-    let spread = |extra| with(pod("p", "1"), "spec.topologySpreadConstraints", web_spread("zone", extra));
+    let spread = |extra| {
+        with(
+            pod("p", "1"),
+            "spec.topologySpreadConstraints",
+            web_spread("zone", extra),
+        )
+    };
     let broken = |n: usize, missing: usize| {
-        let mut why = vec![format!("{n} node(s) didn't match pod topology spread constraints")];
+        let mut why = vec![format!(
+            "{n} node(s) didn't match pod topology spread constraints"
+        )];
         let mut help = vec![format!("{n} {NO_VICTIMS}")];
         if missing > 0 {
             why.push(format!("{missing} node(s) didn't match pod topology spread constraints (missing required label)"));
@@ -195,29 +240,78 @@ fn spread_counts_domains_by_its_policies() {
     // One domain holds one already: with two domains wanted, the least is zero.
     let world = World::new(&[node("n1", "a", "8")], &[on("n1", pod("there", "1"))]);
     assert_eq!(world.decide(&spread(json!({}))), "n1");
-    assert_eq!(world.decide(&spread(json!({"minDomains": 2}))), broken(1, 0));
+    assert_eq!(
+        world.decide(&spread(json!({"minDomains": 2}))),
+        broken(1, 0)
+    );
     let unlabelled = with(node("n2", "", "8"), "metadata.labels", json!({}));
-    let world = World::new(&[node("n1", "a", "8"), unlabelled], &[on("n1", pod("there", "1"))]);
-    assert_eq!(world.decide(&spread(json!({"minDomains": 2}))), broken(1, 1));
+    let world = World::new(
+        &[node("n1", "a", "8"), unlabelled],
+        &[on("n1", pod("there", "1"))],
+    );
+    assert_eq!(
+        world.decide(&spread(json!({"minDomains": 2}))),
+        broken(1, 1)
+    );
     // An empty zone behind a taint counts unless the policy honours taints.
-    let tainted = with(node("n2", "b", "8"), "spec.taints", json!([{"key": "x", "effect": "NoSchedule"}]));
-    let world = World::new(&[node("n1", "a", "8"), tainted], &[on("n1", pod("there", "1"))]);
-    assert!(world.decide(&spread(json!({}))).contains("spread constraints"));
-    assert_eq!(world.decide(&spread(json!({"nodeTaintsPolicy": "Honor"}))), "n1");
+    let tainted = with(
+        node("n2", "b", "8"),
+        "spec.taints",
+        json!([{"key": "x", "effect": "NoSchedule"}]),
+    );
+    let world = World::new(
+        &[node("n1", "a", "8"), tainted],
+        &[on("n1", pod("there", "1"))],
+    );
+    assert!(
+        world
+            .decide(&spread(json!({})))
+            .contains("spread constraints")
+    );
+    assert_eq!(
+        world.decide(&spread(json!({"nodeTaintsPolicy": "Honor"}))),
+        "n1"
+    );
     // The same for a zone that the pod's own selector excludes; there honouring is the default.
-    let world = World::new(&[node("n1", "a", "8"), node("n2", "b", "8")], &[on("n1", pod("there", "1"))]);
+    let world = World::new(
+        &[node("n1", "a", "8"), node("n2", "b", "8")],
+        &[on("n1", pod("there", "1"))],
+    );
     let picky = |extra| with(spread(extra), "spec.nodeSelector", json!({"zone": "a"}));
     assert_eq!(world.decide(&picky(json!({}))), "n1");
-    assert!(world.decide(&picky(json!({"nodeAffinityPolicy": "Ignore"}))).contains("spread constraints"));
+    assert!(
+        world
+            .decide(&picky(json!({"nodeAffinityPolicy": "Ignore"})))
+            .contains("spread constraints")
+    );
 }
 
 #[test]
 fn terminating_pods_do_not_count_for_spread_but_use_resources() {
-    let leaving = with(on("n1", pod("there", "7")), "metadata.deletionTimestamp", json!("2026-01-01T00:00:00Z"));
-    let world = World::new(&[node("n1", "a", "8"), node("n2", "b", "1")], &[leaving, on("n2", pod("x", "500m"))]);
-    let spread = with(pod("p", "1"), "spec.topologySpreadConstraints", web_spread("zone", json!({})));
+    let leaving = with(
+        on("n1", pod("there", "7")),
+        "metadata.deletionTimestamp",
+        json!("2026-01-01T00:00:00Z"),
+    );
+    let world = World::new(
+        &[node("n1", "a", "8"), node("n2", "b", "1")],
+        &[leaving, on("n2", pod("x", "500m"))],
+    );
+    let spread = with(
+        pod("p", "1"),
+        "spec.topologySpreadConstraints",
+        web_spread("zone", json!({})),
+    );
     assert_eq!(world.decide(&spread), "n1");
-    assert!(world.decide(&with(spread, "spec.containers", pod("p", "2")["spec"]["containers"].clone())).contains("Insufficient cpu"));
+    assert!(
+        world
+            .decide(&with(
+                spread,
+                "spec.containers",
+                pod("p", "2")["spec"]["containers"].clone()
+            ))
+            .contains("Insufficient cpu")
+    );
 }
 
 #[rstest]
@@ -226,21 +320,45 @@ fn terminating_pods_do_not_count_for_spread_but_use_resources() {
 #[case(json!({"hostPort": 80, "protocol": "UDP"}), true)]
 #[case(json!({"hostPort": 80, "hostIP": "10.0.0.1"}), false)]
 fn host_ports(#[case] port: Value, #[case] fits: bool) {
-    let ported = |name, port| with(pod(name, "1"), "spec.containers", json!([{"ports": [port]}]));
-    let world = World::new(&[node("n1", "a", "8")], &[on("n1", ported("there", json!({"hostPort": 80})))]);
+    let ported = |name, port| {
+        with(
+            pod(name, "1"),
+            "spec.containers",
+            json!([{"ports": [port]}]),
+        )
+    };
+    let world = World::new(
+        &[node("n1", "a", "8")],
+        &[on("n1", ported("there", json!({"hostPort": 80})))],
+    );
     let got = world.decide(&ported("p", port));
     if fits {
         assert_eq!(got, "n1");
     } else {
-        assert_eq!(got, refusal(1, "1 node(s) didn't have free ports for the requested pod ports", &format!("1 {NO_VICTIMS}")));
+        assert_eq!(
+            got,
+            refusal(
+                1,
+                "1 node(s) didn't have free ports for the requested pod ports",
+                &format!("1 {NO_VICTIMS}")
+            )
+        );
     }
 }
 
 #[test]
 fn claims_decide_where_a_pod_can_go() {
     let mut world = World::new(&[node("n1", "a", "8"), node("n2", "b", "8")], &[]);
-    let user = with(pod("p", "1"), "spec.volumes", json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]));
-    assert!(world.decide(&user).starts_with("0/2 nodes are available: persistentvolumeclaim \"c\" not found."));
+    let user = with(
+        pod("p", "1"),
+        "spec.volumes",
+        json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]),
+    );
+    assert!(
+        world
+            .decide(&user)
+            .starts_with("0/2 nodes are available: persistentvolumeclaim \"c\" not found.")
+    );
     let mut put = |object: Value| {
         let change = Change::Added(Arc::new(object.clone()));
         match object["kind"].as_str() {
@@ -258,8 +376,14 @@ fn claims_decide_where_a_pod_can_go() {
     assert_eq!(put(class.clone()), "n1");
     let allowed = json!([{"matchLabelExpressions": [{"key": "zone", "values": ["b"]}]}]);
     assert_eq!(put(with(class, "allowedTopologies", allowed)), "n2");
-    let bound = with(with(claim, "spec.volumeName", json!("pv")), "status", json!({"phase": "Bound"}));
-    put(json!({"kind": "PersistentVolume", "metadata": {"name": "pv"}, "spec": {"nodeAffinity": {"required":
-        {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["c"]}]}]}}}}));
+    let bound = with(
+        with(claim, "spec.volumeName", json!("pv")),
+        "status",
+        json!({"phase": "Bound"}),
+    );
+    put(
+        json!({"kind": "PersistentVolume", "metadata": {"name": "pv"}, "spec": {"nodeAffinity": {"required":
+        {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["c"]}]}]}}}}),
+    );
     assert!(put(bound).contains("2 node(s) didn't match PersistentVolume's node affinity"));
 }

@@ -18,7 +18,11 @@ fn classes_where(cluster: &Cluster, test: impl Fn(&super::cluster::Class) -> boo
 
 fn term_classes(cluster: &Cluster, term: &Term) -> Vec<bool> {
     classes_where(cluster, |c| {
-        term.matches(&c.namespace, &cluster.namespace_labels(&c.namespace), &c.labels)
+        term.matches(
+            &c.namespace,
+            &cluster.namespace_labels(&c.namespace),
+            &c.labels,
+        )
     })
 }
 
@@ -190,7 +194,9 @@ fn hard_spread(cluster: &Cluster, pod: &Pod) -> Vec<HardSpread> {
             let mut counts = Domains::new();
             for node in cluster.nodes() {
                 // Only nodes that carry every key take part.
-                if !hard.iter().all(|c| node.labels.contains_key(&c.topology_key))
+                if !hard
+                    .iter()
+                    .all(|c| node.labels.contains_key(&c.topology_key))
                     || !counts_for(node, pod, constraint)
                 {
                     continue;
@@ -253,7 +259,13 @@ pub(crate) fn soft_spread(cluster: &Cluster, pod: &Pod, feasible: &[&Node]) -> V
     let least = rounded.iter().min().copied().unwrap_or(0);
     rounded
         .iter()
-        .map(|p| if most == 0 { 100 } else { 100 * (most + least - p) / most })
+        .map(|p| {
+            if most == 0 {
+                100
+            } else {
+                100 * (most + least - p) / most
+            }
+        })
         .collect()
 }
 
@@ -266,7 +278,9 @@ pub(crate) fn soft_affinity(cluster: &Cluster, pod: &Pod, feasible: &[&Node]) ->
     for term in &pod.preferred {
         let of = term_classes(cluster, term);
         for (value, n) in count_by_domain(cluster, &term.topology_key, &of) {
-            *weights.entry((term.topology_key.clone(), value)).or_insert(0) += n * term.weight;
+            *weights
+                .entry((term.topology_key.clone(), value))
+                .or_insert(0) += n * term.weight;
         }
     }
     if cluster.any_preferring() {
@@ -298,7 +312,13 @@ pub(crate) fn soft_affinity(cluster: &Cluster, pod: &Pod, feasible: &[&Node]) ->
     let most = raw.iter().max().copied().unwrap_or(0);
     let least = raw.iter().min().copied().unwrap_or(0);
     raw.iter()
-        .map(|p| if most == least { 0 } else { 100 * (p - least) / (most - least) })
+        .map(|p| {
+            if most == least {
+                0
+            } else {
+                100 * (p - least) / (most - least)
+            }
+        })
         .collect()
 }
 

@@ -55,9 +55,10 @@ impl Volumes {
                 }
                 continue;
             }
-            let class = self
-                .classes
-                .get(&Key::cluster(object::text(claim, &["spec", "storageClassName"])));
+            let class = self.classes.get(&Key::cluster(object::text(
+                claim,
+                &["spec", "storageClassName"],
+            )));
             let Some(class) = class.filter(|c| storage::waits_for_consumer(c)) else {
                 return Err("pod has unbound immediate PersistentVolumeClaims".to_owned());
             };
@@ -73,7 +74,10 @@ impl Volumes {
                     .collect();
                 demands.provisioned.push(allowed);
             } else {
-                let volumes = self.volumes.iter().filter(|(_, v)| storage::could_bind(v, claim));
+                let volumes = self
+                    .volumes
+                    .iter()
+                    .filter(|(_, v)| storage::could_bind(v, claim));
                 let places = volumes.map(|(_, v)| {
                     NodeSelector::deserialize(object::at(v, &["spec", "nodeAffinity", "required"]))
                         .ok()
@@ -102,9 +106,8 @@ impl PodVolumes {
                     })
                 })
         };
-        let available = |places: &Vec<Option<NodeSelector>>| {
-            places.iter().any(|p| p.as_ref().is_none_or(here))
-        };
+        let available =
+            |places: &Vec<Option<NodeSelector>>| places.iter().any(|p| p.as_ref().is_none_or(here));
         let pinned_elsewhere = self.pinned_to.as_ref().is_some_and(|n| *n != node.name);
         if pinned_elsewhere
             || !self.provisioned.iter().all(allowed)
