@@ -1,6 +1,6 @@
 //! The provider-neutral definitions admit what Karpenter's admit.
 
-#![allow(clippy::unwrap_used, clippy::panic, dead_code)] // A test may fail loudly.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, dead_code)] // A test may fail loudly.
 
 #[path = "support/crds.rs"]
 mod support;

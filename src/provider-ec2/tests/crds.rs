@@ -1,6 +1,6 @@
 //! The definitions for clusters on EC2 admit what Karpenter's admit, and the chart ships them.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // A test may fail loudly.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // A test may fail loudly.
 
 use karpenter_provider_ec2::nodeclass;
 use serde_json::Value;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use karpenter_api::crd::schema::{
     Names, conditions, default, definition, doc, matching, object, pattern,
 };
+use karpenter_api::duration;
 use karpenter_api::kinds::{Condition, ObjectMeta, Rest, TypeInfo};
 use kube::core::ClusterResourceScope;
 use serde::{Deserialize, Serialize};
@@ -74,28 +75,9 @@ impl KwokNodeClass {
     /// `nodeRegistrationDelay`; the CRD's pattern keeps out what is no duration, and such text counts as none.
     #[must_use]
     pub fn registration_delay(&self) -> Duration {
-        let text = self
-            .spec
-            .node_registration_delay
-            .as_deref()
-            .unwrap_or_default();
-        let (mut total, mut number) = (0_u64, 0_u64);
-        for c in text.chars() {
-            let unit = match c {
-                'h' => 3600,
-                'm' => 60,
-                's' => 1,
-                digit => {
-                    number = number
-                        .saturating_mul(10)
-                        .saturating_add(u64::from(digit.to_digit(10).unwrap_or(0)));
-                    continue;
-                }
-            };
-            total = total.saturating_add(number.saturating_mul(unit));
-            number = 0;
-        }
-        Duration::from_secs(total)
+        let text = self.spec.node_registration_delay.as_deref();
+        text.and_then(|t| duration::parse_hms(t).ok())
+            .unwrap_or_default()
     }
 }
 
@@ -137,4 +119,23 @@ pub fn crd() -> Value {
         status,
         None,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_delay_is_read_and_kept_as_text() {
+        let object = json!({ "metadata": {}, "spec": { "nodeRegistrationDelay": "1m30s", "later": 1 }, "status": {} });
+        let class: KwokNodeClass = serde_json::from_value(object.clone()).unwrap();
+        assert_eq!(class.registration_delay(), Duration::from_secs(90));
+        assert_eq!(serde_json::to_value(&class).unwrap(), object);
+        assert_eq!(
+            KwokNodeClass::default().registration_delay(),
+            Duration::ZERO
+        );
+    }
 }

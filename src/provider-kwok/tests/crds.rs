@@ -1,6 +1,6 @@
 //! The definition of KWOKNodeClass admits what Karpenter's admits, and the chart ships it.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // A test may fail loudly.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // A test may fail loudly.
 
 use karpenter_provider_kwok::nodeclass;
 

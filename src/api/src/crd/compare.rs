@@ -33,6 +33,12 @@ fn meaning(definition: &Value) -> Value {
         if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
             *schema = schema_meaning(schema);
         }
+        let columns = version.get_mut("additionalPrinterColumns");
+        for column in columns.and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(column) = column.as_object_mut() {
+                column.remove("description");
+            }
+        }
     }
     sorted(&mut spec);
     let mut out = Map::new();

@@ -63,7 +63,7 @@ pub(crate) fn assert_in_chart(definitions: &[Value]) {
         // Without Helm's lines the template is the definition.
         let plain: String = text
             .lines()
-            .filter(|line| !line.trim_start().starts_with("{{-") && line.trim() != "annotations:")
+            .filter(|line| !line.trim_start().starts_with("{{-") && *line != "  annotations:")
             .map(|line| format!("{}\n", line.replace("{{ `{{` }}", "{{")))
             .collect();
         assert_eq!(
