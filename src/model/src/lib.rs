@@ -6,7 +6,6 @@
 
 pub mod disruption;
 pub mod instance;
-mod interim;
 pub mod labels;
 pub mod plan;
 pub mod pod;

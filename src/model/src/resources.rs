@@ -62,7 +62,7 @@ impl ResourceList {
     pub fn from_raw(raw: &BTreeMap<String, RawQuantity>) -> Result<Self, BadResource> {
         let mut map = BTreeMap::new();
         for (resource, text) in raw {
-            let amount = crate::interim::parse(&text.0).map_err(|source| BadResource {
+            let amount = text.0.parse().map_err(|source| BadResource {
                 resource: resource.clone(),
                 source,
             })?;
@@ -160,22 +160,10 @@ pub fn is_hugepages(name: &str) -> bool {
 pub fn text(name: &str, amount: Quantity) -> String {
     let bytes = matches!(name, names::MEMORY | names::EPHEMERAL_STORAGE) || is_hugepages(name);
     if bytes {
-        binary_text(amount)
+        amount.to_binary_string()
     } else {
         amount.to_string()
     }
-}
-
-/// Bytes with the largest binary suffix that divides them, a fraction of a byte rounded up.
-fn binary_text(amount: Quantity) -> String {
-    const SUFFIXES: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-    let mut n = amount.units();
-    let mut power = 0;
-    while n != 0 && n % 1024 == 0 && power + 1 < SUFFIXES.len() {
-        n /= 1024;
-        power += 1;
-    }
-    format!("{n}{}", SUFFIXES.get(power).copied().unwrap_or_default())
 }
 
 impl<'a> FromIterator<(&'a str, Quantity)> for ResourceList {
