@@ -15,6 +15,7 @@ pub mod nodeclaim;
 pub mod nodeoverlay;
 pub mod nodepool;
 pub mod quantity;
+pub mod validation;
 
 pub use capacitybuffer::CapacityBuffer;
 pub use kinds::ManagedKind;
