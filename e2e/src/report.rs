@@ -104,7 +104,8 @@ pub struct Expectation {
 
 /// To the ten-thousandth of a dollar.
 pub(crate) fn cents(dollars: f64) -> f64 {
-    (dollars * 10_000.0).round() / 10_000.0
+    // Adding zero turns a negative zero (an empty sum) into a plain one.
+    (dollars * 10_000.0).round() / 10_000.0 + 0.0
 }
 
 /// Reads the end state and the money.

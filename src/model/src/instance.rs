@@ -85,7 +85,7 @@ impl InstanceType {
         }
     }
 
-    /// Offerings that can be had now and that `requirements` admit, in the order listed.
+    /// Offerings that can be had now ([`Offering::is_usable`]) and that `requirements` admit, in the order listed.
     pub fn offers<'a, 'b>(
         &'a self,
         requirements: &'b Requirements,
@@ -93,7 +93,7 @@ impl InstanceType {
     ) -> impl Iterator<Item = &'a Offering> + use<'a, 'b> {
         self.offerings
             .iter()
-            .filter(move |o| o.available && o.suits(requirements, labels))
+            .filter(move |o| o.is_usable() && o.suits(requirements, labels))
     }
 
     /// The cheapest of [`Self::offers`]; ties by zone, then capacity type.
@@ -170,6 +170,13 @@ impl Offering {
             .get(key)
             .and_then(Requirement::single)
             .map_or("", |v| v)
+    }
+
+    /// Whether it can be had now at a price that makes sense: a provider's NaN or negative price must not make
+    /// a machine look like a bargain.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.available && self.price.is_finite() && self.price >= 0.0
     }
 
     /// Whether a claim with `requirements` may be launched from it.

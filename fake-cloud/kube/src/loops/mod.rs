@@ -18,6 +18,7 @@ pub mod pods;
 pub mod replicaset;
 pub mod resource;
 pub mod resources;
+pub mod rolling;
 pub mod scheduler;
 pub mod selector;
 pub mod statefulset;

@@ -1,0 +1,109 @@
+//! House rules that no lint holds: file sizes, first lines, goldens with their inputs, the scenario schema in the tree.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // A test may fail loudly.
+
+use std::path::{Path, PathBuf};
+
+use karpenter_e2e::scenario::Scenario;
+use karpenter_e2e::scenario::load::parse;
+use rstest::rstest;
+
+/// Most lines of a code file.
+const MAX_CODE_LINES: usize = 600;
+/// Most lines of a test file.
+const MAX_TEST_LINES: usize = 800;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn rust_files(folder: &Path, out: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() && path.file_name().is_none_or(|n| n != "target") {
+            rust_files(&path, out);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+fn all_rust_files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for folder in ["src", "fake-cloud", "e2e"] {
+        rust_files(&root().join(folder), &mut files);
+    }
+    assert!(files.len() > 100, "the tree was not found");
+    files
+}
+
+#[test]
+fn files_are_small_and_say_what_they_are_for() {
+    let mut bad = Vec::new();
+    for file in all_rust_files() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines = text.lines().count();
+        let shown = file.display().to_string();
+        let is_test =
+            shown.contains("/tests/") || shown.contains("tests.rs") || shown.contains("/benches/");
+        let most = if is_test {
+            MAX_TEST_LINES
+        } else {
+            MAX_CODE_LINES
+        };
+        if lines > most {
+            bad.push(format!("{shown}: {lines} lines, at most {most}"));
+        }
+        if !text.starts_with("//!") {
+            bad.push(format!(
+                "{shown}: does not open with a //! line on what it is for"
+            ));
+        }
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+#[test]
+fn every_scenario_has_a_golden_and_every_golden_a_scenario() {
+    for entry in std::fs::read_dir(root().join("fixtures/scenarios"))
+        .unwrap()
+        .map(Result::unwrap)
+    {
+        for file in ["scenario.yaml", "golden.txt"] {
+            assert!(
+                entry.path().join(file).exists(),
+                "{} has no {file}",
+                entry.path().display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_scenario_schema_in_the_tree_is_that_of_the_types() {
+    let made = serde_json::to_string_pretty(&schemars::schema_for!(Scenario)).unwrap() + "\n";
+    let file = root().join("fixtures/scenario.schema.json");
+    if std::env::var_os("UPDATE_GOLDENS").is_some() {
+        std::fs::write(&file, &made).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(&file).unwrap_or_default(),
+        made,
+        "UPDATE_GOLDENS=1 rewrites it"
+    );
+}
+
+#[rstest]
+#[case::unknown_field("seed: 1\ncolour: red\n", &["line 2", "colour"])]
+#[case::wrong_word("cloud: { provider: azure }\n", &["line 1", "azure"])]
+#[case::two_actions("steps:\n  - { controller: crash, scale: { name: a, replicas: 1 } }\n", &["steps[0]", "exactly one", "scale, controller"])]
+#[case::no_action("steps:\n  - { at: 1s }\n", &["steps[0]", "got none"])]
+#[case::time_goes_back("steps:\n  - { at: 5m, controller: crash }\n  - { at: 1m, controller: start }\n", &["steps[1]", "at: 1m"])]
+#[case::negative_price("steps:\n  - { cloud: { price: { factor: -1 } } }\n", &["cloud.price.factor", "0 or more"])]
+#[case::no_span("steps:\n  - { wait: { for: soon } }\n", &["soon", "length of time"])]
+fn what_cannot_be_meant_is_refused(#[case] text: &str, #[case] says: &[&str]) {
+    let error = parse(text, "scenario.yaml").unwrap_err().to_string();
+    for part in says {
+        assert!(error.contains(part), "expected {part:?} in: {error}");
+    }
+}
