@@ -59,7 +59,7 @@ fn every_taint_must_be_tolerated_preferred_ones_too() {
         taint("b", "", "PreferNoSchedule"),
     ];
     let a = toleration("a", "Exists", "", "");
-    let left = first_untolerated(&taints, &[a.clone()]).unwrap();
+    let left = first_untolerated(&taints, std::slice::from_ref(&a)).unwrap();
     assert_eq!(text(left), "b:PreferNoSchedule");
     let both = [a, toleration("b", "Exists", "", "")];
     assert!(first_untolerated(&taints, &both).is_none());
