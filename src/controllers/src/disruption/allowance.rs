@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use karpenter_api::budget::Budgets;
 use karpenter_api::{NodePool, labels};
 
 use super::method::Reason;
@@ -108,34 +109,10 @@ fn is_unavailable(member: &Member) -> bool {
     member.leaving || !member.node.as_ref().is_some_and(|n| is_ready(n))
 }
 
-// Stand-ins until karpenter-api reads budgets: scheduled ones are taken as always in force, which errs on the side
-// of keeping nodes.
-
-fn allowed(pool: &NodePool, reason: Reason, total: usize, _now: Timestamp) -> usize {
-    let default = [karpenter_api::nodepool::Budget {
-        nodes: "10%".to_owned(),
-        ..Default::default()
-    }];
-    let budgets = pool.spec.disruption.budgets.as_deref().unwrap_or(&default);
-    budgets
-        .iter()
-        .filter(|b| {
-            b.reasons
-                .as_ref()
-                .is_none_or(|r| r.iter().any(|r| r == reason.as_str()))
-        })
-        .map(|b| nodes(&b.nodes, total).unwrap_or(0))
-        .min()
-        .unwrap_or(usize::MAX)
+fn allowed(pool: &NodePool, reason: Reason, total: usize, now: Timestamp) -> usize {
+    Budgets::of(&pool.spec.disruption).allowed(reason.as_str(), total, now)
 }
 
-fn nodes(text: &str, total: usize) -> Option<usize> {
-    match text.strip_suffix('%') {
-        Some(percent) => Some((total * percent.parse::<usize>().ok()?).div_ceil(100)),
-        None => text.parse().ok(),
-    }
-}
-
-fn next_change(_pool: &NodePool, _now: Timestamp) -> Option<Timestamp> {
-    None
+fn next_change(pool: &NodePool, now: Timestamp) -> Option<Timestamp> {
+    Budgets::of(&pool.spec.disruption).next_transition(now)
 }

@@ -311,7 +311,6 @@ fn nodes_that_are_down_or_going_use_the_budget_up() {
 }
 
 #[test]
-#[ignore = "budget windows are read by karpenter_api, which does not have them yet"]
 fn a_window_that_opens_wakes_the_loop() {
     let disruption = json!({"consolidateAfter": "0s", "budgets": [
         {"nodes": "0", "schedule": "0 9 * * *", "duration": "8h"}
