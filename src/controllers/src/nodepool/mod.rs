@@ -23,6 +23,7 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     let feeder = Feeder {
         counter: spawn(ctx, counter::Counter { ctx: ctx.clone() }, &mut tasks),
+        hash: spawn(ctx, hash::Hash { ctx: ctx.clone() }, &mut tasks),
         readiness: spawn(ctx, readiness::Readiness { ctx: ctx.clone() }, &mut tasks),
         ctx: ctx.clone(),
         counted: None,
@@ -55,6 +56,7 @@ fn is_managed(ctx: &Context, pool: &NodePool) -> bool {
 struct Feeder {
     ctx: Context,
     counter: Queue,
+    hash: Queue,
     readiness: Queue,
     /// The planning generation that counters were last told of.
     counted: Option<u64>,
@@ -85,6 +87,7 @@ impl Feeder {
 
     fn all(&self, pool: &str) {
         let key = Key::cluster(pool);
+        self.hash.add(key.clone());
         self.readiness.add(key.clone());
         self.counter.add_after(key, counter::GATHER);
     }

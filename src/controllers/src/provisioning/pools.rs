@@ -137,10 +137,11 @@ pub fn pool_view(
 fn claim_annotations(pool: &NodePool) -> BTreeMap<String, String> {
     let template = &pool.spec.template;
     let mut all = template.metadata.annotations.clone().unwrap_or_default();
-    if let Some(hash) = crate::nodepool::hash::of(pool) {
-        let version = labels::NODEPOOL_HASH_VERSION_VALUE;
-        all.insert(labels::NODEPOOL_HASH.to_owned(), hash);
-        all.insert(labels::NODEPOOL_HASH_VERSION.to_owned(), version.to_owned());
-    }
+    let version = labels::NODEPOOL_HASH_VERSION_VALUE;
+    all.insert(
+        labels::NODEPOOL_HASH.to_owned(),
+        crate::nodepool::hash::of(pool),
+    );
+    all.insert(labels::NODEPOOL_HASH_VERSION.to_owned(), version.to_owned());
     all
 }
