@@ -8,3 +8,4 @@
 )] // A test may fail loudly.
 
 mod client;
+mod kubectl;
