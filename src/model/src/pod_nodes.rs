@@ -40,6 +40,16 @@ pub enum PodRefusal {
         /// The key.
         key: Arc<str>,
     },
+    /// An operator that NodePools have and kube-scheduler has not.
+    #[error(
+        "requirement {key}: operator {operator:?} is unknown to kube-scheduler; expected one of In, NotIn, Exists, DoesNotExist, Gt, Lt"
+    )]
+    Operator {
+        /// Label key.
+        key: String,
+        /// The operator as written.
+        operator: String,
+    },
     /// A bound below zero.
     #[error("requirement {key}: operator {operator} takes an integer of at least 0, got {value}")]
     NegativeBound {
@@ -204,7 +214,11 @@ fn check_expression(
     check_key(&expression.key, labels)?;
     let values = expression.values.as_deref().unwrap_or_default();
     match expression.operator.as_str() {
-        "Gt" | "Lt" | "Gte" | "Lte" => match values.first() {
+        "Gte" | "Lte" => Err(PodRefusal::Operator {
+            key: expression.key.clone(),
+            operator: expression.operator.clone(),
+        }),
+        "Gt" | "Lt" => match values.first() {
             Some(value) if value.parse::<i64>().is_ok_and(|n| n < 0) => {
                 Err(PodRefusal::NegativeBound {
                     key: expression.key.clone(),

@@ -1,20 +1,18 @@
 //! What to buy. One machine at a time, filled before the next is opened: of all types that could take the pod at
 //! the head of the queue, the one whose price buys most work from the queue. Looking at price per work done, not at
-//! whether one more pod fits, is what keeps machines from growing dear or staying small.
+//! whether one more pod fits, is what keeps machines from growing dear or staying small. Room that is left over on
+//! machines already chosen is used first, as long as it costs nothing.
 
-use std::collections::BTreeSet;
-
-use karpenter_model::Undefined;
+use karpenter_model::Problem;
 use karpenter_model::pod::HostPort;
 use karpenter_model::resources::names::{CPU, MEMORY};
-use karpenter_model::taints::first_untolerated;
-use karpenter_model::{LabelRegistry, Plan, Problem, Requirements};
 
-use crate::catalog::{Catalog, Pool, UnitPrices};
-use crate::class::{Attempt, Class, Classes};
-use crate::dense::{Dense, Names, add, times};
-use crate::finish::{self, Purchase};
-use crate::{Budget, Queue, class_at};
+use crate::catalog::{Catalog, UnitPrices};
+use crate::class::{Class, Classes};
+use crate::dense::{Dense, add, minus, times};
+use crate::machine::{Booking, Machine, booking, takes};
+use crate::sets::{SetId, Sets};
+use crate::{Budget, Queue};
 
 /// What a machine costs beyond its price, dollars per hour: daemons, addresses, attention. Small enough that it only
 /// decides between prices that are nearly equal.
@@ -24,9 +22,6 @@ const POD_WORTH: f64 = 1e-6;
 /// Most classes behind the head that are considered for its machine; bounds the work on a queue of one-offs.
 const MAX_COMPANIONS: usize = 64;
 
-/// Price per worth of work, type, and how many pods of which queue positions.
-type Scored = (f64, usize, Vec<(usize, usize)>);
-
 /// A class of the queue as it would share a machine.
 struct Sharer<'a> {
     position: usize,
@@ -35,254 +30,396 @@ struct Sharer<'a> {
     worth: f64,
 }
 
-#[allow(clippy::too_many_arguments)] // The whole state of a solve, each piece with its own lifetime.
-pub(crate) fn place(
-    problem: &Problem,
-    names: &Names,
-    classes: &Classes,
-    queue: &mut Queue,
-    catalog: &mut Catalog,
-    plan: &mut Plan,
-    budget: &mut Budget,
-) {
-    let prices = catalog.unit_prices();
-    let rows = queue.waiting.len();
-    for position in 0..rows {
-        let mut open = true;
-        while open {
-            let Some((class, count)) = queue
-                .waiting
-                .get(position)
-                .map(|(c, pods)| (*c, pods.len()))
-            else {
-                break;
+/// Price per worth of work, type, price, and how many pods of which queue positions.
+type Scored = (f64, usize, f64, Vec<(usize, usize)>);
+
+/// A machine that could be bought for the head of the queue.
+struct Candidate {
+    /// Price per worth of work.
+    score: f64,
+    set: SetId,
+    chosen: usize,
+    price: f64,
+    /// Queue position and number of pods.
+    filled: Vec<(usize, usize)>,
+    booking: Booking,
+}
+
+/// Everything that buying changes.
+pub(crate) struct Buyer<'a, 'p> {
+    pub(crate) problem: &'p Problem,
+    pub(crate) classes: &'a Classes,
+    pub(crate) catalog: &'a mut Catalog,
+    pub(crate) queue: &'a mut Queue,
+    pub(crate) budget: &'a mut Budget,
+    pub(crate) sets: Sets<'p>,
+    pub(crate) prices: UnitPrices,
+    pub(crate) machines: Vec<Machine>,
+}
+
+impl Buyer<'_, '_> {
+    /// Serves the queue from front to back; what no machine may be bought for goes onto those bought for others.
+    pub(crate) fn run(&mut self) {
+        for position in 0..self.queue.waiting.len() {
+            let Some(class) = self.queue.class(position) else {
+                continue;
             };
-            if count == 0 || budget.exhausted() {
+            let attempts = self.classes.get(class).map_or(0, |c| c.attempts.len());
+            for attempt in 0..attempts {
+                self.fill_gaps(position, class, attempt);
+                while self.queue.count(position) > 0 && !self.budget.exhausted() {
+                    let Some(candidate) = self.best(position, class, attempt) else {
+                        break;
+                    };
+                    self.open(candidate);
+                }
+            }
+        }
+        while self.squeeze() {}
+    }
+
+    /// Puts pods where the chosen type has room for them at the price it has now.
+    fn fill_gaps(&mut self, position: usize, class: usize, attempt: usize) {
+        let Some(c) = self.classes.get(class) else {
+            return;
+        };
+        for machine in &mut self.machines {
+            let count = self.queue.count(position);
+            if count == 0 || !self.budget.spend(1) {
+                return;
+            }
+            let most = if c.ports.is_empty() { count } else { 1 };
+            let n = times(&c.requests, &machine.spare, most);
+            if n == 0 || (!c.ports.is_empty() && ports_clash(&c.ports, &machine.ports)) {
+                continue;
+            }
+            let joined = self
+                .sets
+                .join(self.catalog, self.classes, machine.set, class, attempt);
+            let Some((id, set)) = joined.and_then(|id| Some((id, self.sets.get(id)?))) else {
+                continue;
+            };
+            if set.price(machine.chosen).is_none_or(|p| p > machine.price) {
+                continue;
+            }
+            let Some(pool) = self.catalog.pools.get_mut(machine.pool) else {
+                continue;
+            };
+            let needs = Needs::with(machine, c, n);
+            let chosen = machine.chosen;
+            if pool
+                .types
+                .get(chosen)
+                .is_none_or(|s| !takes(s, &needs.need, &needs.ports))
+            {
+                continue;
+            }
+            if set.has_min_values {
+                let held = Some(&machine.booked);
+                match booking(pool, set, chosen, &needs.need, &needs.ports, held) {
+                    Some(b)
+                        if !b.short_of_variety || self.problem.options.best_effort_min_values =>
+                    {
+                        pool.rebook(&mut machine.booked, b.amount);
+                    }
+                    _ => continue,
+                }
+            }
+            add(&mut machine.spare, &c.requests, -count_of(n));
+            machine.set = id;
+            needs.put(machine);
+            machine.pods.extend(self.queue.take_many(position, n));
+        }
+    }
+
+    /// Where limits let no machine be bought: puts left-over pods on machines of such pools, even if that makes
+    /// them larger. Whether any was placed.
+    fn squeeze(&mut self) -> bool {
+        let mut any = false;
+        for position in 0..self.queue.waiting.len() {
+            let Some(class) = self.queue.class(position) else {
+                continue;
+            };
+            let Some(c) = self.classes.get(class) else {
+                continue;
+            };
+            for attempt in 0..c.attempts.len() {
+                for index in 0..self.machines.len() {
+                    if self.queue.count(position) == 0 || !self.budget.spend(1) {
+                        break;
+                    }
+                    any |= self.grow(index, position, class, attempt);
+                }
+            }
+        }
+        any
+    }
+
+    fn grow(&mut self, index: usize, position: usize, class: usize, attempt: usize) -> bool {
+        let (Some(c), Some(machine)) = (self.classes.get(class), self.machines.get_mut(index))
+        else {
+            return false;
+        };
+        let Some(pool) = self.catalog.pools.get(machine.pool) else {
+            return false;
+        };
+        if pool.left.is_none() || ports_clash(&c.ports, &machine.ports) {
+            return false;
+        }
+        let joined = self
+            .sets
+            .join(self.catalog, self.classes, machine.set, class, attempt);
+        let Some((id, set)) = joined.and_then(|id| Some((id, self.sets.get(id)?))) else {
+            return false;
+        };
+        let count = self.queue.count(position);
+        let most = if c.ports.is_empty() { count } else { 1 };
+        // The cheapest of the types that take most.
+        let mut best: Option<(usize, usize, f64)> = None;
+        for offer in &set.offers {
+            let Some(sold) = pool.types.get(offer.at) else {
+                continue;
+            };
+            if !pool.admits(&sold.instance_type.capacity, Some(&machine.booked)) {
+                continue;
+            }
+            let n = times(&c.requests, &minus(&sold.room, &machine.need), most);
+            if n > best.map_or(0, |(most, _, _)| most) {
+                let needs = Needs::with(machine, c, n);
+                if takes(sold, &needs.need, &needs.ports) {
+                    best = Some((n, offer.at, offer.price));
+                }
+            }
+        }
+        let Some((n, chosen, price)) = best else {
+            return false;
+        };
+        let needs = Needs::with(machine, c, n);
+        let held = Some(&machine.booked);
+        let Some(booking) = booking(pool, set, chosen, &needs.need, &needs.ports, held) else {
+            return false;
+        };
+        if booking.short_of_variety && !self.problem.options.best_effort_min_values {
+            return false;
+        }
+        let Some(pool) = self.catalog.pools.get_mut(machine.pool) else {
+            return false;
+        };
+        pool.rebook(&mut machine.booked, booking.amount);
+        machine.set = id;
+        machine.chosen = chosen;
+        machine.price = price;
+        needs.put(machine);
+        if let Some(sold) = pool.types.get(chosen) {
+            machine.spare = minus(&sold.room, &machine.need);
+        }
+        machine.pods.extend(self.queue.take_many(position, n));
+        true
+    }
+
+    /// The best purchase for the head of the queue, over the pools of the highest weight that can serve it at all.
+    fn best(&mut self, position: usize, class: usize, attempt: usize) -> Option<Candidate> {
+        let mut best: Option<Candidate> = None;
+        let mut weight = None;
+        for index in 0..self.catalog.pools.len() {
+            let own = self.catalog.pools.get(index).map(|p| p.view.weight);
+            if weight.is_some_and(|w| Some(w) != own) && best.is_some() {
                 break;
             }
-            open = false;
-            let Some(head) = class_at(classes, class) else {
-                break;
+            weight = own;
+            let root = self.sets.root(index)?;
+            let joined = self
+                .sets
+                .join(self.catalog, self.classes, root, class, attempt);
+            let Some(set) = joined else { continue };
+            let sharers = self.sharers(position, set, attempt);
+            let Some(candidate) = self.in_pool(index, set, &sharers) else {
+                continue;
             };
-            for attempt in &head.attempts {
-                if let Some(purchase) = best_purchase(
-                    problem, names, classes, queue, catalog, position, attempt, &prices, budget,
-                ) {
-                    finish::commit(problem, names, queue, catalog, plan, purchase);
-                    open = true;
+            if best.as_ref().is_none_or(|b| candidate.score < b.score) {
+                best = Some(candidate);
+            }
+        }
+        best
+    }
+
+    /// The head and the classes behind it that ask for nothing the claim does not already say: they can share its
+    /// machine without narrowing it. Positions with class and count.
+    fn sharers(&mut self, head: usize, set: SetId, attempt: usize) -> Vec<(usize, usize, usize)> {
+        let mut out = Vec::new();
+        let soft = |classes: &Classes, class: usize, attempt: usize| {
+            let attempts = classes.get(class).map(|c| &c.attempts);
+            attempts.and_then(|a| a.get(attempt)).map(|a| a.soft)
+        };
+        let head_class = self.queue.class(head).unwrap_or_default();
+        let head_soft = soft(self.classes, head_class, attempt);
+        for position in head..self.queue.waiting.len() {
+            let (Some(class), count) = (self.queue.class(position), self.queue.count(position))
+            else {
+                continue;
+            };
+            if count == 0 {
+                continue;
+            }
+            let shares = position == head
+                || (soft(self.classes, class, 0) == head_soft
+                    && self.sets.join(self.catalog, self.classes, set, class, 0) == Some(set));
+            if shares {
+                out.push((position, class, count));
+                if out.len() > MAX_COMPANIONS {
                     break;
                 }
             }
         }
+        out
     }
-}
 
-/// The best purchase for the head of the queue, over the pools of the highest weight that can serve it at all.
-#[allow(clippy::too_many_arguments)]
-fn best_purchase(
-    problem: &Problem,
-    names: &Names,
-    classes: &Classes,
-    queue: &Queue,
-    catalog: &Catalog,
-    position: usize,
-    attempt: &Attempt,
-    prices: &UnitPrices,
-    budget: &mut Budget,
-) -> Option<Purchase> {
-    let mut best: Option<(f64, Purchase)> = None;
-    let mut weight = None;
-    for (index, pool) in catalog.pools.iter().enumerate() {
-        if weight.is_some_and(|w| w != pool.view.weight) && best.is_some() {
-            break;
+    /// The best purchase in one pool.
+    fn in_pool(
+        &mut self,
+        index: usize,
+        id: SetId,
+        sharers: &[(usize, usize, usize)],
+    ) -> Option<Candidate> {
+        let (pool, set) = (self.catalog.pools.get(index)?, self.sets.get(id)?);
+        let units = u64::try_from(set.offers.len()).unwrap_or(u64::MAX);
+        if !self.budget.spend(units.max(1)) {
+            return None;
         }
-        weight = Some(pool.view.weight);
-        let Some(requirements) =
-            requirements_in(pool, attempt, queue, classes, position, &problem.labels)
-        else {
-            continue;
+        let sharers: Vec<Sharer<'_>> = sharers
+            .iter()
+            .filter_map(|(position, class, count)| {
+                let class = self.classes.get(*class)?;
+                let asked = &class.example.requests;
+                Some(Sharer {
+                    position: *position,
+                    class,
+                    count: *count,
+                    worth: POD_WORTH + self.prices.dollars(asked.get(CPU), asked.get(MEMORY)),
+                })
+            })
+            .collect();
+        let head = sharers.first()?.position;
+        let mut scored: Vec<Scored> = Vec::new();
+        for offer in &set.offers {
+            let Some(sold) = pool.types.get(offer.at) else {
+                continue;
+            };
+            if !pool.admits(&sold.instance_type.capacity, None) {
+                continue;
+            }
+            let (worth, filled) = fill(&sold.room, &sold.ports, &sharers);
+            // The head has to be served, or the machine is not for it.
+            if filled
+                .first()
+                .is_some_and(|(position, _)| *position == head)
+            {
+                scored.push((
+                    (offer.price + NODE_COST) / worth,
+                    offer.at,
+                    offer.price,
+                    filled,
+                ));
+            }
+        }
+        // Offers come cheapest first and by name; equal scores keep that order.
+        scored.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut relaxed: Option<Candidate> = None;
+        for (score, chosen, price, filled) in scored {
+            let (need, ports) = needed(&sharers, &filled);
+            let Some(booking) = booking(pool, set, chosen, &need, &ports, None) else {
+                continue;
+            };
+            let short = booking.short_of_variety;
+            let candidate = Candidate {
+                score,
+                set: id,
+                chosen,
+                price,
+                filled,
+                booking,
+            };
+            if !short {
+                return Some(candidate);
+            }
+            // Fewer pods leave more types: one of the next may have the variety that is wanted.
+            if self.problem.options.best_effort_min_values && relaxed.is_none() {
+                relaxed = Some(candidate);
+            }
+        }
+        relaxed
+    }
+
+    /// Takes the pods off the queue and books the limits.
+    fn open(&mut self, candidate: Candidate) {
+        let Some(set) = self.sets.get(candidate.set) else {
+            return;
         };
-        let sharers = sharers(
-            problem,
-            classes,
-            queue,
-            pool,
-            position,
-            attempt,
-            &requirements,
-            prices,
-        );
-        if let Some((score, purchase)) =
-            in_pool(problem, names, pool, index, requirements, &sharers, budget)
-            && best.as_ref().is_none_or(|(least, _)| score < *least)
-        {
-            best = Some((score, purchase));
-        }
-    }
-    best.map(|(_, purchase)| purchase)
-}
-
-/// The claim's requirements if the head goes to this pool; none if it cannot.
-fn requirements_in(
-    pool: &Pool,
-    attempt: &Attempt,
-    queue: &Queue,
-    classes: &Classes,
-    position: usize,
-    labels: &LabelRegistry,
-) -> Option<Requirements> {
-    let class = queue
-        .waiting
-        .get(position)
-        .and_then(|(c, _)| classes.get(*c))?;
-    joined(pool, &pool.view.requirements, class, attempt, labels)
-}
-
-fn joined(
-    pool: &Pool,
-    base: &Requirements,
-    class: &Class,
-    attempt: &Attempt,
-    labels: &LabelRegistry,
-) -> Option<Requirements> {
-    let taints = pool
-        .view
-        .taints
-        .iter()
-        .filter(|t| !(attempt.soft && t.effect == "PreferNoSchedule"));
-    if first_untolerated(taints, &class.tolerations).is_some() {
-        return None;
-    }
-    if !base.is_compatible(&attempt.requirements, Undefined::WellKnown(labels)) {
-        return None;
-    }
-    let mut out = base.clone();
-    out.add_all(&attempt.requirements);
-    Some(out)
-}
-
-/// The head and the classes behind it that ask for nothing the claim does not already say: they can share its
-/// machine without narrowing it.
-#[allow(clippy::too_many_arguments)]
-fn sharers<'a>(
-    problem: &Problem,
-    classes: &'a Classes,
-    queue: &Queue,
-    pool: &Pool,
-    position: usize,
-    attempt: &Attempt,
-    requirements: &Requirements,
-    prices: &UnitPrices,
-) -> Vec<Sharer<'a>> {
-    let mut out: Vec<Sharer<'a>> = Vec::new();
-    for (at, index, count) in queue.counts().skip(position) {
-        if count == 0 || out.len() > MAX_COMPANIONS {
-            continue;
-        }
-        let Some(class) = classes.get(index) else {
-            continue;
+        let Some(pool) = self.catalog.pools.get_mut(set.pool) else {
+            return;
         };
-        let head = at == position;
-        let first = class.attempts.first();
-        let shares = head
-            || first.is_some_and(|a| {
-                a.soft == attempt.soft
-                    && joined(pool, requirements, class, a, &problem.labels)
-                        .is_some_and(|r| r == *requirements)
-            });
-        if shares {
-            let requests = &class.example.requests;
-            let worth = POD_WORTH + prices.dollars(requests.get(CPU), requests.get(MEMORY));
-            out.push(Sharer {
-                position: at,
-                class,
-                count,
-                worth,
-            });
+        let Some(sold) = pool.types.get(candidate.chosen) else {
+            return;
+        };
+        let mut machine = Machine {
+            set: candidate.set,
+            pool: set.pool,
+            chosen: candidate.chosen,
+            price: candidate.price,
+            need: Dense::new(),
+            spare: sold.room.clone(),
+            ports: Vec::new(),
+            pods: Vec::new(),
+            booked: candidate.booking.amount,
+        };
+        pool.open(&machine.booked);
+        for (position, n) in candidate.filled {
+            let class = self.queue.class(position).and_then(|c| self.classes.get(c));
+            if let Some(class) = class {
+                add(&mut machine.spare, &class.requests, -count_of(n));
+                Needs::with(&machine, class, n).put(&mut machine);
+            }
+            machine.pods.extend(self.queue.take_many(position, n));
         }
+        self.machines.push(machine);
     }
-    out
 }
 
-/// The best purchase in one pool and its price per worth of work.
-fn in_pool(
-    problem: &Problem,
-    names: &Names,
-    pool: &Pool,
-    index: usize,
-    requirements: Requirements,
-    sharers: &[Sharer<'_>],
-    budget: &mut Budget,
-) -> Option<(f64, Purchase)> {
-    let mut offers = Vec::new();
-    for (at, sold) in pool.types.iter().enumerate() {
-        if !sold
-            .instance_type
-            .requirements
-            .does_intersect(&requirements)
-            || !pool.admits(&sold.instance_type.capacity)
-        {
-            continue;
-        }
-        if let Some(offer) = sold.instance_type.cheapest(&requirements, &problem.labels) {
-            offers.push((at, offer.price));
-        }
+/// What a machine's pods would ask for once more join.
+struct Needs {
+    need: Dense,
+    ports: Vec<HostPort>,
+}
+
+impl Needs {
+    fn with(machine: &Machine, class: &Class, n: usize) -> Self {
+        let mut need = machine.need.clone();
+        add(&mut need, &class.requests, count_of(n));
+        let mut ports = machine.ports.clone();
+        ports.extend(class.ports.iter().cloned());
+        Self { need, ports }
     }
-    if !budget.spend(u64::try_from(offers.len()).unwrap_or(u64::MAX).max(1)) {
-        return None;
+    fn put(self, machine: &mut Machine) {
+        machine.need = self.need;
+        machine.ports = self.ports;
     }
-    let mut scored: Vec<Scored> = Vec::new();
-    for (at, price) in &offers {
-        let Some(sold) = pool.types.get(*at) else {
-            continue;
-        };
-        let (worth, filled) = fill(&sold.room, sharers);
-        // The head has to be served, or the machine is not for it.
-        if filled
-            .first()
-            .is_some_and(|(position, _)| sharers.first().is_some_and(|h| h.position == *position))
-        {
-            scored.push(((price + NODE_COST) / worth, *at, filled));
-        }
-    }
-    let name = |at: usize| pool.types.get(at).map(|s| s.instance_type.name.clone());
-    scored.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| name(a.1).cmp(&name(b.1))));
-    let mut relaxed: Option<(f64, Purchase)> = None;
-    for (score, at, filled) in scored {
-        let purchase = finish::purchase(
-            problem,
-            names,
-            pool,
-            index,
-            at,
-            &requirements,
-            needed(sharers, &filled),
-            filled,
-            &offers,
-        )?;
-        if !purchase.min_values_relaxed {
-            return Some((score, purchase));
-        }
-        // Fewer pods leave more types: one of the next may have the variety that is wanted.
-        if problem.options.best_effort_min_values && relaxed.is_none() {
-            relaxed = Some((score, purchase));
-        }
-    }
-    relaxed
+}
+
+fn count_of(n: usize) -> i128 {
+    i128::try_from(n).unwrap_or(i128::MAX)
 }
 
 /// How many pods of each sharer a machine with this room takes, and what they are worth.
-fn fill(room: &Dense, sharers: &[Sharer<'_>]) -> (f64, Vec<(usize, usize)>) {
+fn fill(room: &Dense, taken: &[HostPort], sharers: &[Sharer<'_>]) -> (f64, Vec<(usize, usize)>) {
     let mut room = room.clone();
-    let mut ports: Vec<HostPort> = Vec::new();
+    let mut ports: Vec<HostPort> = taken.to_vec();
     let mut worth = 0.0;
     let mut filled = Vec::new();
     for sharer in sharers {
-        if ports_clash(&sharer.class.ports, &ports) {
-            continue;
-        }
         let most = if sharer.class.ports.is_empty() {
             sharer.count
+        } else if ports_clash(&sharer.class.ports, &ports) {
+            0
         } else {
             1
         };
@@ -290,11 +427,7 @@ fn fill(room: &Dense, sharers: &[Sharer<'_>]) -> (f64, Vec<(usize, usize)>) {
         if n == 0 {
             continue;
         }
-        add(
-            &mut room,
-            &sharer.class.requests,
-            -i128::try_from(n).unwrap_or(0),
-        );
+        add(&mut room, &sharer.class.requests, -count_of(n));
         ports.extend(sharer.class.ports.iter().cloned());
         #[allow(clippy::cast_precision_loss)] // Counts of pods.
         let gained = sharer.worth * n as f64;
@@ -304,32 +437,25 @@ fn fill(room: &Dense, sharers: &[Sharer<'_>]) -> (f64, Vec<(usize, usize)>) {
     (worth, filled)
 }
 
-/// Requests of what was filled.
-fn needed(sharers: &[Sharer<'_>], filled: &[(usize, usize)]) -> Dense {
+/// Requests and host ports of what was filled.
+fn needed(sharers: &[Sharer<'_>], filled: &[(usize, usize)]) -> (Dense, Vec<HostPort>) {
     let mut need = Dense::new();
+    let mut ports = Vec::new();
     for (position, n) in filled {
         if let Some(sharer) = sharers.iter().find(|s| s.position == *position) {
-            add(
-                &mut need,
-                &sharer.class.requests,
-                i128::try_from(*n).unwrap_or(0),
-            );
+            add(&mut need, &sharer.class.requests, count_of(*n));
+            ports.extend(sharer.class.ports.iter().cloned());
         }
     }
-    need
+    (need, ports)
 }
 
 /// Whether any two ports of the lists exclude each other.
 pub(crate) fn ports_clash(a: &[HostPort], b: &[HostPort]) -> bool {
     let any = |p: &HostPort| matches!(p.ip.as_ref(), "0.0.0.0" | "::");
-    let wildcards: BTreeSet<(i32, &str)> = b
-        .iter()
-        .filter(|p| any(p))
-        .map(|p| (p.port, p.protocol.as_ref()))
-        .collect();
     a.iter().any(|p| {
-        wildcards.contains(&(p.port, p.protocol.as_ref()))
-            || b.iter()
-                .any(|q| p.port == q.port && p.protocol == q.protocol && (any(p) || p.ip == q.ip))
+        b.iter().any(|q| {
+            p.port == q.port && p.protocol == q.protocol && (any(p) || any(q) || p.ip == q.ip)
+        })
     })
 }

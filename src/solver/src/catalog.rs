@@ -4,11 +4,15 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use karpenter_api::Quantity;
+use karpenter_api::labels::{INITIALIZED, REGISTERED};
 use karpenter_model::Undefined;
 use karpenter_model::plan::SkippedPool;
+use karpenter_model::pod::HostPort;
 use karpenter_model::resources::names::{CPU, MEMORY, NODES};
 use karpenter_model::taints::first_untolerated;
-use karpenter_model::{InstanceType, Pod, PoolView, Problem, Requirements, ResourceList};
+use karpenter_model::{
+    InstanceType, Pod, PoolView, Problem, Requirement, Requirements, ResourceList,
+};
 
 use crate::dense::{Dense, Names, minus};
 
@@ -21,6 +25,8 @@ pub(crate) struct Sold {
     pub(crate) room: Dense,
     /// What DaemonSets take.
     pub(crate) daemons: Dense,
+    /// Host ports that DaemonSets take.
+    pub(crate) ports: Vec<HostPort>,
 }
 
 /// A pool.
@@ -146,6 +152,7 @@ impl Catalog {
 
 fn sold(names: &mut Names, instance_type: &Arc<InstanceType>, daemons: &[Daemon]) -> Sold {
     let mut taken = ResourceList::new();
+    let mut ports = Vec::new();
     for daemon in daemons {
         if daemon
             .alternatives
@@ -153,6 +160,7 @@ fn sold(names: &mut Names, instance_type: &Arc<InstanceType>, daemons: &[Daemon]
             .any(|r| instance_type.requirements.does_intersect(r))
         {
             taken.add(&daemon.pod.requests);
+            ports.extend(daemon.pod.host_ports.iter().cloned());
         }
     }
     let taken = names.dense(&taken);
@@ -160,6 +168,7 @@ fn sold(names: &mut Names, instance_type: &Arc<InstanceType>, daemons: &[Daemon]
     Sold {
         room: minus(&allocatable, &taken),
         daemons: taken,
+        ports,
         instance_type: Arc::clone(instance_type),
     }
 }
@@ -176,6 +185,11 @@ fn daemons_of(problem: &Problem, view: &PoolView) -> Vec<Daemon> {
         .iter()
         .filter(|t| t.effect != "PreferNoSchedule")
         .collect();
+    // Nodes get these labels before any pod runs on them, so that DaemonSets may wait for them.
+    let mut requirements = view.requirements.clone();
+    for key in [REGISTERED, INITIALIZED] {
+        requirements.add(Requirement::is_in(key, ["true"]));
+    }
     let ignored = |p: &Pod| p.has_resource_claims && problem.options.ignore_dra;
     problem
         .daemons
@@ -188,10 +202,7 @@ fn daemons_of(problem: &Problem, view: &PoolView) -> Vec<Daemon> {
             let alternatives: Vec<Requirements> = demands
                 .alternatives
                 .into_iter()
-                .filter(|r| {
-                    view.requirements
-                        .is_compatible(r, Undefined::WellKnown(&problem.labels))
-                })
+                .filter(|r| requirements.is_compatible(r, Undefined::WellKnown(&problem.labels)))
                 .collect();
             (!alternatives.is_empty()).then(|| Daemon {
                 pod: Arc::clone(pod),
@@ -202,26 +213,47 @@ fn daemons_of(problem: &Problem, view: &PoolView) -> Vec<Daemon> {
 }
 
 impl Pool {
-    /// Whether the limits leave room for a machine of this capacity.
-    pub(crate) fn admits(&self, capacity: &ResourceList) -> bool {
+    /// Whether the limits leave room for a machine of this capacity, or for a machine that holds `held` to grow
+    /// to it.
+    pub(crate) fn admits(&self, capacity: &ResourceList, held: Option<&ResourceList>) -> bool {
         let Some(left) = &self.left else { return true };
         left.iter().all(|(name, amount)| {
-            let wanted = if name == NODES {
-                Quantity::from_units(1)
-            } else {
-                capacity.get(name)
+            let (wanted, given_back) = match (name == NODES, held) {
+                (true, None) => (Quantity::from_units(1), Quantity::ZERO),
+                (true, Some(_)) => (Quantity::ZERO, Quantity::ZERO),
+                (false, held) => (
+                    capacity.get(name),
+                    held.map_or(Quantity::ZERO, |h| h.get(name)),
+                ),
             };
+            let free = amount.nanos().saturating_add(given_back.nanos());
             // A limit that is reached or overrun closes the pool for whatever counts towards it.
-            wanted <= amount && amount >= Quantity::ZERO
+            wanted.nanos() <= free && amount >= Quantity::ZERO
         })
     }
 
-    /// Takes the most that a purchase can add off the limits.
-    pub(crate) fn book(&mut self, most: &ResourceList) {
+    /// Takes a new machine off the limits.
+    pub(crate) fn open(&mut self, booked: &ResourceList) {
         if let Some(left) = &mut self.left {
-            let mut most = most.clone();
-            most.set(NODES, Quantity::from_units(1));
-            left.subtract(&most);
+            let mut all = booked.clone();
+            all.set(NODES, Quantity::from_units(1));
+            left.subtract(&all);
         }
+    }
+
+    /// Changes what a machine holds of the limits.
+    pub(crate) fn rebook(&mut self, booked: &mut ResourceList, wanted: ResourceList) {
+        if let Some(left) = &mut self.left {
+            let back: ResourceList = left
+                .iter()
+                .filter(|(name, _)| *name != NODES)
+                .map(|(name, _)| (name, booked.get(name)))
+                .collect();
+            left.add(&back);
+            let mut taken = wanted.clone();
+            taken.remove(NODES);
+            left.subtract(&taken);
+        }
+        *booked = wanted;
     }
 }

@@ -77,15 +77,14 @@ pub(crate) fn times(need: &Dense, room: &Dense, most: usize) -> usize {
     if room.iter().any(|r| *r < 0) {
         return 0;
     }
+    let have = |at: usize| room.get(at).copied().unwrap_or(0);
+    // Comparing is far cheaper than dividing, and most questions end here.
+    if most == 0 || need.iter().enumerate().any(|(at, n)| *n > have(at).max(0)) {
+        return 0;
+    }
     let mut out = most;
-    for (at, n) in need.iter().enumerate() {
-        if *n > 0 {
-            let have = room.get(at).copied().unwrap_or(0);
-            out = out.min(usize::try_from(have / n).unwrap_or(usize::MAX));
-            if out == 0 {
-                return 0;
-            }
-        }
+    for (at, n) in need.iter().enumerate().filter(|(_, n)| **n > 0) {
+        out = out.min(usize::try_from(have(at) / n).unwrap_or(usize::MAX));
     }
     out
 }

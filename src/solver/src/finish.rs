@@ -1,101 +1,126 @@
-//! From a choice to a planned node: every type that could hold the same pods is listed, cheapest first, so that the
-//! launch stays flexible; limits are booked at the most that any of them would add.
+//! From machines to planned nodes: every type that could hold the same pods is listed, cheapest first, so that the
+//! launch stays flexible, as far as limits go: what they leave over is shared out among the machines of a pool.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use karpenter_model::instance::by_price;
+use karpenter_api::Quantity;
 use karpenter_model::plan::{
     FunnelStep, MAX_INSTANCE_TYPES_PER_CLAIM, PlannedNode, PricedOffering,
 };
-use karpenter_model::{InstanceType, Plan, Problem, Requirements, ResourceList};
+use karpenter_model::resources::names::NODES;
+use karpenter_model::{Requirements, ResourceList};
 
-use crate::Queue;
 use crate::catalog::{Catalog, Pool, Sold};
-use crate::dense::{Dense, Names, fits};
+use crate::dense::Names;
+use crate::machine::{Machine, takes};
+use crate::sets::{Offered, Set, Sets};
 
-/// In a pool with limits, types with more than this many times the chosen type's limited resources are not listed:
-/// the limit is booked at the largest listed type, and one huge type would eat it up.
-const LIMITED_SIZE_FACTOR: i128 = 2;
-
-/// A machine to buy, before it is committed to.
-pub(crate) struct Purchase {
-    pool: usize,
-    requirements: Requirements,
-    /// Listed types, cheapest first.
-    types: Vec<usize>,
-    /// Queue position and number of pods.
-    filled: Vec<(usize, usize)>,
-    need: Dense,
-    /// Whether minValues had to be lowered.
-    pub(crate) min_values_relaxed: bool,
-    funnel: Vec<FunnelStep>,
+/// Writes the planned nodes, in the order the machines were opened.
+pub(crate) fn planned(
+    names: &Names,
+    catalog: &Catalog,
+    sets: &Sets<'_>,
+    machines: Vec<Machine>,
+) -> Vec<PlannedNode> {
+    let mut of_pool: BTreeMap<usize, i128> = BTreeMap::new();
+    for machine in &machines {
+        *of_pool.entry(machine.pool).or_default() += 1;
+    }
+    machines
+        .into_iter()
+        .filter_map(|machine| {
+            let pool = catalog.pools.get(machine.pool)?;
+            let set = sets.get(machine.set)?;
+            let sharers = of_pool.get(&machine.pool).copied().unwrap_or(1);
+            node(names, pool, set, machine, sharers)
+        })
+        .collect()
 }
 
-/// Works out the purchase of pods that the type at `chosen` takes; none if not even that type can be listed.
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn purchase(
-    problem: &Problem,
+fn node(
     names: &Names,
     pool: &Pool,
-    index: usize,
-    chosen: usize,
-    requirements: &Requirements,
-    need: Dense,
-    filled: Vec<(usize, usize)>,
-    offers: &[(usize, f64)],
-) -> Option<Purchase> {
-    let chosen_type = pool.types.get(chosen)?;
-    let room: Vec<usize> = offers
+    set: &Set,
+    machine: Machine,
+    sharers: i128,
+) -> Option<PlannedNode> {
+    let fitting: Vec<(&Offered, &Sold)> = set
+        .offers
         .iter()
-        .map(|(at, _)| *at)
-        .filter(|at| pool.types.get(*at).is_some_and(|s| fits(&need, &s.room)))
+        .filter_map(|o| Some((o, pool.types.get(o.at)?)))
+        .filter(|(_, s)| takes(s, &machine.need, &machine.ports))
         .collect();
-    let small: Vec<usize> = room
+    let allowed = allowance(pool, &machine.booked, sharers);
+    let mut listed: Vec<(&Offered, &Sold)> = fitting
         .iter()
         .copied()
-        .filter(|at| near(pool, *at, chosen_type))
+        .filter(|(_, s)| {
+            let capacity = &s.instance_type.capacity;
+            allowed
+                .as_ref()
+                .is_none_or(|a| capacity.exceeding(a).next().is_none())
+        })
         .collect();
-    let mut order: Vec<(&Arc<InstanceType>, usize)> = small
-        .iter()
-        .filter_map(|at| Some((&pool.types.get(*at)?.instance_type, *at)))
-        .collect();
-    order.sort_by_key(|(t, _)| Arc::clone(&t.name));
-    let priced = by_price(order.iter().map(|(t, _)| *t), requirements, &problem.labels);
-    let position = |t: &Arc<InstanceType>| {
-        order
-            .iter()
-            .find(|(o, _)| Arc::ptr_eq(o, t))
-            .map(|(_, at)| *at)
-    };
-    let types: Vec<usize> = priced
-        .iter()
-        .take(MAX_INSTANCE_TYPES_PER_CLAIM)
-        .filter_map(|(t, _)| position(t))
-        .collect();
-    if types.is_empty() {
-        return None;
-    }
-    let funnel = vec![
-        step("requirements", pool.view.instance_types.len(), offers.len()),
+    let funnel = [
         step(
-            &format!("requests {}", text(&names.list(&need))),
-            offers.len(),
-            room.len(),
+            "requirements",
+            pool.view.instance_types.len(),
+            set.offers.len(),
         ),
-        step("limits", room.len(), small.len()),
+        step(
+            &format!("requests {}", text(&names.list(&machine.need))),
+            set.offers.len(),
+            fitting.len(),
+        ),
+        step("limits", fitting.len(), listed.len()),
     ];
-    let mut out = Purchase {
-        pool: index,
-        requirements: requirements.clone(),
-        types,
-        filled,
-        need,
-        min_values_relaxed: false,
+    listed.truncate(MAX_INSTANCE_TYPES_PER_CLAIM);
+
+    let mut requests = names.list(&machine.need);
+    let daemons: Vec<ResourceList> = listed.iter().map(|(_, s)| names.list(&s.daemons)).collect();
+    requests.add(&ResourceList::min(&daemons));
+    let mut requirements = set.requirements.clone();
+    let min_values_relaxed = lower_min_values(&mut requirements, &listed);
+    let capacity_types: BTreeSet<&Arc<str>> =
+        listed.iter().flat_map(|(o, _)| &o.capacity_types).collect();
+    let mut best = listed.iter().map(|(o, s)| PricedOffering {
+        instance_type: Arc::clone(&s.instance_type.name),
+        zone: Arc::clone(&o.zone),
+        capacity_type: Arc::clone(&o.capacity_type),
+        price: o.price,
+    });
+    Some(PlannedNode {
+        pool: Arc::clone(&pool.view.name),
+        cheapest: best.next()?,
+        runner_up: best.next(),
+        pods: machine.pods,
+        requirements,
+        instance_types: listed
+            .iter()
+            .map(|(_, s)| Arc::clone(&s.instance_type.name))
+            .collect(),
+        capacity_types: capacity_types.into_iter().cloned().collect(),
+        requests,
+        min_values_relaxed,
         funnel: funnel.into_iter().filter(|s| s.removed > 0).collect(),
-    };
-    lower_min_values(pool, &mut out);
-    Some(out)
+    })
+}
+
+/// The most of each limited resource that a listed type may have: what the machine holds of the limit and its share
+/// of what is left over. None without limits.
+fn allowance(pool: &Pool, booked: &ResourceList, sharers: i128) -> Option<ResourceList> {
+    let left = pool.left.as_ref()?;
+    let share = |left: Quantity| left.nanos().max(0) / sharers.max(1);
+    Some(
+        left.iter()
+            .filter(|(name, _)| *name != NODES)
+            .map(|(name, left)| {
+                let nanos = booked.get(name).nanos().saturating_add(share(left));
+                (name, Quantity::from_nanos(nanos))
+            })
+            .collect(),
+    )
 }
 
 fn step(constraint: &str, before: usize, left: usize) -> FunnelStep {
@@ -106,124 +131,33 @@ fn step(constraint: &str, before: usize, left: usize) -> FunnelStep {
     }
 }
 
+/// Lowers minValues to what the listed types have; whether any had to be.
+fn lower_min_values(requirements: &mut Requirements, listed: &[(&Offered, &Sold)]) -> bool {
+    let mut lowered = false;
+    for (key, requirement) in &mut requirements.map {
+        let Some(least) = requirement.min_values else {
+            continue;
+        };
+        let distinct: BTreeSet<&Arc<str>> = listed
+            .iter()
+            .filter_map(|(_, s)| s.instance_type.requirements.get(key))
+            .flat_map(|r| &r.values)
+            .filter(|v| requirement.has(v))
+            .collect();
+        let have = i64::try_from(distinct.len()).unwrap_or(i64::MAX);
+        if have < least {
+            // The API's least is 1: a key without any value left loses the field.
+            requirement.min_values = (have > 0).then_some(have);
+            lowered = true;
+        }
+    }
+    lowered
+}
+
 /// A resource list in words.
 pub(crate) fn text(list: &ResourceList) -> String {
     list.iter()
         .map(|(name, amount)| format!("{name} {}", karpenter_model::resources::text(name, amount)))
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-fn near(pool: &Pool, at: usize, chosen: &Sold) -> bool {
-    let (Some(left), Some(sold)) = (&pool.left, pool.types.get(at)) else {
-        return true;
-    };
-    left.iter().all(|(name, _)| {
-        let most = chosen
-            .instance_type
-            .capacity
-            .get(name)
-            .nanos()
-            .saturating_mul(LIMITED_SIZE_FACTOR);
-        sold.instance_type.capacity.get(name).nanos() <= most
-    })
-}
-
-/// Lowers minValues to what the listed types have, and says so.
-fn lower_min_values(pool: &Pool, purchase: &mut Purchase) {
-    let types = &purchase.types;
-    for (key, requirement) in &mut purchase.requirements.map {
-        let Some(least) = requirement.min_values else {
-            continue;
-        };
-        let own = types
-            .iter()
-            .filter_map(|at| pool.types.get(*at))
-            .filter_map(|s| s.instance_type.requirements.get(key));
-        let distinct: BTreeSet<Arc<str>> = own
-            .flat_map(|r| r.values.iter())
-            .filter(|v| requirement.complement || requirement.values.contains(*v))
-            .cloned()
-            .collect();
-        let have = i64::try_from(distinct.len()).unwrap_or(i64::MAX);
-        if have < least {
-            // The API's least is 1: a key without any value left loses the field.
-            requirement.min_values = (have > 0).then_some(have);
-            purchase.min_values_relaxed = true;
-        }
-    }
-}
-
-/// Takes the pods off the queue, books the limits, writes the planned node.
-pub(crate) fn commit(
-    problem: &Problem,
-    names: &Names,
-    queue: &mut Queue,
-    catalog: &mut Catalog,
-    plan: &mut Plan,
-    purchase: Purchase,
-) {
-    let Some(pool) = catalog.pools.get_mut(purchase.pool) else {
-        return;
-    };
-    let mut pods = Vec::new();
-    for (position, n) in &purchase.filled {
-        pods.extend((0..*n).map_while(|_| queue.take(*position)));
-    }
-    let sold: Vec<&Sold> = purchase
-        .types
-        .iter()
-        .filter_map(|at| pool.types.get(*at))
-        .collect();
-    let mut requests = names.list(&purchase.need);
-    let daemons: Vec<ResourceList> = sold.iter().map(|s| names.list(&s.daemons)).collect();
-    requests.add(&ResourceList::min(&daemons));
-    let mut best: Vec<PricedOffering> = sold
-        .iter()
-        .filter_map(|s| cheapest(problem, s, &purchase.requirements))
-        .collect();
-    let runner_up = if best.len() > 1 {
-        Some(best.swap_remove(1))
-    } else {
-        None
-    };
-    let Some(cheapest) = best.into_iter().next() else {
-        return;
-    };
-    let capacity_types: BTreeSet<Arc<str>> = sold
-        .iter()
-        .flat_map(|s| {
-            s.instance_type
-                .offers(&purchase.requirements, &problem.labels)
-        })
-        .map(|o| Arc::from(o.capacity_type()))
-        .collect();
-    let instance_types = sold
-        .iter()
-        .map(|s| Arc::clone(&s.instance_type.name))
-        .collect();
-    let most = ResourceList::max(sold.iter().map(|s| &s.instance_type.capacity));
-    plan.new_nodes.push(PlannedNode {
-        pool: Arc::clone(&pool.view.name),
-        pods,
-        requirements: purchase.requirements,
-        instance_types,
-        capacity_types: capacity_types.into_iter().collect(),
-        requests,
-        min_values_relaxed: purchase.min_values_relaxed,
-        cheapest,
-        runner_up,
-        funnel: purchase.funnel,
-    });
-    pool.book(&most);
-}
-
-fn cheapest(problem: &Problem, sold: &Sold, requirements: &Requirements) -> Option<PricedOffering> {
-    let offer = sold.instance_type.cheapest(requirements, &problem.labels)?;
-    Some(PricedOffering {
-        instance_type: Arc::clone(&sold.instance_type.name),
-        zone: offer.zone().into(),
-        capacity_type: offer.capacity_type().into(),
-        price: offer.price,
-    })
 }

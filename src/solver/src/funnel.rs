@@ -15,6 +15,8 @@ use crate::dense::{Names, fits};
 struct Told {
     funnel: PoolFunnel,
     sentence: String,
+    /// Constraints that no type meets, each looked at by itself: fewer is nearer.
+    misses: usize,
     /// Steps that left something: more is nearer.
     passed: usize,
 }
@@ -45,8 +47,9 @@ pub(crate) fn explain(
         .map(|p| tell(problem, names, class, attempt, p))
         .collect();
     told.sort_by(|a, b| {
-        b.passed
-            .cmp(&a.passed)
+        a.misses
+            .cmp(&b.misses)
+            .then_with(|| b.passed.cmp(&a.passed))
             .then_with(|| a.funnel.pool.cmp(&b.funnel.pool))
     });
     let reason = told
@@ -57,6 +60,7 @@ pub(crate) fn explain(
 }
 
 fn tell(problem: &Problem, names: &Names, class: &Class, attempt: &Attempt, pool: &Pool) -> Told {
+    let misses = misses(problem, class, attempt, pool);
     let mut steps: Vec<FunnelStep> = Vec::new();
     let all = pool.view.instance_types.len();
     let mut left: Vec<&Sold> = pool.types.iter().collect();
@@ -80,6 +84,7 @@ fn tell(problem: &Problem, names: &Names, class: &Class, attempt: &Attempt, pool
                 steps,
             },
             sentence,
+            misses,
             passed,
         }
     };
@@ -135,7 +140,7 @@ fn tell(problem: &Problem, names: &Names, class: &Class, attempt: &Attempt, pool
         );
     }
     let before = left.len();
-    left.retain(|s| pool.admits(&s.instance_type.capacity));
+    left.retain(|s| pool.admits(&s.instance_type.capacity, None));
     push("limits".to_owned(), before, left.len());
     if left.is_empty() {
         let limits = pool
@@ -164,6 +169,38 @@ fn tell(problem: &Problem, names: &Names, class: &Class, attempt: &Attempt, pool
             min.join(", ")
         ),
     )
+}
+
+/// How many constraints no type of the pool meets even by themselves; at least one.
+fn misses(problem: &Problem, class: &Class, attempt: &Attempt, pool: &Pool) -> usize {
+    let hard = pool
+        .view
+        .taints
+        .iter()
+        .filter(|t| !(attempt.soft && t.effect == "PreferNoSchedule"));
+    let taint = first_untolerated(hard, &class.tolerations).is_some();
+    let none = |meets: &dyn Fn(&Sold) -> bool| !pool.types.iter().any(meets);
+    let requirements = attempt
+        .requirements
+        .iter()
+        .filter(|r| {
+            let one: karpenter_model::Requirements = [(*r).clone()].into_iter().collect();
+            let own = &pool.view.requirements;
+            if !own.is_compatible(&one, Undefined::WellKnown(&problem.labels)) {
+                return true;
+            }
+            let mut both = own.clone();
+            both.add((*r).clone());
+            none(&|s| {
+                s.instance_type.requirements.does_intersect(&both)
+                    && s.instance_type.cheapest(&both, &problem.labels).is_some()
+            })
+        })
+        .count();
+    let resources = none(&|s| fits(&class.requests, &s.room));
+    let limits = none(&|s| pool.admits(&s.instance_type.capacity, None));
+    let alone = usize::from(taint) + requirements + usize::from(resources) + usize::from(limits);
+    alone.max(1)
 }
 
 fn no_label(pool: &Pool, requirement: &Requirement, before: usize) -> String {

@@ -3,11 +3,13 @@
 //! ```text
 //! pods ── queue ──> classes (pods that ask for the same)
 //!   1. nodes that exist, in order: first that takes the pod            existing.rs
-//!   2. machines to buy, one at a time, each filled before the next:    buy.rs
+//!   2. machines to buy, one at a time, each filled before the next:    buy.rs, machine.rs
 //!      of all types of a pool, the one whose price buys most work
-//!      from the front of the queue; then every type that could
-//!      hold the same pods is listed beside it
-//!   3. what is left is explained: per pool, what each constraint       funnel.rs
+//!      from the front of the queue (types and prices under each       sets.rs
+//!      claim's requirements are worked out once)
+//!   3. every type that could hold the same pods is listed, limits      finish.rs
+//!      permitting
+//!   4. what is left is explained: per pool, what each constraint       funnel.rs
 //!      took away, nearest miss first
 //! ```
 //!
@@ -20,6 +22,8 @@ mod dense;
 mod existing;
 mod finish;
 mod funnel;
+mod machine;
+mod sets;
 mod topology;
 
 use std::collections::BTreeMap;
@@ -27,9 +31,11 @@ use std::collections::BTreeMap;
 use karpenter_model::plan::Unschedulable;
 use karpenter_model::{Plan, PodKey, Problem};
 
+use buy::Buyer;
 use catalog::Catalog;
-use class::{Class, Classes};
+use class::Classes;
 use dense::Names;
+use sets::Sets;
 
 /// Plans where the problem's pods go and what to buy for those that fit nowhere.
 #[must_use]
@@ -54,15 +60,21 @@ pub fn solve(problem: &Problem) -> Plan {
         &mut plan,
         &mut budget,
     );
-    buy::place(
+    let prices = catalog.unit_prices();
+    let sets = Sets::new(problem, &catalog);
+    let mut buyer = Buyer {
         problem,
-        &names,
-        &classes,
-        &mut queue,
-        &mut catalog,
-        &mut plan,
-        &mut budget,
-    );
+        classes: &classes,
+        catalog: &mut catalog,
+        queue: &mut queue,
+        budget: &mut budget,
+        sets,
+        prices,
+        machines: Vec::new(),
+    };
+    buyer.run();
+    let (sets, machines) = (buyer.sets, buyer.machines);
+    plan.new_nodes = finish::planned(&names, &catalog, &sets, machines);
 
     let mut explained: BTreeMap<usize, (String, Vec<karpenter_model::plan::PoolFunnel>)> =
         BTreeMap::new();
@@ -126,6 +138,18 @@ impl Queue {
             .get_mut(position)
             .and_then(|(_, pods)| pods.pop())
     }
+    /// The first `n` pods of the class at `position`.
+    fn take_many(&mut self, position: usize, n: usize) -> Vec<PodKey> {
+        (0..n).map_while(|_| self.take(position)).collect()
+    }
+    /// The class at `position`.
+    fn class(&self, position: usize) -> Option<usize> {
+        self.waiting.get(position).map(|(class, _)| *class)
+    }
+    /// How many pods wait at `position`.
+    fn count(&self, position: usize) -> usize {
+        self.waiting.get(position).map_or(0, |(_, pods)| pods.len())
+    }
     /// Class and number of pods at every position, in order.
     fn counts(&self) -> impl Iterator<Item = (usize, usize, usize)> {
         self.waiting
@@ -148,9 +172,4 @@ fn soft_taints(problem: &Problem) -> bool {
     pools
         .chain(problem.nodes.iter().flat_map(|n| &n.taints))
         .any(|t| t.effect == "PreferNoSchedule")
-}
-
-/// A class by its index, for modules that only hold indexes.
-fn class_at(classes: &Classes, index: usize) -> Option<&Class> {
-    classes.get(index)
 }

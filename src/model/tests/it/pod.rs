@@ -196,6 +196,7 @@ fn required_terms_are_alternatives_and_preferences_come_heaviest_first() {
 #[case::opted_out(json!([expression("karpenter.sh/nodepool", "DoesNotExist", &[])]), Some("it asks for nodes that no NodePool owns"))]
 #[case::fields(json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]), Some("node affinity uses matchFields"))]
 #[case::operator(json!([expression("z", "Like", &["1"])]), Some("requirement z: operator \"Like\" is unknown"))]
+#[case::operator_of_pools(json!([expression("z", "Gte", &["1"])]), Some("requirement z: operator \"Gte\" is unknown to kube-scheduler"))]
 #[case::bound(json!([expression("z", "Gt", &["-1"])]), Some("requirement z: operator Gt takes an integer of at least 0, got -1"))]
 #[case::capacity_type(json!([expression("karpenter.sh/capacity-type", "In", &["cheap"])]), Some("requirement karpenter.sh/capacity-type: none of [\"cheap\"]"))]
 #[case::nothing(json!([{}]), Some("its required node affinity has no term"))]

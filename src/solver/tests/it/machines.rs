@@ -1,0 +1,357 @@
+//! What is bought: bin-packing, DaemonSet overhead, ports, minValues, weights (§19 by case number).
+
+use std::sync::Arc;
+
+use karpenter_api::labels as l;
+use karpenter_model::{Offering, Pod};
+use rstest::rstest;
+use serde_json::json;
+
+use crate::world::{
+    daemon, ladder, list, machine, machine_with, pod, pods, pool, port, price, problem, reqs,
+    selecting, show, solve, taint,
+};
+
+/// Case 9: for one small pod every type that fits is listed, cheapest first.
+#[test]
+fn case_09_every_fitting_type_is_listed() {
+    let plan = solve(&problem(
+        vec![pool("p", "", ladder())],
+        vec![pod("a", "cpu=3")],
+    ));
+    let names: Vec<&str> = plan.new_nodes[0]
+        .instance_types
+        .iter()
+        .map(AsRef::as_ref)
+        .collect();
+    assert_eq!(names, ["m4", "m8", "m16"]);
+    assert_eq!(
+        plan.new_nodes[0]
+            .runner_up
+            .as_ref()
+            .unwrap()
+            .instance_type
+            .as_ref(),
+        "m8"
+    );
+    let types: Vec<&str> = plan.new_nodes[0]
+        .capacity_types
+        .iter()
+        .map(AsRef::as_ref)
+        .collect();
+    assert_eq!(
+        types,
+        ["on-demand", "spot"],
+        "spot stays possible on a mixed pool"
+    );
+}
+
+/// Case 10: two large pods fill a node but for the room of one small one.
+#[test]
+fn case_10_small_pods_fill_the_gaps() {
+    let only = vec![machine("m", "cpu=10 memory=20Gi", 1.0)];
+    let mut all = pods("large", 40, "cpu=4500m memory=1Gi");
+    all.extend(pods("small", 20, "cpu=1 memory=1Gi"));
+    let plan = solve(&problem(vec![pool("p", "", only)], all));
+    assert_eq!(plan.new_nodes.len(), 20, "{}", show(&plan));
+    assert!(plan.new_nodes.iter().all(|n| n.pods.len() == 3));
+}
+
+/// Case 11: pod slots run out before CPU does.
+#[test]
+fn case_11_pod_slots() {
+    let only = vec![machine("m", "cpu=64 memory=64Gi pods=5", 1.0)];
+    let plan = solve(&problem(
+        vec![pool("p", "", only)],
+        pods("a", 12, "cpu=10m"),
+    ));
+    let counts: Vec<usize> = plan.new_nodes.iter().map(|n| n.pods.len()).collect();
+    assert_eq!(counts, [5, 5, 2]);
+}
+
+/// Case 14: none of something nobody has is no obstacle.
+#[test]
+fn case_14_zero_of_an_unknown_resource() {
+    let plan = solve(&problem(
+        vec![pool("p", "", ladder())],
+        vec![pod("a", "example.com/x=0")],
+    ));
+    assert_eq!(plan.new_nodes.len(), 1);
+}
+
+/// Case 17: two vendors' devices are on no one machine.
+#[test]
+fn case_17_two_gpu_vendors() {
+    let types = || {
+        vec![
+            machine("n", "cpu=8 memory=8Gi nvidia.com/gpu=1", 1.0),
+            machine("a", "cpu=8 memory=8Gi amd.com/gpu=1", 1.0),
+        ]
+    };
+    let both = pod("x", "nvidia.com/gpu=1 amd.com/gpu=1");
+    let plan = solve(&problem(vec![pool("p", "", types())], vec![both]));
+    assert_eq!((plan.new_nodes.len(), plan.unschedulable.len()), (0, 1));
+    let each = vec![pod("x", "nvidia.com/gpu=1"), pod("y", "amd.com/gpu=1")];
+    assert_eq!(
+        solve(&problem(vec![pool("p", "", types())], each))
+            .new_nodes
+            .len(),
+        2
+    );
+}
+
+/// §20 1 and 2: growing must pay. On-demand types get large, spot only small: nobody leaves spot for size.
+#[test]
+fn growing_a_machine_is_weighed_against_another() {
+    let mut big = machine("big", "cpu=64 memory=128Gi", 6.4);
+    Arc::make_mut(&mut big).offerings = vec![Offering::new("a", "on-demand", 6.4)];
+    let types = vec![machine("small", "cpu=4 memory=8Gi", 0.4), big];
+    let plan = solve(&problem(
+        vec![pool("p", "", types)],
+        pods("a", 60, "cpu=1 memory=1Gi"),
+    ));
+    assert!(
+        plan.new_nodes
+            .iter()
+            .all(|n| n.cheapest.capacity_type.as_ref() == "spot")
+    );
+    assert!(price(&plan) <= 15.0 * 0.4 / 3.0 + 1e-9, "{}", show(&plan));
+}
+
+/// §20 3: memory-heavy pods go to memory-rich machines whatever their CPU.
+#[test]
+fn memory_heavy_pods_get_memory_rich_machines() {
+    let types = vec![
+        machine("c", "cpu=16 memory=32Gi", 0.68),
+        machine("r", "cpu=16 memory=128Gi", 1.0),
+    ];
+    let plan = solve(&problem(
+        vec![pool("p", "", types)],
+        pods("a", 16, "cpu=1 memory=7Gi"),
+    ));
+    assert_eq!(show(&plan), "new p r a spot: 16 pods");
+}
+
+/// Case 31: two pods with one host port part; a DaemonSet's port closes the types it runs on.
+#[test]
+fn case_31_host_ports() {
+    let with_port = |name: &str, n| Pod {
+        host_ports: vec![port(n)],
+        ..pod(name, "cpu=100m")
+    };
+    let plan = solve(&problem(
+        vec![pool("p", "", ladder())],
+        vec![with_port("a", 80), with_port("b", 80), with_port("c", 81)],
+    ));
+    assert_eq!(plan.new_nodes.len(), 2, "{}", show(&plan));
+
+    let types = vec![
+        machine("amd", "cpu=2 memory=4Gi", 0.1),
+        machine_with(
+            "arm",
+            "cpu=2 memory=4Gi",
+            0.2,
+            "kubernetes.io/arch In arm64",
+        ),
+    ];
+    let mut on_amd = daemon(
+        "d",
+        "cpu=100m",
+        json!({"nodeSelector": {"kubernetes.io/arch": "amd64"}}),
+    );
+    Arc::make_mut(&mut on_amd).host_ports = vec![port(80)];
+    let mut problem = problem(
+        vec![pool("p", "", types)],
+        vec![with_port("a", 80), with_port("b", 99)],
+    );
+    problem.daemons = vec![on_amd];
+    let plan = solve(&problem);
+    let of = |name: &str| {
+        let holds = |k: &karpenter_model::PodKey| k.name.as_ref() == name;
+        let node = plan
+            .new_nodes
+            .iter()
+            .find(|n| n.pods.iter().any(holds))
+            .unwrap();
+        node.instance_types
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("a"), ["arm"], "{}", show(&plan));
+    assert!(
+        of("b").contains(&"amd".to_owned()) || of("b") == ["arm"],
+        "{}",
+        show(&plan)
+    );
+}
+
+/// Case 51: a DaemonSet for one kind of type weighs on that kind only; the claim asks for the least, once.
+#[test]
+fn case_51_daemon_overhead_per_type() {
+    let types = vec![
+        machine("amd", "cpu=2 memory=4Gi", 0.1),
+        machine_with(
+            "arm",
+            "cpu=2 memory=4Gi",
+            0.2,
+            "kubernetes.io/arch In arm64",
+        ),
+    ];
+    let mut problem = problem(
+        vec![pool("p", "", types)],
+        pods("a", 2, "cpu=900m memory=1Gi"),
+    );
+    problem.daemons = vec![
+        daemon(
+            "amd-only",
+            "cpu=500m",
+            json!({"nodeSelector": {"kubernetes.io/arch": "amd64"}}),
+        ),
+        daemon("all", "cpu=100m", json!({})),
+    ];
+    let plan = solve(&problem);
+    // Two pods and 600m do not fit into two cores of amd; two pods and 100m fit into those of arm.
+    let arm = plan.new_nodes.iter().find(|n| n.pods.len() == 2);
+    let asked = arm.map(|n| n.requests.get("cpu"));
+    if let Some(asked) = asked {
+        assert_eq!(asked, list("cpu=1900m").get("cpu"));
+    }
+    for n in &plan.new_nodes {
+        let amd = n.instance_types.iter().any(|t| t.as_ref() == "amd");
+        assert!(!amd || n.pods.len() == 1, "{}", show(&plan));
+    }
+}
+
+#[rstest]
+#[case::counted(json!({}), 2)]
+#[case::taint_not_tolerated(json!({"nodeSelector": {"team": "x"}}), 1)]
+#[case::case_50_pinned_by_name(json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+    {"nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]}}}}), 2)]
+#[case::waits_for_registration(json!({"nodeSelector": {"karpenter.sh/registered": "true"}}), 2)]
+#[case::waits_for_initialization(json!({"nodeSelector": {"karpenter.sh/initialized": "true"}}), 2)]
+fn which_daemons_are_charged(#[case] spec: serde_json::Value, #[case] nodes: usize) {
+    let only = vec![machine("m", "cpu=2 memory=4Gi", 0.1)];
+    let mut problem = problem(vec![pool("p", "", only)], pods("a", 2, "cpu=1"));
+    problem.daemons = vec![daemon("d", "cpu=500m", spec)];
+    assert_eq!(karpenter_solver::solve(&problem).new_nodes.len(), nodes);
+}
+
+/// Case 52: a DaemonSet that does not tolerate a startup taint runs there all the same, once the taint is gone.
+#[test]
+fn case_52_startup_taints_do_not_spare_daemons() {
+    let mut starting = pool("p", "", vec![machine("m", "cpu=2 memory=4Gi", 0.1)]);
+    starting.startup_taints = vec![taint("cni", "NoSchedule")];
+    let mut problem = problem(vec![starting], pods("a", 2, "cpu=1"));
+    problem.daemons = vec![daemon("d", "cpu=500m", json!({}))];
+    assert_eq!(solve(&problem).new_nodes.len(), 2);
+}
+
+/// Cases 19 and 20: the variety asked for is there, or there is no machine.
+#[rstest]
+#[case::case_19_two_types(2, "cpu=3", false, "m4 m8 m16")]
+#[case::exactly_enough(3, "cpu=3", false, "m4 m8 m16")]
+#[case::case_20_too_few(4, "cpu=3", false, "")]
+#[case::case_22_best_effort(4, "cpu=3", true, "m4 m8 m16")]
+fn min_values(
+    #[case] min: usize,
+    #[case] requests: &str,
+    #[case] best_effort: bool,
+    #[case] expected: &str,
+) {
+    let requirements = format!("{} Exists min={min}", l::INSTANCE_TYPE);
+    let mut problem = problem(
+        vec![pool("p", &requirements, ladder())],
+        vec![pod("a", requests)],
+    );
+    problem.options.best_effort_min_values = best_effort;
+    let plan = karpenter_solver::solve(&problem);
+    let got = plan
+        .new_nodes
+        .first()
+        .map_or_else(String::new, |n| n.instance_types.join(" "));
+    assert_eq!(got, expected, "{}", show(&plan));
+    if let Some(node) = plan.new_nodes.first() {
+        assert_eq!(node.min_values_relaxed, min > 3);
+        let left = node.requirements.get(l::INSTANCE_TYPE).unwrap().min_values;
+        assert_eq!(left, Some(i64::try_from(min.min(3)).unwrap()));
+    } else {
+        assert!(
+            plan.unschedulable[0].reason.contains("minValues"),
+            "{}",
+            show(&plan)
+        );
+    }
+}
+
+/// Case 22: lowering happens on the heavy pool before a lighter one is turned to.
+#[test]
+fn case_22_lowered_before_falling_back() {
+    let requirements = format!("{} Exists min=9", l::INSTANCE_TYPE);
+    let mut heavy = pool("heavy", &requirements, ladder());
+    heavy.weight = 10;
+    let mut problem = problem(
+        vec![heavy, pool("light", "", ladder())],
+        vec![pod("a", "cpu=1")],
+    );
+    assert_eq!(show(&solve(&problem)), "new light m2 a spot: 1 pods");
+    problem.options.best_effort_min_values = true;
+    let plan = solve(&problem);
+    assert_eq!(show(&plan), "new heavy m2 a spot: 1 pods");
+    assert!(plan.new_nodes[0].min_values_relaxed);
+}
+
+/// Case 54: the heavier pool first, dear or not, unless the pod says otherwise.
+#[test]
+fn case_54_weights() {
+    let mut heavy = pool("heavy", "", vec![machine("dear", "cpu=2 memory=4Gi", 9.0)]);
+    heavy.weight = 10;
+    let pools = || vec![pool("light", "", ladder()), heavy.clone()];
+    let plan = solve(&problem(pools(), vec![pod("a", "cpu=1")]));
+    assert_eq!(show(&plan), "new heavy dear a spot: 1 pods");
+    let plan = solve(&problem(
+        pools(),
+        vec![selecting("a", "cpu=1", l::NODEPOOL, "light")],
+    ));
+    assert_eq!(show(&plan), "new light m2 a spot: 1 pods");
+    let plan = solve(&problem(pools(), vec![pod("a", "cpu=3")]));
+    assert_eq!(
+        show(&plan),
+        "new light m4 a spot: 1 pods",
+        "too big for the heavy one"
+    );
+}
+
+#[test]
+fn the_claim_says_what_it_needs() {
+    let mut problem = problem(
+        vec![pool("p", "team In x", ladder())],
+        vec![
+            selecting("a", "cpu=1 memory=1Gi", l::ZONE, "b"),
+            pod("b", "cpu=500m memory=1Gi"),
+        ],
+    );
+    problem.daemons = vec![daemon("d", "cpu=100m memory=64Mi", json!({}))];
+    let plan = solve(&problem);
+    assert_eq!(plan.new_nodes.len(), 1, "{}", show(&plan));
+    let node = &plan.new_nodes[0];
+    assert_eq!(node.requests, list("cpu=1600m memory=2112Mi pods=3"));
+    let mut expected = reqs("team In x, topology.kubernetes.io/zone In b");
+    expected.add_all(&reqs("karpenter.sh/nodepool In p"));
+    assert_eq!(node.requirements, expected);
+}
+
+/// Prices that make no sense are no offers; the rest is planned as if they were not there.
+#[test]
+fn senseless_prices_are_passed_over() {
+    let mut types = ladder();
+    Arc::make_mut(&mut types[0]).offerings = vec![
+        Offering::new("a", "spot", -5.0),
+        Offering::new("b", "spot", f64::NAN),
+    ];
+    let plan = solve(&problem(
+        vec![pool("p", "", types)],
+        vec![pod("a", "cpu=1")],
+    ));
+    assert_eq!(show(&plan), "new p m4 a spot: 1 pods");
+}
