@@ -2,6 +2,9 @@
 
 pub mod definition;
 pub mod names;
+pub mod objects;
+pub mod pods;
+pub mod workloads;
 
 use serde_json::Value;
 
@@ -17,45 +20,67 @@ pub fn create(target: &Target, object: &Value) -> Vec<FieldError> {
     if target.info.custom {
         errors.extend(crate::crd::validate(target, object, None));
     }
-    if target
-        .info
-        .is("apiextensions.k8s.io", "customresourcedefinitions")
-    {
-        definition::definition(object, &mut errors);
-    }
+    kind(target, object, &mut errors);
     errors
 }
 
-/// Errors of a change.
+/// Errors of a change. What is written with the status was validated before.
 #[must_use]
-pub fn update(target: &Target, new: &Value, old: &Value, _part: Part) -> Vec<FieldError> {
+pub fn update(target: &Target, new: &Value, old: &Value, part: Part) -> Vec<FieldError> {
     let mut errors = Vec::new();
     names::labels(new, &mut errors);
     if target.info.custom {
         errors.extend(crate::crd::validate(target, new, Some(old)));
     }
-    if target
-        .info
-        .is("apiextensions.k8s.io", "customresourcedefinitions")
-        && new.get("spec") != old.get("spec")
-    {
-        definition::definition(new, &mut errors);
+    if part == Part::Main && new.get("spec") != old.get("spec") {
+        kind(target, new, &mut errors);
+        kind_update(target, new, old, &mut errors);
+    }
+    if target.info.is("scheduling.k8s.io", "priorityclasses") {
+        objects::priority_class_update(new, old, &mut errors);
     }
     if meta::is_deleting(old) {
-        let before: Vec<&str> = meta::finalizers(old).collect();
-        let added: Vec<String> = meta::finalizers(new)
-            .filter(|f| !before.contains(f))
-            .map(|f| format!("{f:?}"))
-            .collect();
-        if !added.is_empty() {
-            errors.push(FieldError::forbidden(
-                "metadata.finalizers",
-                format!(
-                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-                    added.join(", ")
-                ),
-            ));
-        }
+        finalizers(new, old, &mut errors);
     }
     errors
+}
+
+fn kind(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
+    match (target.info.group.as_str(), target.info.plural.as_str()) {
+        ("", "pods") => pods::spec(object.get("spec").unwrap_or(&Value::Null), "spec", errors),
+        ("", "nodes") => objects::node(object, errors),
+        ("apps" | "batch", _) => workloads::check(target, object, errors),
+        ("policy", "poddisruptionbudgets") => objects::budget(object, errors),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => {
+            definition::definition(object, errors)
+        }
+        _ => {}
+    }
+}
+
+fn kind_update(target: &Target, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    match (target.info.group.as_str(), target.info.plural.as_str()) {
+        ("", "pods") => pods::update(new, old, errors),
+        ("", "nodes") => objects::node_update(new, old, errors),
+        ("apps" | "batch", _) => workloads::update(target, new, old, errors),
+        _ => {}
+    }
+}
+
+/// What is being deleted gets no new finalizers.
+fn finalizers(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let before: Vec<&str> = meta::finalizers(old).collect();
+    let added: Vec<String> = meta::finalizers(new)
+        .filter(|f| !before.contains(f))
+        .map(|f| format!("{f:?}"))
+        .collect();
+    if !added.is_empty() {
+        errors.push(FieldError::forbidden(
+            "metadata.finalizers",
+            format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                added.join(", ")
+            ),
+        ));
+    }
 }

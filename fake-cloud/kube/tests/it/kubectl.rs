@@ -26,6 +26,7 @@ impl Drop for Session {
 }
 
 impl Session {
+    #[allow(clippy::print_stderr)]
     async fn start(name: &str) -> Option<Self> {
         let probe = Command::new("kubectl")
             .args(["version", "--client"])

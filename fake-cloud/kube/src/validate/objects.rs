@@ -1,0 +1,157 @@
+//! Validation of nodes, disruption budgets and other small kinds.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{names, pods};
+use crate::error::FieldError;
+use crate::meta::{at, text};
+
+/// A node's taints.
+pub fn node(node: &Value, errors: &mut Vec<FieldError>) {
+    let mut seen = BTreeSet::new();
+    let taints = at(node, &["spec", "taints"]).and_then(Value::as_array);
+    for (i, taint) in taints.into_iter().flatten().enumerate() {
+        let path = format!("metadata.taints[{i}]");
+        let (key, effect) = (text(taint, &["key"]), text(taint, &["effect"]));
+        for error in names::qualified_errors(key) {
+            errors.push(FieldError::invalid(&format!("{path}.key"), key, error));
+        }
+        for error in names::label_value_errors(text(taint, &["value"])) {
+            errors.push(FieldError::invalid(
+                &format!("{path}.value"),
+                text(taint, &["value"]),
+                error,
+            ));
+        }
+        let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+        pods::one_of(&format!("{path}.effect"), effect, &effects, true, errors);
+        if !seen.insert((key, effect)) {
+            let mut error = FieldError::duplicate(&path, taint.clone());
+            error.detail = "taints must be unique by key and effect pair".to_owned();
+            errors.push(error);
+        }
+    }
+}
+
+/// What an update of a node may not change.
+pub fn node_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let (before, after) = (
+        text(old, &["spec", "providerID"]),
+        text(new, &["spec", "providerID"]),
+    );
+    if !before.is_empty() && before != after {
+        errors.push(FieldError::forbidden(
+            "spec.providerID",
+            "node updates may not change providerID except from \"\" to valid",
+        ));
+    }
+}
+
+/// A disruption budget.
+pub fn budget(budget: &Value, errors: &mut Vec<FieldError>) {
+    let spec = budget.get("spec").unwrap_or(&Value::Null);
+    let bound = |key: &str| spec.get(key).filter(|v| !v.is_null());
+    if bound("minAvailable").is_some() && bound("maxUnavailable").is_some() {
+        errors.push(FieldError::invalid(
+            "spec",
+            spec.clone(),
+            "minAvailable and maxUnavailable cannot be both set",
+        ));
+    }
+    for key in ["minAvailable", "maxUnavailable"] {
+        let path = format!("spec.{key}");
+        match bound(key) {
+            Some(Value::String(percent)) => {
+                let number = percent
+                    .strip_suffix('%')
+                    .and_then(|p| p.parse::<u32>().ok());
+                match number {
+                    None => errors.push(FieldError::invalid(
+                        &path,
+                        percent.as_str(),
+                        "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
+                    )),
+                    Some(number) if number > 100 => errors.push(FieldError::invalid(
+                        &path,
+                        percent.as_str(),
+                        "must not be greater than 100%",
+                    )),
+                    Some(_) => {}
+                }
+            }
+            other => pods::not_negative(&path, other, errors),
+        }
+    }
+    pods::one_of(
+        "spec.unhealthyPodEvictionPolicy",
+        text(spec, &["unhealthyPodEvictionPolicy"]),
+        &["AlwaysAllow", "IfHealthyBudget"],
+        false,
+        errors,
+    );
+}
+
+/// What an update of a priority class may not change.
+pub fn priority_class_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    for key in ["value", "preemptionPolicy"] {
+        if new.get(key) != old.get(key) {
+            errors.push(FieldError::forbidden(
+                key,
+                "may not be changed in an update.",
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    fn texts(check: impl Fn(&mut Vec<FieldError>)) -> Vec<String> {
+        let mut errors = Vec::new();
+        check(&mut errors);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[rstest]
+    #[case(json!({"minAvailable": "50%"}), None)]
+    #[case(json!({"maxUnavailable": 0}), None)]
+    #[case(json!({"minAvailable": 1, "maxUnavailable": 1}), Some("cannot be both set"))]
+    #[case(json!({"minAvailable": "101%"}), Some("must not be greater than 100%"))]
+    #[case(json!({"minAvailable": "half"}), Some("a valid percent string"))]
+    #[case(json!({"minAvailable": -1}), Some("must be greater than or equal to 0"))]
+    fn budgets(#[case] spec: Value, #[case] expected: Option<&str>) {
+        let found = texts(|e| budget(&json!({"spec": spec}), e));
+        assert_eq!(found.len(), usize::from(expected.is_some()), "{found:?}");
+        assert!(found.iter().all(|t| t.contains(expected.unwrap())));
+    }
+
+    #[test]
+    fn nodes() {
+        let tainted = |taints: Value| texts(|e| node(&json!({"spec": {"taints": taints}}), e));
+        assert!(
+            tainted(
+                json!([{"key": "a", "effect": "NoSchedule"}, {"key": "a", "effect": "NoExecute"}])
+            )
+            .is_empty()
+        );
+        assert_eq!(
+            tainted(json!([{"key": "a"}])),
+            ["metadata.taints[0].effect: Required value"]
+        );
+        assert_eq!(
+            tainted(
+                json!([{"key": "a", "effect": "NoSchedule"}, {"key": "a", "effect": "NoSchedule"}])
+            )
+            .len(),
+            1
+        );
+        let with = |id: &str| json!({"spec": {"providerID": id}});
+        assert!(texts(|e| node_update(&with("x"), &json!({}), e)).is_empty());
+        assert_eq!(texts(|e| node_update(&with("y"), &with("x"), e)).len(), 1);
+    }
+}

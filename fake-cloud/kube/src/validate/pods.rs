@@ -1,0 +1,483 @@
+//! Validation of pods and pod templates.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::names;
+use crate::error::FieldError;
+use crate::loops::resources::parse_millis;
+use crate::meta::{at, text};
+
+const QUANTITY_TEXT: &str =
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = (usize, &'a Value)> {
+    value
+        .get(key)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .enumerate()
+}
+
+/// A value among those allowed; empty is allowed unless `required`.
+pub fn one_of(
+    path: &str,
+    value: &str,
+    allowed: &[&str],
+    required: bool,
+    errors: &mut Vec<FieldError>,
+) {
+    if value.is_empty() {
+        if required {
+            errors.push(FieldError::required(path, ""));
+        }
+    } else if !allowed.contains(&value) {
+        errors.push(FieldError::not_supported(path, value, allowed));
+    }
+}
+
+/// A number that may not be negative.
+pub fn not_negative(path: &str, value: Option<&Value>, errors: &mut Vec<FieldError>) {
+    if let Some(number) = value.and_then(Value::as_i64)
+        && number < 0
+    {
+        errors.push(FieldError::invalid(
+            path,
+            number,
+            "must be greater than or equal to 0",
+        ));
+    }
+}
+
+/// A pod's or template's `spec` at `path`.
+pub fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let volumes: BTreeSet<&str> = list(spec, "volumes")
+        .map(|(_, v)| text(v, &["name"]))
+        .collect();
+    for (i, volume) in list(spec, "volumes") {
+        name(
+            &format!("{path}.volumes[{i}].name"),
+            text(volume, &["name"]),
+            errors,
+        );
+    }
+    if list(spec, "containers").next().is_none() {
+        errors.push(FieldError::required(&format!("{path}.containers"), ""));
+    }
+    let mut seen = BTreeSet::new();
+    for kind in ["containers", "initContainers"] {
+        for (i, c) in list(spec, kind) {
+            let path = format!("{path}.{kind}[{i}]");
+            let container_name = text(c, &["name"]);
+            name(&format!("{path}.name"), container_name, errors);
+            if !container_name.is_empty() && !seen.insert(container_name) {
+                errors.push(FieldError::duplicate(
+                    &format!("{path}.name"),
+                    container_name,
+                ));
+            }
+            if text(c, &["image"]).is_empty() {
+                errors.push(FieldError::required(&format!("{path}.image"), ""));
+            }
+            resources(c.get("resources"), &format!("{path}.resources"), errors);
+            for (j, mount) in list(c, "volumeMounts") {
+                let volume = text(mount, &["name"]);
+                let path = format!("{path}.volumeMounts[{j}]");
+                if !volumes.contains(volume) {
+                    let mut error = FieldError::invalid(&format!("{path}.name"), volume, "");
+                    error.kind = crate::error::FieldErrorKind::NotFound;
+                    errors.push(error);
+                }
+                if text(mount, &["mountPath"]).is_empty() {
+                    errors.push(FieldError::required(&format!("{path}.mountPath"), ""));
+                }
+            }
+        }
+    }
+    one_of(
+        &format!("{path}.restartPolicy"),
+        text(spec, &["restartPolicy"]),
+        &["Always", "OnFailure", "Never"],
+        true,
+        errors,
+    );
+    not_negative(
+        &format!("{path}.terminationGracePeriodSeconds"),
+        spec.get("terminationGracePeriodSeconds"),
+        errors,
+    );
+    for (key, value) in spec
+        .get("nodeSelector")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        let path = format!("{path}.nodeSelector");
+        for error in names::qualified_errors(key) {
+            errors.push(FieldError::invalid(&path, key.as_str(), error));
+        }
+        for error in names::label_value_errors(value.as_str().unwrap_or("")) {
+            errors.push(FieldError::invalid(&path, value.clone(), error));
+        }
+    }
+    tolerations(spec, path, errors);
+    spread(spec, path, errors);
+    affinity(spec, path, errors);
+}
+
+fn name(path: &str, name: &str, errors: &mut Vec<FieldError>) {
+    if name.is_empty() {
+        errors.push(FieldError::required(path, ""));
+    } else if let Some(error) = names::label_error(name) {
+        errors.push(FieldError::invalid(path, name, error));
+    }
+}
+
+fn resources(resources: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
+    let Some(resources) = resources else {
+        return;
+    };
+    let shown = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    for part in ["limits", "requests"] {
+        for (resource, quantity) in resources
+            .get(part)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            let path = format!("{path}.{part}[{resource}]");
+            match parse_millis(&shown(quantity)) {
+                None => errors.push(FieldError::invalid(&path, shown(quantity), QUANTITY_TEXT)),
+                Some(amount) if amount < 0 => errors.push(FieldError::invalid(
+                    &path,
+                    shown(quantity),
+                    "must be greater than or equal to 0",
+                )),
+                Some(_) => {}
+            }
+        }
+    }
+    for (resource, limit) in resources
+        .get("limits")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        let request = at(resources, &["requests", resource]);
+        if let Some(request) = request
+            && let (Some(wanted), Some(bound)) =
+                (parse_millis(&shown(request)), parse_millis(&shown(limit)))
+            && wanted > bound
+        {
+            errors.push(FieldError::invalid(
+                &format!("{path}.requests"),
+                shown(request),
+                format!(
+                    "must be less than or equal to {resource} limit of {}",
+                    shown(limit)
+                ),
+            ));
+        }
+    }
+}
+
+fn tolerations(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    for (i, t) in list(spec, "tolerations") {
+        let path = format!("{path}.tolerations[{i}]");
+        let (key, operator, value) = (
+            text(t, &["key"]),
+            text(t, &["operator"]),
+            text(t, &["value"]),
+        );
+        let effect = text(t, &["effect"]);
+        if !key.is_empty() {
+            for error in names::qualified_errors(key) {
+                errors.push(FieldError::invalid(&format!("{path}.key"), key, error));
+            }
+        } else if operator != "Exists" {
+            errors.push(FieldError::invalid(
+                &format!("{path}.operator"),
+                operator,
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+            ));
+        }
+        if t.get("tolerationSeconds").is_some_and(|s| !s.is_null()) && effect != "NoExecute" {
+            errors.push(FieldError::invalid(
+                &format!("{path}.effect"),
+                effect,
+                "effect must be 'NoExecute' when `tolerationSeconds` is set",
+            ));
+        }
+        one_of(
+            &format!("{path}.operator"),
+            operator,
+            &["Equal", "Exists", "Gt", "Lt"],
+            false,
+            errors,
+        );
+        if operator == "Exists" && !value.is_empty() {
+            errors.push(FieldError::invalid(
+                &format!("{path}.operator"),
+                value,
+                "value must be empty when `operator` is 'Exists'",
+            ));
+        }
+        one_of(
+            &format!("{path}.effect"),
+            effect,
+            &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+            false,
+            errors,
+        );
+    }
+}
+
+fn spread(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let mut seen = BTreeSet::new();
+    for (i, c) in list(spec, "topologySpreadConstraints") {
+        let path = format!("{path}.topologySpreadConstraints[{i}]");
+        let skew = c.get("maxSkew").and_then(Value::as_i64).unwrap_or(0);
+        if skew <= 0 {
+            errors.push(FieldError::invalid(
+                &format!("{path}.maxSkew"),
+                skew,
+                "must be greater than zero",
+            ));
+        }
+        let (key, when) = (text(c, &["topologyKey"]), text(c, &["whenUnsatisfiable"]));
+        if key.is_empty() {
+            errors.push(FieldError::required(
+                &format!("{path}.topologyKey"),
+                "can not be empty",
+            ));
+        }
+        let allowed = ["DoNotSchedule", "ScheduleAnyway"];
+        if allowed.contains(&when) {
+            if !seen.insert((key, when)) {
+                errors.push(FieldError::duplicate(
+                    &format!("{path}.{{topologyKey, whenUnsatisfiable}}"),
+                    format!("{{{key}, {when}}}"),
+                ));
+            }
+        } else {
+            errors.push(FieldError::not_supported(
+                &format!("{path}.whenUnsatisfiable"),
+                when,
+                &allowed,
+            ));
+        }
+        if let Some(domains) = c.get("minDomains").and_then(Value::as_i64) {
+            if domains <= 0 {
+                errors.push(FieldError::invalid(
+                    &format!("{path}.minDomains"),
+                    domains,
+                    "must be greater than zero",
+                ));
+            }
+            if when != "DoNotSchedule" {
+                errors.push(FieldError::invalid(
+                    &format!("{path}.minDomains"),
+                    domains,
+                    format!(
+                        "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {when}"
+                    ),
+                ));
+            }
+        }
+    }
+}
+
+fn affinity(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    if let Some(node) = at(spec, &["affinity", "nodeAffinity", REQUIRED]) {
+        let path = format!("{path}.affinity.nodeAffinity.{REQUIRED}.nodeSelectorTerms");
+        if list(node, "nodeSelectorTerms").next().is_none() {
+            errors.push(FieldError::required(
+                &path,
+                "must have at least one node selector term",
+            ));
+        }
+        for (i, term) in list(node, "nodeSelectorTerms") {
+            for (j, e) in list(term, "matchExpressions") {
+                requirement(e, &format!("{path}[{i}].matchExpressions[{j}]"), errors);
+            }
+        }
+    }
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let Some(terms) = at(spec, &["affinity", kind]) else {
+            continue;
+        };
+        for (i, term) in list(terms, REQUIRED) {
+            if text(term, &["topologyKey"]).is_empty() {
+                errors.push(FieldError::required(
+                    &format!("{path}.affinity.{kind}.{REQUIRED}[{i}].topologyKey"),
+                    "can not be empty",
+                ));
+            }
+        }
+    }
+}
+
+fn requirement(e: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let values = e
+        .get("values")
+        .and_then(Value::as_array)
+        .map_or(0, Vec::len);
+    let operator = text(e, &["operator"]);
+    match operator {
+        "In" | "NotIn" if values == 0 => errors.push(FieldError::required(
+            &format!("{path}.values"),
+            "must be specified when `operator` is 'In' or 'NotIn'",
+        )),
+        "Exists" | "DoesNotExist" if values > 0 => errors.push(FieldError::forbidden(
+            &format!("{path}.values"),
+            "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+        )),
+        "Gt" | "Lt" if values != 1 => errors.push(FieldError::required(
+            &format!("{path}.values"),
+            "must be specified single value when `operator` is 'Lt' or 'Gt'",
+        )),
+        "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
+        other => errors.push(FieldError::invalid(
+            &format!("{path}.operator"),
+            other,
+            "not a valid selector operator",
+        )),
+    }
+    for error in names::qualified_errors(text(e, &["key"])) {
+        errors.push(FieldError::invalid(
+            &format!("{path}.key"),
+            text(e, &["key"]),
+            error,
+        ));
+    }
+}
+
+/// What an update of a pod may not change.
+pub fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let frozen = |pod: &Value| -> Value {
+        let mut spec = pod.get("spec").cloned().unwrap_or(Value::Null);
+        if let Some(map) = spec.as_object_mut() {
+            for key in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
+                map.remove(key);
+            }
+            for kind in ["containers", "initContainers"] {
+                for c in map
+                    .get_mut(kind)
+                    .and_then(Value::as_array_mut)
+                    .into_iter()
+                    .flatten()
+                {
+                    if let Some(c) = c.as_object_mut() {
+                        c.remove("image");
+                    }
+                }
+            }
+            // Pods that are still gated may be narrowed to fewer nodes.
+            if list(old.get("spec").unwrap_or(&Value::Null), "schedulingGates")
+                .next()
+                .is_some()
+            {
+                map.remove("nodeSelector");
+                map.remove("affinity");
+            }
+        }
+        spec
+    };
+    if frozen(new) != frozen(old) {
+        errors.push(FieldError::forbidden(
+            "spec",
+            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
+        ));
+    }
+    let tolerations = |pod: &Value| {
+        at(pod, &["spec", "tolerations"])
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let after = tolerations(new);
+    let same_but_seconds = |a: &Value, b: &Value| {
+        ["key", "operator", "value", "effect"]
+            .iter()
+            .all(|k| text(a, &[k]) == text(b, &[k]))
+    };
+    if tolerations(old)
+        .iter()
+        .any(|t| !after.iter().any(|n| same_but_seconds(n, t)))
+    {
+        errors.push(FieldError::forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        ));
+    }
+    let gates = |pod: &Value| -> BTreeSet<String> {
+        let spec = pod.get("spec").unwrap_or(&Value::Null);
+        list(spec, "schedulingGates")
+            .map(|(_, g)| text(g, &["name"]).to_owned())
+            .collect()
+    };
+    if !gates(new).is_subset(&gates(old)) {
+        errors.push(FieldError::forbidden(
+            "spec.schedulingGates",
+            "only deletion is allowed",
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    fn pod(more: Value) -> Value {
+        let mut spec =
+            json!({"restartPolicy": "Always", "containers": [{"name": "a", "image": "i"}]});
+        for (key, value) in more.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        json!({"spec": spec})
+    }
+
+    #[rstest]
+    #[case(json!({}), &[])]
+    #[case(json!({"containers": []}), &["spec.containers: Required value"])]
+    #[case(json!({"containers": [{"name": "a"}]}), &["spec.containers[0].image: Required value"])]
+    #[case(json!({"containers": [{"name": "a", "image": "i"}, {"name": "a", "image": "i"}]}), &["spec.containers[1].name: Duplicate value: \"a\""])]
+    #[case(json!({"containers": [{"name": "a", "image": "i", "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}]}),
+           &["spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1"])]
+    #[case(json!({"containers": [{"name": "a", "image": "i", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]}),
+           &["spec.containers[0].volumeMounts[0].name: Not found: \"v\""])]
+    #[case(json!({"restartPolicy": "Maybe"}), &["spec.restartPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"OnFailure\", \"Never\""])]
+    #[case(json!({"tolerations": [{"operator": "Exists"}, {"key": "a", "effect": "NoSchedule"}]}), &[])]
+    #[case(json!({"tolerations": [{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5}]}),
+           &["spec.tolerations[0].effect: Invalid value: \"NoSchedule\": effect must be 'NoExecute' when `tolerationSeconds` is set"])]
+    #[case(json!({"topologySpreadConstraints": [{"maxSkew": 0, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule"}]}),
+           &["spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero"])]
+    #[case(json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+               {"matchExpressions": [{"key": "k", "operator": "In"}]}]}}}}),
+           &["spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'"])]
+    fn specs(#[case] more: Value, #[case] expected: &[&str]) {
+        let mut errors = Vec::new();
+        spec(&pod(more)["spec"], "spec", &mut errors);
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, expected);
+    }
+
+    #[rstest]
+    #[case(json!({}), json!({"containers": [{"name": "a", "image": "j"}]}), 0)]
+    #[case(json!({}), json!({"tolerations": [{"key": "x"}]}), 0)]
+    #[case(json!({"tolerations": [{"key": "x"}]}), json!({}), 1)]
+    #[case(json!({}), json!({"nodeSelector": {"a": "b"}}), 1)]
+    #[case(json!({"schedulingGates": [{"name": "g"}]}), json!({"nodeSelector": {"a": "b"}}), 0)]
+    #[case(json!({}), json!({"schedulingGates": [{"name": "g"}]}), 1)]
+    #[case(json!({}), json!({"nodeName": "n"}), 1)]
+    fn updates(#[case] old: Value, #[case] new: Value, #[case] count: usize) {
+        let mut errors = Vec::new();
+        update(&pod(new), &pod(old), &mut errors);
+        assert_eq!(errors.len(), count, "{errors:?}");
+    }
+}
