@@ -131,12 +131,11 @@ fn admit_pod(state: &State, target: &Target, pod: &mut Value) -> Result<()> {
         (c.get("value").and_then(Value::as_i64).unwrap_or(0), policy)
     });
     let given = meta::at(pod, &["spec", "priority"]).and_then(Value::as_i64);
-    if given.is_some_and(|given| given != value) {
-        return Err(ApiError::forbidden(
-            &target.info,
-            &name,
-            "the integer value of priority must not be provided in pod spec; priority admission controller computed ",
-        ));
+    if let Some(given) = given.filter(|given| *given != value) {
+        let why = format!(
+            "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"
+        );
+        return Err(ApiError::forbidden(&target.info, &name, &why));
     }
     let spec = meta::as_map(meta::child(pod, "spec"));
     if let (Some(class), true) = (&class, class_name.is_empty()) {

@@ -100,6 +100,20 @@ impl Subscription {
 /// Namespaces every cluster starts with.
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
+/// Priority classes every cluster starts with: name, value, description.
+const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "For pods the cluster cannot do without.",
+    ),
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "For pods their node cannot do without.",
+    ),
+];
+
 impl ApiServer {
     /// A new, empty cluster with the built-in kinds, namespaces `default`, `kube-system`, `kube-public`, `kube-node-lease`.
     #[must_use]
@@ -114,6 +128,13 @@ impl ApiServer {
             let namespace = serde_json::json!({"metadata": {"name": name}});
             if let Err(error) = server.create(gr("", "namespaces"), None, namespace) {
                 tracing::error!(%error, name, "could not create a namespace every cluster has");
+            }
+        }
+        for (name, value, what) in PRIORITY_CLASSES {
+            let class = serde_json::json!({"metadata": {"name": name}, "value": value, "description": what});
+            let classes = gr("scheduling.k8s.io", "priorityclasses");
+            if let Err(error) = server.create(classes, None, class) {
+                tracing::error!(%error, name, "could not create a priority class every cluster has");
             }
         }
         server

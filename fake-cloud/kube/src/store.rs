@@ -231,8 +231,19 @@ impl Store {
         }
     }
 
-    /// Drops a resource whose definition is gone; its subscribers' streams end.
+    /// Drops a resource whose definition is gone: its objects are removed one by one, then its subscribers' streams
+    /// end.
     pub fn drop_resource(&mut self, resource: &str) {
+        let names: Vec<(String, String)> = self
+            .tables
+            .get(resource)
+            .into_iter()
+            .flat_map(|t| &t.objects)
+            .flat_map(|(ns, names)| names.keys().map(|name| (ns.clone(), name.clone())))
+            .collect();
+        for (namespace, name) in names {
+            self.remove(resource, &namespace, &name, None);
+        }
         self.tables.remove(resource);
     }
 }

@@ -28,10 +28,20 @@ pub fn bytes(code: u16, content_type: &'static str, bytes: Vec<u8>) -> Response<
     response
 }
 
-/// A refusal.
+/// A refusal; one that says when to come back says so in a header, too.
 #[must_use]
 pub fn refusal(error: &ApiError) -> Response<ResponseBody> {
-    document(error.code, &error.to_status())
+    let mut response = document(error.code, &error.to_status());
+    if let Some(seconds) = error
+        .details
+        .get("retryAfterSeconds")
+        .and_then(Value::as_u64)
+    {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 /// The `Status` of something done that has no object to show; `details` name what it was done to.

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::body::{ResponseBody, stream};
 use super::list;
 use super::query::Query;
-use super::respond;
 use super::table::{self, Show};
 use crate::error::{ApiError, Result};
 use crate::ops::{State, Target};
@@ -235,10 +234,4 @@ fn events(watch: Watch) -> impl Stream<Item = Bytes> + Send {
             }
         }
     })
-}
-
-/// An answer to a watch of something that is refused at once.
-#[must_use]
-pub fn refusal(error: &ApiError) -> Response<ResponseBody> {
-    respond::refusal(error)
 }

@@ -30,6 +30,13 @@ pub fn bind(
         let why = format!("pod {pod} is already assigned to node \"{bound}\"");
         return Err(ApiError::conflict(&target.info, pod, &why));
     }
+    let gated = meta::at(&old, &["spec", "schedulingGates"])
+        .and_then(Value::as_array)
+        .is_some_and(|gates| !gates.is_empty());
+    if gated {
+        let why = format!("pod {pod} has non-empty .spec.schedulingGates");
+        return Err(ApiError::conflict(&target.info, pod, &why));
+    }
     let now = state.now();
     let mut new = Value::clone(&old);
     meta::as_map(meta::child(&mut new, "spec")).insert("nodeName".into(), node.into());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{State, Target};
@@ -169,14 +169,26 @@ fn propagate(object: &mut Value, propagation: Option<Propagation>) {
     meta::set(meta::metadata(object), "finalizers", value);
 }
 
-/// Marks an object as being deleted, `grace` seconds from now.
+/// Marks an object as being deleted, `grace` seconds from now; a grace that is cut short counts from when the first
+/// deletion was asked for.
 fn mark(state: &State, object: &mut Value, grace: i64) {
-    let when = state
-        .clock
-        .wall()
-        .checked_add(SignedDuration::from_secs(grace))
-        .unwrap_or_else(|_| state.clock.wall());
+    let now = state.clock.wall();
     let already = meta::is_deleting(object);
+    let asked = if already {
+        let held = at(object, &["metadata", "deletionGracePeriodSeconds"])
+            .and_then(Value::as_i64)
+            .unwrap_or(0);
+        text(object, &["metadata", "deletionTimestamp"])
+            .parse::<Timestamp>()
+            .ok()
+            .and_then(|until| until.checked_sub(SignedDuration::from_secs(held)).ok())
+            .unwrap_or(now)
+    } else {
+        now
+    };
+    let when = asked
+        .checked_add(SignedDuration::from_secs(grace))
+        .unwrap_or(now);
     let metadata = meta::metadata(object);
     metadata.insert("deletionTimestamp".into(), meta::time(when).into());
     metadata.insert("deletionGracePeriodSeconds".into(), grace.into());

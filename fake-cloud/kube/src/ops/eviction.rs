@@ -32,12 +32,9 @@ pub fn evict(
         ));
     }
     let options = options(eviction, dry_run);
-    let grace_is_zero = options.grace_seconds == Some(0);
-    // Pods that run nothing any more, or nothing yet, cost no availability.
+    // Pods that run nothing any more, or nothing yet, or are on their way out cost no availability.
     let phase = selectors::phase(&pod);
-    let unaccounted =
-        matches!(phase, "Succeeded" | "Failed" | "Pending") || meta::is_deleting(&pod);
-    if unaccounted && !grace_is_zero || matches!(phase, "Succeeded" | "Failed" | "Pending") {
+    if matches!(phase, "Succeeded" | "Failed" | "Pending") || meta::is_deleting(&pod) {
         return delete::delete(state, target, name, &options).map(|_| ());
     }
     let budgets: Vec<_> = state
