@@ -9,4 +9,5 @@
 
 mod client;
 mod kubectl;
+mod watches;
 mod writes;
