@@ -19,7 +19,7 @@ use crate::{Budget, Queue};
 const NODE_COST: f64 = 0.002;
 /// Worth of a pod that asks for nothing, so that it counts at all.
 const POD_WORTH: f64 = 1e-6;
-/// Most classes behind the head that are considered for its machine; bounds the work on a queue of one-offs.
+/// Most queue positions behind the head that are considered for its machine; bounds the work on a queue of one-offs.
 const MAX_COMPANIONS: usize = 64;
 
 /// A class of the queue as it would share a machine.
@@ -253,25 +253,29 @@ impl Buyer<'_, '_> {
         };
         let head_class = self.queue.class(head).unwrap_or_default();
         let head_soft = soft(self.classes, head_class, attempt);
-        for position in head..self.queue.waiting.len() {
-            let (Some(class), count) = (self.queue.class(position), self.queue.count(position))
-            else {
+        for position in self.companions(head) {
+            let Some(class) = self.queue.class(position) else {
                 continue;
             };
-            if count == 0 {
-                continue;
-            }
             let shares = position == head
                 || (soft(self.classes, class, 0) == head_soft
                     && self.sets.join(self.catalog, self.classes, set, class, 0) == Some(set));
             if shares {
-                out.push((position, class, count));
-                if out.len() > MAX_COMPANIONS {
-                    break;
-                }
+                out.push((position, class, self.queue.count(position)));
             }
         }
         out
+    }
+
+    /// The head and the positions behind it that are looked at for its machine: all while they are few, else some
+    /// from all over the queue, so that large and small, memory-heavy and CPU-heavy ones are among them.
+    fn companions(&self, head: usize) -> Vec<usize> {
+        let behind = head + 1..self.queue.waiting.len();
+        let waiting: Vec<usize> = behind.filter(|p| self.queue.count(*p) > 0).collect();
+        let step = waiting.len().div_ceil(MAX_COMPANIONS).max(1);
+        std::iter::once(head)
+            .chain(waiting.into_iter().step_by(step))
+            .collect()
     }
 
     /// The best purchase in one pool.
