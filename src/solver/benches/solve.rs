@@ -3,7 +3,13 @@
 //!
 //! `cargo bench -p karpenter-solver`
 
-#![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)] // A bench reports to a person.
+// A bench reports to a person and may fail loudly.
+#![allow(
+    missing_docs,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
 
 use std::hint::black_box;
 use std::sync::Arc;
