@@ -8,4 +8,5 @@ mod invariants;
 mod limits;
 mod machines;
 mod nodes;
+mod shared;
 mod world;
