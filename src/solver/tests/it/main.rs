@@ -1,6 +1,12 @@
 //! Tests of the solver: one binary. Every plan made here passes the independent checker and is a fixed point.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // A test may fail loudly.
+// A test may fail loudly, and says so when it skips.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 mod constraints;
 mod explain;
