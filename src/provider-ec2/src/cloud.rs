@@ -8,13 +8,15 @@ use async_trait::async_trait;
 use karpenter_api::labels as keys;
 use karpenter_api::{NodeClaim, NodePool, Quantity};
 use karpenter_cloud::{CloudError, CloudProvider, Launched, Machine, RepairPolicy};
-use karpenter_ec2_api::{CapacityLifecycle, Ec2Error, Filter, Instance, InstanceState, live_states};
+use karpenter_ec2_api::{
+    CapacityLifecycle, Ec2Error, Filter, Instance, InstanceState, live_states,
+};
 use karpenter_model::{InstanceType, ResourceList};
 
-use crate::class::NodeClass;
 use crate::drift;
 use crate::labels as l;
 use crate::launch::{Bought, create_error, forbidden_tag};
+use crate::nodeclass::NodeClass;
 use crate::shape::{self, Readiness};
 use crate::shared::{Shared, instance_id, provider_id};
 
@@ -51,12 +53,14 @@ impl CloudProvider for Ec2Cloud {
                 "EC2NodeClass {name}: spec.tags: {tag:?} is Karpenter's own"
             )));
         }
-        let types = shared.market.types(&*shared.ec2, &class).await.map_err(|e| {
-            CloudError::Create {
+        let types = shared
+            .market
+            .types(&*shared.ec2, &class)
+            .await
+            .map_err(|e| CloudError::Create {
                 reason: "InstanceTypeResolutionFailed".to_owned(),
                 message: e.to_string(),
-            }
-        })?;
+            })?;
         if shared.may_have_launched(claim)
             && let Some(bought) = self.earlier(claim, &types).await?
         {
@@ -98,8 +102,8 @@ impl CloudProvider for Ec2Cloud {
     ) -> Result<Arc<Vec<Arc<InstanceType>>>, CloudError> {
         let name = &pool.spec.template.spec.node_class_ref.name;
         let class = self.shared.class(name).await?;
-        let class =
-            class.ok_or_else(|| CloudError::Other(format!("EC2NodeClass {name} does not exist")))?;
+        let class = class
+            .ok_or_else(|| CloudError::Other(format!("EC2NodeClass {name} does not exist")))?;
         self.shared.market.types(&*self.shared.ec2, &class).await
     }
 
@@ -140,7 +144,12 @@ impl Ec2Cloud {
     /// A live instance, past any cache.
     async fn describe(&self, id: &str) -> Result<Instance, CloudError> {
         let filter = Filter::new("instance-state-name", live_states());
-        match self.shared.ec2.describe_instances(&[id.to_owned()], &[filter]).await {
+        match self
+            .shared
+            .ec2
+            .describe_instances(&[id.to_owned()], &[filter])
+            .await
+        {
             Ok(found) => found
                 .into_iter()
                 .next()
@@ -174,7 +183,11 @@ impl Ec2Cloud {
             let held = types.iter().find(|t| t.name == i.instance_type)?;
             Some(Bought {
                 capacity_type: capacity_type(&i),
-                tenancy: if i.tenancy == "dedicated" { "dedicated" } else { "default" },
+                tenancy: if i.tenancy == "dedicated" {
+                    "dedicated"
+                } else {
+                    "default"
+                },
                 instance_type: held.clone(),
                 id: i.id,
                 image_id: i.image_id,
@@ -182,7 +195,10 @@ impl Ec2Cloud {
             })
         });
         if let Some(bought) = &bought {
-            tracing::info!(instance = bought.id, "adopted the machine of an earlier attempt");
+            tracing::info!(
+                instance = bought.id,
+                "adopted the machine of an earlier attempt"
+            );
         }
         Ok(bought)
     }
@@ -199,19 +215,29 @@ impl Ec2Cloud {
         if let Some(subnet) = subnet {
             labels.insert(l::ZONE_ID.to_owned(), subnet.zone_id.clone());
         }
-        labels.insert(keys::CAPACITY_TYPE.to_owned(), bought.capacity_type.to_owned());
+        labels.insert(
+            keys::CAPACITY_TYPE.to_owned(),
+            bought.capacity_type.to_owned(),
+        );
         labels.insert(l::TENANCY.to_owned(), bought.tenancy.to_owned());
         let annotation = |key: &str| {
             let annotations = class.metadata.annotations.as_ref()?;
             Some((key.to_owned(), annotations.get(key)?.clone()))
         };
         let mut annotations: BTreeMap<String, String> =
-            [annotation(l::HASH), annotation(l::HASH_VERSION)].into_iter().flatten().collect();
+            [annotation(l::HASH), annotation(l::HASH_VERSION)]
+                .into_iter()
+                .flatten()
+                .collect();
         if let Some(profile) = &class.status.instance_profile {
             annotations.insert(l::INSTANCE_PROFILE_NAME.to_owned(), profile.clone());
         }
         // Machines have EFA adapters only where the class asks for them.
-        let efa = class.spec.network_interfaces.iter().any(|n| n.interface_type == "efa-only");
+        let efa = class
+            .spec
+            .network_interfaces
+            .iter()
+            .any(|n| n.interface_type == "efa-only");
         Launched {
             provider_id: provider_id(&bought.zone, &bought.id),
             image_id: bought.image_id,
@@ -264,7 +290,11 @@ pub(crate) fn machine(instance: &Instance) -> Machine {
     ];
     Machine {
         provider_id: provider_id(&instance.zone, &instance.id),
-        node_pool: instance.tags.get(keys::NODEPOOL).filter(|p| !p.is_empty()).cloned(),
+        node_pool: instance
+            .tags
+            .get(keys::NODEPOOL)
+            .filter(|p| !p.is_empty())
+            .cloned(),
         launched: Some(instance.launch_time),
         terminating: matches!(
             instance.state,

@@ -9,9 +9,9 @@ use karpenter_cloud::CloudError;
 use karpenter_ec2_api::Instance;
 use karpenter_model::{InstanceType, LabelRegistry};
 
-use crate::class::NodeClass;
 use crate::image::ImageMap;
 use crate::labels::{HASH, HASH_VERSION};
+use crate::nodeclass::NodeClass;
 
 /// The class' static fields changed.
 pub(crate) const NODE_CLASS: &str = "NodeClassDrift";
@@ -56,7 +56,9 @@ pub(crate) fn of_image(
         .find(|t| *t.name == **name)
         .ok_or_else(|| bad(format!("instance type {name} is not known")))?;
     let images = ImageMap::new(&class.status.amis, labels);
-    Ok(images.of(held).is_none_or(|ami| ami.id != claim.status.image_id))
+    Ok(images
+        .of(held)
+        .is_none_or(|ami| ami.id != claim.status.image_id))
 }
 
 /// Drift of what the instance is attached to.
@@ -70,11 +72,20 @@ pub(crate) fn of_instance(
     let status = &class.status;
     if status.security_groups.is_empty() || status.subnets.is_empty() {
         return Err(CloudError::Other(
-            "deciding on drift: no subnets or security groups in the EC2NodeClass' status".to_owned(),
+            "deciding on drift: no subnets or security groups in the EC2NodeClass' status"
+                .to_owned(),
         ));
     }
-    let wanted: BTreeSet<&str> = status.security_groups.iter().map(|g| g.id.as_str()).collect();
-    let has: BTreeSet<&str> = instance.security_group_ids.iter().map(String::as_str).collect();
+    let wanted: BTreeSet<&str> = status
+        .security_groups
+        .iter()
+        .map(|g| g.id.as_str())
+        .collect();
+    let has: BTreeSet<&str> = instance
+        .security_group_ids
+        .iter()
+        .map(String::as_str)
+        .collect();
     if wanted != has {
         return Ok(Some(SECURITY_GROUP));
     }

@@ -12,8 +12,8 @@ use karpenter_model::{InstanceType, LabelRegistry, Requirements};
 use karpenter_runtime::Clock;
 
 use crate::cache::Cache;
-use crate::class::{AmiStatus, NodeClass};
 use crate::labels::{ACCELERATOR_COUNT, GPU_COUNT};
+use crate::nodeclass::{AmiStatus, NodeClass};
 use crate::resolve::tag_filters;
 use crate::shape;
 use crate::types::requirements::arch;

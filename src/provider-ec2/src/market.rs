@@ -13,9 +13,9 @@ use karpenter_runtime::Clock;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use crate::class::{NodeClass, SubnetStatus};
 use crate::labels as l;
 use crate::limits;
+use crate::nodeclass::{NodeClass, SubnetStatus};
 use crate::pricing::Pricing;
 use crate::settings::Ec2Settings;
 use crate::shape;

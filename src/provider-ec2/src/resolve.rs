@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use karpenter_ec2_api::{Ec2, Ec2Error, Filter, SecurityGroup, Subnet};
 
-use crate::class::{SecurityGroupStatus, SelectorTerm, SubnetStatus};
+use crate::nodeclass::{SecurityGroupStatus, SelectorTerm, SubnetStatus};
 
 /// Subnets that any of the terms selects, most free addresses first, then by id.
 pub(crate) async fn subnets(

@@ -3,7 +3,7 @@
 use karpenter_api::kinds::{RawQuantity, Time};
 use karpenter_model::ResourceList;
 
-use crate::class::{Kubelet, NodeClass};
+use crate::nodeclass::{Kubelet, NodeClass};
 use crate::types::Family;
 use crate::types::capacity::ClassShape;
 
@@ -68,7 +68,7 @@ pub(crate) fn capacity_shape(class: &NodeClass) -> ClassShape {
         pods_per_core: kubelet.pods_per_core.and_then(|n| u32::try_from(n).ok()),
         kube_reserved: resources(&kubelet, |k| &k.kube_reserved),
         system_reserved: resources(&kubelet, |k| &k.system_reserved),
-        eviction_hard: kubelet.eviction_hard.clone(),
+        eviction_hard: kubelet.eviction_hard.clone().into_inner(),
         raid0: class.spec.instance_store_policy.as_deref() == Some("RAID0"),
         root_volume: volumes
             .iter()

@@ -15,12 +15,12 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::cache::Cache;
-use crate::class::NodeClass;
 use crate::image::Images;
 use crate::labels as l;
 use crate::launch::Launcher;
 use crate::launch::subnets::FreeAddresses;
 use crate::market::Market;
+use crate::nodeclass::NodeClass;
 use crate::settings::Ec2Settings;
 use crate::store::Store;
 use crate::template::Templates;
@@ -133,7 +133,8 @@ impl Shared {
         let again = !self.tried.lock().insert(uid);
         let since = *self.acting_since.read();
         let created = claim.metadata.creation_timestamp.as_ref().map(|t| t.0);
-        let before = created.is_none_or(|c| c < since.checked_add(TAKE_OVER_MARGIN).unwrap_or(since));
+        let before =
+            created.is_none_or(|c| c < since.checked_add(TAKE_OVER_MARGIN).unwrap_or(since));
         again || before
     }
 
@@ -147,7 +148,10 @@ impl Shared {
         vec![
             Filter::new("tag-key", [karpenter_api::labels::NODEPOOL]),
             Filter::new("tag-key", [l::NODE_CLASS]),
-            Filter::new(format!("tag:{}", l::CLUSTER_TAG), [&*self.settings.cluster_name]),
+            Filter::new(
+                format!("tag:{}", l::CLUSTER_TAG),
+                [&*self.settings.cluster_name],
+            ),
             Filter::new("instance-state-name", live_states()),
         ]
     }

@@ -46,7 +46,8 @@ where
             }
             ReflectorEvent::Applied(k) => {
                 let name = name(&k);
-                held.get_or_insert_default().insert(name.clone(), Arc::new(k));
+                held.get_or_insert_default()
+                    .insert(name.clone(), Arc::new(k));
                 vec![name]
             }
             ReflectorEvent::Deleted(k) => {

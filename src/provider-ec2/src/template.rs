@@ -19,8 +19,8 @@ use karpenter_model::{InstanceType, LabelRegistry};
 use karpenter_runtime::Clock;
 
 use crate::cache::Cache;
-use crate::class::NodeClass;
 use crate::image::ImageMap;
+use crate::nodeclass::NodeClass;
 use crate::settings::Ec2Settings;
 use crate::shape;
 use crate::types::Family;
@@ -179,8 +179,8 @@ fn data(
     let family = shape::family(launch.class);
     let mut kubelet = spec.kubelet.clone().unwrap_or_default();
     kubelet.max_pods = i32::try_from(pods).ok();
-    if kubelet.cluster_dns.is_empty() {
-        kubelet.cluster_dns.extend(settings.kube_dns_ip.clone());
+    if let (true, Some(ip)) = (kubelet.cluster_dns.is_empty(), &settings.kube_dns_ip) {
+        kubelet.cluster_dns = vec![ip.clone()].into();
     }
     let claim_labels = claim.metadata.labels.clone().unwrap_or_default();
     let user_data = userdata::render(&userdata::Inputs {

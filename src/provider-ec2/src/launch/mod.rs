@@ -24,9 +24,9 @@ use karpenter_model::{InstanceType, LabelRegistry, Requirement, Requirements, Re
 use karpenter_runtime::Clock;
 
 use self::subnets::{Chosen, FreeAddresses};
-use crate::class::NodeClass;
 use crate::labels as l;
 use crate::market::Market;
+use crate::nodeclass::NodeClass;
 use crate::settings::Ec2Settings;
 use crate::template::{self, Group, Launch, Templates};
 use crate::userdata::UserDataError;
@@ -56,7 +56,7 @@ pub(crate) struct Bought {
 
 /// Tags of everything a class launches (§2): the class', then Karpenter's, which win.
 pub(crate) fn launch_tags(cluster: &str, class: &NodeClass, node_pool: &str) -> Tags {
-    let mut tags = class.spec.tags.clone();
+    let mut tags = class.spec.tags.clone().into_inner();
     tags.insert(l::cluster_owned_tag(cluster), "owned".to_owned());
     tags.insert(keys::NODEPOOL.to_owned(), node_pool.to_owned());
     tags.insert(l::CLUSTER_TAG.to_owned(), cluster.to_owned());

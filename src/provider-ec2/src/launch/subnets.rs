@@ -7,7 +7,7 @@ use std::sync::Arc;
 use karpenter_ec2_api::Subnet;
 use parking_lot::Mutex;
 
-use crate::class::SubnetStatus;
+use crate::nodeclass::SubnetStatus;
 
 /// Free addresses by subnet.
 #[derive(Debug, Default)]

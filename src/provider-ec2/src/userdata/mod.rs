@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::labels as keys;
 
-use crate::class::Kubelet;
+use crate::nodeclass::Kubelet;
 use crate::settings::Ec2Settings;
 use crate::types::Family;
 

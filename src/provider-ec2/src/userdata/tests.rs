@@ -37,8 +37,9 @@ fn text(family: Family, custom: Option<&str>) -> Result<String, UserDataError> {
         taints: taints(&[dedicated], &[]),
         kubelet: Kubelet {
             max_pods: Some(29),
-            cluster_dns: vec!["10.100.0.10".into()],
-            eviction_hard: [("memory.available".to_owned(), "5%".to_owned())].into(),
+            cluster_dns: vec!["10.100.0.10".into()].into(),
+            eviction_hard: BTreeMap::from([("memory.available".to_owned(), "5%".to_owned())])
+                .into(),
             ..Kubelet::default()
         },
         raid0: family == Family::Al2023,
