@@ -153,22 +153,26 @@ impl Ec2 for Engine {
 
     async fn describe_images(&self, input: &DescribeImagesInput) -> Result<Vec<Image>> {
         self.call("DescribeImages", |state, now| {
-            let images = state
-                .account
-                .images
-                .values()
+            let all = &state.account.images;
+            // Ids take no wildcards: most questions are for a few of hundreds.
+            let ids = input.filters.iter().find(|f| f.name == "image-id");
+            let named: Vec<&Image> = match ids {
+                Some(ids) => ids.values.iter().filter_map(|id| all.get(id)).collect(),
+                None => all.values().collect(),
+            };
+            let images = named
+                .into_iter()
                 .filter(|i| input.owners.is_empty() || input.owners.contains(&i.owner))
                 .filter(|i| {
                     input.include_deprecated || i.deprecation_time.is_none_or(|at| at > now)
                 });
-            select(images.cloned(), &input.filters, |f, i| {
-                match f.name.as_str() {
-                    "image-id" => Some(f.accepts(&i.id)),
-                    "name" => Some(f.accepts(&i.name)),
-                    "state" => Some(f.accepts("available")),
-                    _ => f.accepts_tags(&i.tags),
-                }
-            })
+            let found = select(images, &input.filters, |f, i| match f.name.as_str() {
+                "image-id" => Some(true),
+                "name" => Some(f.accepts(&i.name)),
+                "state" => Some(f.accepts("available")),
+                _ => f.accepts_tags(&i.tags),
+            })?;
+            Ok(found.into_iter().cloned().collect())
         })
         .await
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Facts about an instance type. The serialised form is that of the catalogue in `fixtures/catalog`: absent means the
 /// default, so that a type is a short line.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct InstanceTypeInfo {
     /// Name, such as `m7i.large`.

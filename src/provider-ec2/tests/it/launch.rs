@@ -141,7 +141,7 @@ async fn spot_that_is_out_leads_to_the_next_pool_then_to_on_demand() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_out_is_listed_as_unavailable_and_only_that_type_is_rebuilt() {
-    let world = World::ready(1).await;
+    let world = World::full(1).await;
     let cloud = &world.provider.cloud;
     let before = cloud.instance_types(&World::pool()).await.unwrap();
     let again = cloud.instance_types(&World::pool()).await.unwrap();

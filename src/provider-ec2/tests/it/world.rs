@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use karpenter_api::{NodeClaim, NodePool};
 use karpenter_cloud::{CloudError, Launched, Provider, ProviderContext};
-use karpenter_fake_ec2::{Engine, EngineOptions};
+use karpenter_fake_ec2::{Catalog, Engine, EngineOptions};
 use karpenter_fake_kube::server::{Gr, PatchKind, gr};
 use karpenter_fake_kube::{ApiServer, ServerOptions};
 use karpenter_provider_ec2::{Ec2Settings, nodeclass, provider};
@@ -57,8 +57,16 @@ pub(crate) fn class() -> Value {
 }
 
 impl World {
-    /// A world without a class yet.
+    /// A world without a class yet, with a few families of instance types.
     pub(crate) async fn empty(seed: u64) -> Self {
+        let mut few = (*Catalog::builtin()).clone();
+        let families = ["c5.", "m5.", "m6g.", "r5.", "p5."];
+        few.types
+            .retain(|name, _| families.iter().any(|f| name.starts_with(f)));
+        Self::empty_with(seed, Arc::new(few)).await
+    }
+
+    async fn empty_with(seed: u64, catalog: Arc<Catalog>) -> Self {
         let clock = Clock::starting_at("2026-01-15T00:00:00Z".parse().unwrap());
         let rng = RngTree::new(seed);
         let server = ApiServer::new(ServerOptions {
@@ -71,7 +79,10 @@ impl World {
             let kind = gr("apiextensions.k8s.io", "customresourcedefinitions");
             server.create(kind, None, crd).unwrap();
         }
-        let engine = Engine::new(EngineOptions::new(clock.clone(), &rng, "demo"));
+        let engine = Engine::new(EngineOptions {
+            catalog,
+            ..EngineOptions::new(clock.clone(), &rng, "demo")
+        });
         let made = make(&engine, &server, &clock, &rng);
         let mut world = Self {
             provider: made,
@@ -88,7 +99,17 @@ impl World {
 
     /// A world with the tutorial's class, ready.
     pub(crate) async fn ready(seed: u64) -> Self {
-        let world = Self::empty(seed).await;
+        Self::empty(seed).await.with_class().await
+    }
+
+    /// The same with everything that EC2 sells.
+    pub(crate) async fn full(seed: u64) -> Self {
+        let world = Self::empty_with(seed, Catalog::builtin()).await;
+        world.with_class().await
+    }
+
+    async fn with_class(self) -> Self {
+        let world = self;
         world.server.create(CLASSES, None, class()).unwrap();
         world.pass(2.0).await;
         assert_eq!(
