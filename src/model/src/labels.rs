@@ -70,3 +70,15 @@ impl LabelRegistry {
             })
     }
 }
+
+impl karpenter_api::validation::LabelRules for LabelRegistry {
+    fn normalize<'a>(&'a self, key: &'a str) -> &'a str {
+        Self::normalize(self, key)
+    }
+    fn is_restricted(&self, key: &str) -> bool {
+        Self::is_restricted(self, key)
+    }
+    fn known_values(&self, key: &str) -> Option<&BTreeSet<String>> {
+        self.known_values.get(key)
+    }
+}

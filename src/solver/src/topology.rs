@@ -2,8 +2,7 @@
 //! concern are named as such instead of being put where they must not go.
 
 use k8s_openapi::api::core::v1::PodAffinityTerm;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use karpenter_model::{Pod, Problem};
+use karpenter_model::{Pod, Problem, Selector};
 
 /// The anti-affinity terms that pods of the cluster hold against others.
 pub(crate) struct Concerned<'a> {
@@ -81,25 +80,5 @@ fn selects(owner: &Pod, term: &PodAffinityTerm, pod: &Pod) -> bool {
         && term
             .label_selector
             .as_ref()
-            .is_some_and(|s| matches(s, pod))
-}
-
-fn matches(selector: &LabelSelector, pod: &Pod) -> bool {
-    let equal = selector
-        .match_labels
-        .iter()
-        .flatten()
-        .all(|(k, v)| pod.labels.get(k) == Some(v));
-    equal
-        && selector.match_expressions.iter().flatten().all(|e| {
-            let have = pod.labels.get(&e.key);
-            let listed = have.is_some_and(|h| e.values.iter().flatten().any(|v| v == h));
-            match e.operator.as_str() {
-                "In" => listed,
-                "NotIn" => !listed,
-                "Exists" => have.is_some(),
-                "DoesNotExist" => have.is_none(),
-                _ => false,
-            }
-        })
+            .is_some_and(|s| Selector::from_k8s(s).matches(&pod.labels))
 }

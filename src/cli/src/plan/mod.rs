@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use karpenter_api::convert::convert as to_v1;
 use karpenter_e2e::manifests;
 use karpenter_model::plan::{PlannedNode, PoolFunnel};
 use karpenter_model::{Plan, PodKey, ResourceList};
@@ -98,10 +99,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     for file in &args.files {
         objects.extend(manifests::read_objects(file)?);
     }
+    // Manifests of before v1 are read as `convert` would rewrite them.
+    let converted = to_v1(objects);
     let catalog = input::catalog(args)?;
     let mut errors: Vec<String> = catalog.rejected.iter().map(ToString::to_string).collect();
-    let read = input::problem(objects, &catalog, args, &mut errors);
-    for warning in &read.warnings {
+    errors.extend(converted.errors.iter().map(ToString::to_string));
+    let read = input::problem(converted.docs, &catalog, args, &mut errors);
+    let warnings: Vec<String> = converted
+        .warnings
+        .iter()
+        .map(|w| format!("{}: {}: {}", w.object, w.field, w.message))
+        .collect();
+    for warning in warnings.iter().chain(&read.warnings) {
         output::note(&format!("warning: {warning}"));
     }
     let clock = Clock::real();

@@ -6,8 +6,8 @@ use karpenter_api::NodePool;
 use super::allowance::Allowance;
 use super::candidate::{Candidate, Refusal, node_name};
 use super::method::{Class, Command, Method, Reason};
-use crate::lifecycle::duration;
 use crate::lifecycle::objects::{conditions, is_true};
+use karpenter_api::duration;
 
 /// The method.
 pub(crate) struct Emptiness;
@@ -71,5 +71,5 @@ impl Method for Emptiness {
 
 /// Whether the pool's nodes are never to be consolidated.
 fn never_consolidates(pool: &NodePool) -> bool {
-    duration::parse(&pool.spec.disruption.consolidate_after).is_none()
+    duration::parse_hms(&pool.spec.disruption.consolidate_after).is_err()
 }

@@ -12,7 +12,6 @@ use karpenter_runtime::metrics::Metrics;
 use karpenter_runtime::runner::ReconcileError;
 use karpenter_runtime::{Action, Key, Reconciler};
 
-use super::duration;
 use super::objects::{
     annotation, conditions, is_deleting, is_managed_claim, is_true, label, later, name, transition,
     until,
@@ -20,6 +19,7 @@ use super::objects::{
 use super::status::{self, Status};
 use super::write;
 use crate::Context;
+use karpenter_api::duration;
 
 /// Drift could not be judged.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ pub(crate) fn quiet(claim: &NodeClaim, pool: &NodePool, now: Timestamp) -> Quiet
     let all = &claim.status.conditions;
     let initialized = is_true(all, conditions::INITIALIZED);
     // `Never` is no duration.
-    let wait = duration::parse(&pool.spec.disruption.consolidate_after);
+    let wait = duration::parse_hms(&pool.spec.disruption.consolidate_after).ok();
     let (Some(wait), true, false) = (wait, initialized, is_static) else {
         return Quiet::No;
     };

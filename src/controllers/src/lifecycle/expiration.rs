@@ -8,10 +8,10 @@ use karpenter_runtime::metrics::Metrics;
 use karpenter_runtime::runner::ReconcileError;
 use karpenter_runtime::{Action, Key, Reconciler};
 
-use super::duration;
 use super::objects::{is_deleting, is_managed_claim, later, until};
 use super::write;
 use crate::Context;
+use karpenter_api::duration;
 
 /// The reconciler.
 pub(crate) struct Expiration {
@@ -22,7 +22,7 @@ pub(crate) struct Expiration {
 pub(crate) fn expires(claim: &NodeClaim) -> Option<Timestamp> {
     let created = claim.metadata.creation_timestamp.as_ref()?.0;
     // `Never` is no duration.
-    let age = duration::parse(claim.spec.expire_after.as_deref()?)?;
+    let age = duration::parse_hms(claim.spec.expire_after.as_deref()?).ok()?;
     Some(later(created, age))
 }
 

@@ -7,7 +7,6 @@ use karpenter_cloud::CloudError;
 use karpenter_runtime::Action;
 use karpenter_runtime::runner::ReconcileError;
 
-use super::duration;
 use super::objects::{
     annotation, conditions, has_finalizer, is_deleting, is_true, label_or_empty, later, name,
     transition,
@@ -17,6 +16,7 @@ use super::write;
 use crate::Context;
 use crate::termination::node::INSTANCE_POLL;
 use crate::termination::{TerminationError, events};
+use karpenter_api::duration;
 
 /// When the drain of a deleted claim must be over: none if it has no such time, or has it written down already.
 fn new_deadline(claim: &NodeClaim) -> Option<Timestamp> {
@@ -24,7 +24,7 @@ fn new_deadline(claim: &NodeClaim) -> Option<Timestamp> {
         return None;
     }
     let deleted = claim.metadata.deletion_timestamp.as_ref()?.0;
-    let grace = duration::parse(claim.spec.termination_grace_period.as_deref()?)?;
+    let grace = duration::parse_hms(claim.spec.termination_grace_period.as_deref()?).ok()?;
     Some(later(deleted, grace))
 }
 

@@ -4,7 +4,6 @@
 pub(crate) mod consistency;
 pub(crate) mod controller;
 pub(crate) mod disruptable;
-pub(crate) mod duration;
 pub(crate) mod events;
 pub(crate) mod expiration;
 pub(crate) mod finalize;

@@ -4,7 +4,6 @@
 mod counter;
 pub(crate) mod hash;
 mod readiness;
-mod validation;
 
 use std::sync::Arc;
 

@@ -5,13 +5,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use karpenter_api::NodePool;
 use karpenter_api::kinds::Condition;
+use karpenter_api::validation;
 use karpenter_model::LabelRegistry;
 use karpenter_runtime::metrics::Metrics;
 use karpenter_runtime::runner::ReconcileError;
 use karpenter_runtime::{Action, Key, Reconciler};
 use kube::core::DynamicObject;
 
-use super::validation;
 use crate::Context;
 use crate::lifecycle::status::{self, Status};
 use crate::lifecycle::write;
@@ -60,12 +60,10 @@ fn judged(
     now: Timestamp,
 ) -> NodePool {
     let mut wanted = pool.clone();
-    let problems = validation::problems(pool, registry);
-    let valid = if problems.is_empty() {
-        Status::True
-    } else {
-        Status::failed("NodePoolValidationFailed", &problems.join("; "))
-    };
+    let found = validation::node_pool(pool, registry);
+    let valid = found.message().map_or(Status::True, |problems| {
+        Status::failed("NodePoolValidationFailed", &problems)
+    });
     status::set_pool(&mut wanted, VALIDATION_SUCCEEDED, valid, now);
     status::set_pool(&mut wanted, NODE_CLASS_READY, class_status(class), now);
     let root = root(&wanted.status.conditions, pool.metadata.generation);

@@ -8,3 +8,4 @@ mod pod;
 mod pod_requests;
 mod requirement;
 mod taints;
+mod validation;
