@@ -304,8 +304,12 @@ impl Edit<'_> {
     /// Sets a condition and says whether that changed anything; if so the root is summed up anew.
     pub fn set(&mut self, kind: &str, status: Status, reason: &str, message: &str) -> bool {
         let first_seen = match self.about.created {
-            // What an object has from its beginning has been so since its beginning.
-            Some(created) if self.set.owns(kind) && get(self.conditions, kind).is_none() => created,
+            // A dependent that nobody has judged has waited since the beginning of the object.
+            Some(created)
+                if self.set.dependents.contains(&kind) && get(self.conditions, kind).is_none() =>
+            {
+                created
+            }
             _ => self.now,
         };
         let wanted = Condition {

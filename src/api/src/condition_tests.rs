@@ -50,7 +50,7 @@ fn ready() -> Vec<Condition> {
 }
 
 #[test]
-fn missing_conditions_begin_unknown_at_the_creation() {
+fn missing_dependents_begin_unknown_at_the_creation_and_the_root_when_it_is_summed_up() {
     let mut all = Vec::new();
     assert!(NODE_CLAIM.edit(&mut all, about(1), at(20)).changed());
     let text = format!("Unknown {AWAITING_RECONCILIATION} \"object is awaiting reconciliation\"");
@@ -61,7 +61,7 @@ fn missing_conditions_begin_unknown_at_the_creation() {
             format!("Registered={text} @10 g1"),
             format!("Initialized={text} @10 g1"),
             format!(
-                "Ready=Unknown {RECONCILING_DEPENDENTS} \"Launched=Unknown, Registered=Unknown, Initialized=Unknown\" @10 g1"
+                "Ready=Unknown {RECONCILING_DEPENDENTS} \"Launched=Unknown, Registered=Unknown, Initialized=Unknown\" @20 g1"
             ),
         ]
     );

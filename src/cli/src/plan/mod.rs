@@ -167,7 +167,8 @@ fn document(plan: &Plan, solve_seconds: f64, errors: Vec<String>) -> Document {
                 node_pools: u.pools.iter().map(funnel).collect(),
             })
             .collect(),
-        price_per_hour_usd: plan.new_nodes.iter().map(|n| n.cheapest.price).sum(),
+        // Adding zero turns the negative zero of an empty sum into a plain one.
+        price_per_hour_usd: plan.new_nodes.iter().map(|n| n.cheapest.price).sum::<f64>() + 0.0,
         solve_seconds,
         errors,
     }

@@ -64,7 +64,7 @@ async fn say(ctx: &Context, pool: &NodePool, status: Status) -> Result<(), Recon
         return Ok(());
     }
     let mut wanted = pool.clone();
-    status::set_pool(
+    status::set_aside(
         &mut wanted,
         conditions::NODE_REGISTRATION_HEALTHY,
         status,
@@ -114,7 +114,7 @@ impl Reconciler for PoolHealth {
                 self.health.reset(uid);
                 let mut wanted = (*pool).clone();
                 wanted.status.node_class_observed_generation = class.metadata.generation;
-                status::set_pool(
+                status::set_aside(
                     &mut wanted,
                     conditions::NODE_REGISTRATION_HEALTHY,
                     Status::unknown(

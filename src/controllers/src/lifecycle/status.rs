@@ -2,10 +2,9 @@
 //! algorithm").
 
 use jiff::Timestamp;
+use karpenter_api::condition::{self, Edit, NODE_CLAIM, NODE_POOL};
 use karpenter_api::kinds::{Condition, Time};
 use karpenter_api::{NodeClaim, NodePool};
-
-use super::objects::conditions;
 
 /// A condition's status with what goes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,28 +32,17 @@ impl Status {
     /// As the API spells it.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
-            Self::True | Self::TrueBecause(..) => "True",
-            Self::False(..) => "False",
-            Self::Unknown(..) => "Unknown",
+            Self::True | Self::TrueBecause(..) => condition::Status::True.as_str(),
+            Self::False(..) => condition::Status::False.as_str(),
+            Self::Unknown(..) => condition::Status::Unknown.as_str(),
         }
     }
 }
 
-/// The condition that sums the others up.
-const ROOT: &str = "Ready";
-
-/// Conditions of a claim that its root depends on.
-const DEPENDENTS: [&str; 3] = [
-    conditions::LAUNCHED,
-    conditions::REGISTERED,
-    conditions::INITIALIZED,
-];
-
 /// Sets a condition of a claim.
 pub(crate) fn set(claim: &mut NodeClaim, kind: &str, status: Status, now: Timestamp) {
-    let generation = claim.metadata.generation;
-    put(&mut claim.status.conditions, kind, status, generation, now);
-    root(claim, now);
+    let mut edit = NODE_CLAIM.edit(&mut claim.status.conditions, &claim.metadata, now);
+    put(&mut edit, kind, status);
 }
 
 /// Takes a condition off a claim.
@@ -64,101 +52,46 @@ pub(crate) fn clear(claim: &mut NodeClaim, kind: &str) {
 
 /// Makes sure that a claim has the conditions that every claim has, about its present generation.
 pub(crate) fn settle(claim: &mut NodeClaim, now: Timestamp) {
-    let created = &claim.metadata.creation_timestamp;
-    let created = created.as_ref().map_or(now, |t| t.0);
-    let generation = claim.metadata.generation;
-    for kind in DEPENDENTS {
-        let all = &mut claim.status.conditions;
-        match all.iter_mut().find(|c| c.type_ == kind) {
-            Some(held) => held.observed_generation = generation,
-            None => {
-                let text = "object is awaiting reconciliation";
-                let waits = Status::unknown("AwaitingReconciliation", text);
-                put(all, kind, waits, generation, created);
-            }
+    let mut edit = NODE_CLAIM.edit(&mut claim.status.conditions, &claim.metadata, now);
+    for kind in NODE_CLAIM.dependents {
+        if let Some(held) = condition::get(edit.all(), kind).cloned() {
+            let status = condition::status(edit.all(), kind);
+            edit.set(kind, status, &held.reason, &held.message);
         }
     }
-    root(claim, now);
 }
 
-/// Sets a condition of a NodePool; its root is its own controller's.
+/// Sets conditions of a NodePool that its root sums up.
 pub(crate) fn set_pool(pool: &mut NodePool, kind: &str, status: Status, now: Timestamp) {
-    let generation = pool.metadata.generation;
-    put(&mut pool.status.conditions, kind, status, generation, now);
+    let mut edit = NODE_POOL.edit(&mut pool.status.conditions, &pool.metadata, now);
+    put(&mut edit, kind, status);
 }
 
-/// Sums up: True if every dependent is, about the present generation; False if one is; otherwise Unknown. What is
-/// not True is named, the newest change first (`api.md` §3.4).
-fn root(claim: &mut NodeClaim, now: Timestamp) {
-    let generation = claim.metadata.generation;
-    if claim.metadata.deletion_timestamp.is_some() {
-        // The deletion was a generation of its own; all that is known is known of it too.
-        let all = claim.status.conditions.iter_mut();
-        all.for_each(|c| c.observed_generation = generation);
-    }
-    let all = &claim.status.conditions;
-    let mut held: Vec<(Option<Timestamp>, &str, &str)> = DEPENDENTS
-        .iter()
-        .map(|kind| {
-            let current = all
-                .iter()
-                .find(|c| c.type_ == *kind && c.observed_generation == generation);
-            let since = current.map(|c| c.last_transition_time.0);
-            (since, *kind, current.map_or("Unknown", |c| &c.status))
-        })
-        .collect();
-    held.sort_by_key(|(since, _, _)| std::cmp::Reverse(*since));
-    let others: Vec<String> = held
-        .iter()
-        .filter(|(_, _, status)| *status != "True")
-        .map(|(_, kind, status)| format!("{kind}={status}"))
-        .collect();
-    let message = others.join(", ");
-    let status = if others.is_empty() {
-        Status::True
-    } else if held.iter().any(|(_, _, status)| *status == "False") {
-        Status::failed("UnhealthyDependents", &message)
-    } else {
-        Status::unknown("ReconcilingDependents", &message)
-    };
-    put(&mut claim.status.conditions, ROOT, status, generation, now);
-}
-
-fn put(
-    all: &mut Vec<Condition>,
-    kind: &str,
-    status: Status,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
+/// Sets a condition of a NodePool that its root does not sum up; what that is made of is left to whoever judges it.
+pub(crate) fn set_aside(pool: &mut NodePool, kind: &str, status: Status, now: Timestamp) {
     let text = status.as_str();
     let (reason, message) = match status {
         Status::True => (kind.to_owned(), String::new()),
         Status::TrueBecause(r, m) | Status::False(r, m) | Status::Unknown(r, m) => (r, m),
     };
-    let now = Time(now);
-    match all.iter_mut().find(|c| c.type_ == kind) {
-        Some(held) => {
-            // Time-outs count from this: a new reason is no new status.
-            if held.status != text {
-                held.last_transition_time = now;
-            }
-            held.status = text.to_owned();
-            held.reason = reason;
-            held.message = message;
-            held.observed_generation = generation;
-        }
-        None => all.push(Condition {
-            type_: kind.to_owned(),
-            status: text.to_owned(),
-            reason,
-            message,
-            observed_generation: generation,
-            last_transition_time: now,
-        }),
-    }
-    // By age, the root last. Seconds are all that the API keeps, so more must not decide.
-    all.sort_by_key(|c| (c.type_ == ROOT, c.last_transition_time.0.as_second()));
+    let wanted = Condition {
+        type_: kind.to_owned(),
+        status: text.to_owned(),
+        reason,
+        message,
+        observed_generation: pool.metadata.generation,
+        last_transition_time: Time(now),
+    };
+    condition::merge(&mut pool.status.conditions, wanted);
+}
+
+fn put(edit: &mut Edit<'_>, kind: &str, status: Status) {
+    match status {
+        Status::True => edit.set_true(kind),
+        Status::TrueBecause(reason, message) => edit.set_true_because(kind, &reason, &message),
+        Status::False(reason, message) => edit.set_false(kind, &reason, &message),
+        Status::Unknown(reason, message) => edit.set_unknown(kind, &reason, &message),
+    };
 }
 
 #[cfg(test)]
@@ -256,7 +189,7 @@ mod tests {
     #[test]
     fn conditions_are_about_a_generation() {
         let mut claim = claim();
-        for kind in DEPENDENTS {
+        for kind in NODE_CLAIM.dependents {
             set(&mut claim, kind, Status::True, at(10));
         }
         claim.metadata.generation = Some(2);

@@ -4,7 +4,6 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use karpenter_api::NodePool;
-use karpenter_api::kinds::Condition;
 use karpenter_api::validation;
 use karpenter_model::LabelRegistry;
 use karpenter_runtime::metrics::Metrics;
@@ -66,8 +65,6 @@ fn judged(
     });
     status::set_pool(&mut wanted, VALIDATION_SUCCEEDED, valid, now);
     status::set_pool(&mut wanted, NODE_CLASS_READY, class_status(class), now);
-    let root = root(&wanted.status.conditions, pool.metadata.generation);
-    status::set_pool(&mut wanted, READY, root, now);
     wanted
 }
 
@@ -108,30 +105,6 @@ fn class_status(class: Option<&DynamicObject>) -> Status {
 
 fn text<'a>(object: &'a serde_json::Value, key: &str) -> &'a str {
     object.get(key).and_then(|v| v.as_str()).unwrap_or_default()
-}
-
-/// Ready: True if both are, for this generation.
-fn root(conditions: &[Condition], generation: Option<i64>) -> Status {
-    let held = |kind: &str| {
-        conditions
-            .iter()
-            .find(|c| c.type_ == kind && c.observed_generation == generation)
-            .map_or("Unknown", |c| c.status.as_str())
-    };
-    let states = [VALIDATION_SUCCEEDED, NODE_CLASS_READY].map(|k| (k, held(k)));
-    let message = states
-        .iter()
-        .filter(|(_, s)| *s != "True")
-        .map(|(k, s)| format!("{k}={s}"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if message.is_empty() {
-        Status::True
-    } else if states.iter().any(|(_, s)| *s == "False") {
-        Status::failed("UnhealthyDependents", &message)
-    } else {
-        Status::unknown("ReconcilingDependents", &message)
-    }
 }
 
 #[cfg(test)]
