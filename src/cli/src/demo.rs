@@ -1,4 +1,5 @@
-//! `demo`: the whole machine in one process. Virtual time unless told otherwise; plain lines or one JSON document.
+//! `demo`: the whole machine in one process. Virtual time unless told otherwise; a live view
+//! on a terminal, else plain lines or one JSON document.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 use crate::output::{self, Failure};
 use crate::simulate::Format;
+use crate::view::{self, frame::Recording, terminal::Left};
 use crate::{serve, story};
 
 /// How often a real-time demo prints what is new.
@@ -26,6 +28,9 @@ pub(crate) struct Args {
     /// How to print.
     #[arg(long, short, value_enum, default_value = "text")]
     output: Format,
+    /// Plain lines on a terminal too, in place of the live view.
+    #[arg(long)]
+    plain: bool,
     /// Let the story take its half hour.
     #[arg(long)]
     real_time: bool,
@@ -64,28 +69,36 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             args.seed,
             args.port,
             &args.kubeconfig,
+            view::wanted(args.plain),
         ));
     }
     let wall = Clock::real().wall();
-    let summary = if args.real_time {
-        crate::runtime::real_time()?.block_on(live(args))?
+    let viewed = args.output == Format::Text && view::wanted(args.plain);
+    let mut recording = (viewed && !args.real_time).then(Recording::default);
+    let (summary, mut left) = if args.real_time {
+        crate::runtime::real_time()?.block_on(live(args, viewed))?
     } else {
-        crate::runtime::virtual_time()?.block_on(told(args))?
+        let told = crate::runtime::virtual_time()?.block_on(told(args, recording.as_mut()))?;
+        (told, Left::Done)
     };
     let took = Clock::real().wall().duration_since(wall).as_secs_f64();
     let summary = Summary {
         wall_seconds: took,
         ..summary
     };
+    if let Some(recording) = recording {
+        left =
+            crate::runtime::real_time()?.block_on(view::terminal::play(args.seed, &recording))?;
+    }
     match args.output {
         // Wall time differs from run to run; everything else is the same bytes for the same seed.
         Format::Json => output::json(&summary)?,
         Format::Text => tail(&summary),
     }
-    Ok(if summary.violations.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
+    Ok(match left {
+        Left::Signal(code) => ExitCode::from(code),
+        Left::Done if summary.violations.is_empty() => ExitCode::SUCCESS,
+        Left::Done => ExitCode::from(1),
     })
 }
 
@@ -102,21 +115,54 @@ pub(crate) fn world(seed: u64, clock: Clock) -> Result<World, Failure> {
     })?)
 }
 
-async fn told(args: &Args) -> Result<Summary, Failure> {
+/// Tells the story in virtual time and prints it, or records it for the view.
+async fn told(args: &Args, recording: Option<&mut Recording>) -> Result<Summary, Failure> {
     let mut world = world(args.seed, world::virtual_clock())?;
     story::begin(&mut world).await?;
-    story::tell(&world).await?;
+    let recorded = recording.is_some();
+    if let Some(recording) = recording {
+        tokio::select! {
+            biased;
+            told = story::tell(&world) => told?,
+            () = record(&world, recording) => {}
+        }
+        recording.record(&world);
+        recording.entries = world.observed.lock().entries().to_vec();
+    } else {
+        story::tell(&world).await?;
+    }
     let summary = summary(args.seed, &world);
-    if args.output == Format::Text {
+    if args.output == Format::Text && !recorded {
         summary.timeline.iter().for_each(print);
     }
     world.end().await;
     Ok(summary)
 }
 
-async fn live(args: &Args) -> Result<Summary, Failure> {
+async fn record(world: &World, recording: &mut Recording) {
+    loop {
+        recording.record(world);
+        world.clock.sleep(view::RECORD_EVERY).await;
+    }
+}
+
+/// Lets the story take its time, printed as it goes or shown.
+async fn live(args: &Args, viewed: bool) -> Result<(Summary, Left), Failure> {
     let mut world = world(args.seed, Clock::real())?;
     story::begin(&mut world).await?;
+    if viewed {
+        let left = tokio::select! {
+            biased;
+            left = view::terminal::follow(args.seed, &world, "") => left?,
+            told = story::tell(&world) => {
+                told?;
+                Left::Done
+            }
+        };
+        let summary = summary(args.seed, &world);
+        world.end().await;
+        return Ok((summary, left));
+    }
     let observed = std::sync::Arc::clone(&world.observed);
     let text = args.output == Format::Text;
     let printer = tokio::spawn(async move {
@@ -141,7 +187,7 @@ async fn live(args: &Args) -> Result<Summary, Failure> {
     printer.abort();
     let summary = summary(args.seed, &world);
     world.end().await;
-    Ok(summary)
+    Ok((summary, Left::Done))
 }
 
 fn summary(seed: u64, world: &World) -> Summary {

@@ -8,6 +8,7 @@ mod runtime;
 mod serve;
 mod simulate;
 mod story;
+mod view;
 
 use std::process::ExitCode;
 

@@ -8,10 +8,16 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::output::{self, Failure};
+use crate::view::terminal::{self, Left};
 use crate::{demo, story};
 
-/// Serves until Ctrl-C.
-pub(crate) async fn run(seed: u64, port: u16, kubeconfig: &Path) -> Result<ExitCode, Failure> {
+/// Serves until Ctrl-C, with the live view if it is `viewed`.
+pub(crate) async fn run(
+    seed: u64,
+    port: u16,
+    kubeconfig: &Path,
+    viewed: bool,
+) -> Result<ExitCode, Failure> {
     let mut world = demo::world(seed, Clock::real())?;
     story::begin(&mut world).await?;
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
@@ -34,13 +40,24 @@ pub(crate) async fn run(seed: u64, port: u16, kubeconfig: &Path) -> Result<ExitC
         let stop = stop.clone();
         async move { api.serve(listener, stop).await }
     });
-    tokio::signal::ctrl_c().await?;
+    let left = if viewed {
+        let note = format!("kubectl --kubeconfig {path} get nodes");
+        terminal::follow(seed, &world, &note).await
+    } else {
+        tokio::signal::ctrl_c()
+            .await
+            .map(|()| Left::Done)
+            .map_err(Failure::from)
+    };
     stop.cancel();
     serving.await??;
     world.end().await;
     // It points to nothing any more.
     std::fs::remove_file(kubeconfig)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(match left? {
+        Left::Done => ExitCode::SUCCESS,
+        Left::Signal(code) => ExitCode::from(code),
+    })
 }
 
 /// YAML is a superset of JSON, and kubectl reads either.
