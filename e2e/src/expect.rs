@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::json::{condition, is_daemon, label, name, text};
 use crate::kinds;
 use crate::scenario::schema::{EventExpect, Expect, ObjectExpect};
+use crate::world::World;
 
 /// One thing that was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +25,8 @@ pub struct Verdict {
 
 /// Judges every field of `expect` that is set.
 #[must_use]
-pub fn judge(api: &ApiServer, expect: &Expect) -> Vec<Verdict> {
+pub fn judge(world: &World, expect: &Expect) -> Vec<Verdict> {
+    let api = &world.api;
     let mut out = Vec::new();
     let mut count = |what: &str, want: Option<crate::scenario::schema::Count>, have: usize| {
         if let Some(want) = want {
@@ -67,7 +69,7 @@ pub fn judge(api: &ApiServer, expect: &Expect) -> Vec<Verdict> {
         expect.node_claims,
         api.list(gr("karpenter.sh", "nodeclaims"), None).len(),
     );
-    count("instances", expect.instances, nodes.len());
+    count("instances", expect.instances, world.machines().len());
     let running =
         |p: &&Arc<Value>| text(p, "/status/phase") == "Running" && condition(p, "Ready") == "True";
     count(

@@ -1,8 +1,8 @@
 //! The harness: scenarios, the world they run in, what is observed of it, and the tiers.
 
+mod cloud;
 mod drain;
 pub mod expect;
-mod faults;
 pub mod json;
 pub mod kinds;
 pub mod manifests;

@@ -35,6 +35,14 @@ pub enum ManifestError {
         /// Why, with line and column.
         message: String,
     },
+    /// An object of an old version cannot be made one of today's.
+    #[error("{file}: {message}")]
+    Convert {
+        /// File.
+        file: String,
+        /// Object, field and expectation.
+        message: String,
+    },
     /// A document is no object.
     #[error("{file}: document {index}: expected a Kubernetes object with {missing}")]
     NotAnObject {
@@ -45,6 +53,28 @@ pub enum ManifestError {
         /// The missing field.
         missing: &'static str,
     },
+}
+
+/// Manifests of before `v1` as `convert` rewrites them, with a line for each warning.
+///
+/// # Errors
+/// When one cannot be converted.
+pub fn upgrade(
+    objects: Vec<Value>,
+    file: &str,
+) -> Result<(Vec<Value>, Vec<String>), ManifestError> {
+    let converted = karpenter_api::convert::convert(objects);
+    if let Some(error) = converted.errors.first() {
+        return Err(ManifestError::Convert {
+            file: file.to_owned(),
+            message: error.to_string(),
+        });
+    }
+    let warnings = converted.warnings.iter();
+    let warnings = warnings
+        .map(|w| format!("{}: {}: {}", w.object, w.field, w.message))
+        .collect();
+    Ok((converted.docs, warnings))
 }
 
 /// Reads a file, decompressing it when it starts with gzip's magic bytes.

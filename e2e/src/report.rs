@@ -10,6 +10,10 @@ use crate::json::{condition, condition_field, is_daemon, label, name, text};
 use crate::observe::Entry;
 use crate::world::World;
 
+/// Age from which a machine without a NodeClaim counts as lost: a launch writes its claim's status long before, and
+/// garbage collection takes what is left within this time.
+const OWNERLESS_SECONDS: i64 = 300;
+
 /// The result of a scenario.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -218,6 +222,16 @@ pub fn violations(world: &World) -> Vec<String> {
         let id = text(&node, "/spec/providerID");
         if !label(&node, labels::NODEPOOL).is_empty() && !owners.contains_key(id) {
             out.push(format!("node {} ({id}) has no NodeClaim", name(&node)));
+        }
+    }
+    let now = world.clock.wall();
+    for machine in world.machines() {
+        let id = &machine.provider_id;
+        let old = machine
+            .launched
+            .is_none_or(|at| now.duration_since(at).as_secs() > OWNERLESS_SECONDS);
+        if old && !owners.contains_key(id) {
+            out.push(format!("machine {id} is paid for and has no NodeClaim"));
         }
     }
     for pool in world.api.list(gr("karpenter.sh", "nodepools"), None) {

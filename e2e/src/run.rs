@@ -4,20 +4,17 @@ use std::time::Duration;
 
 use karpenter_fake_kube::server::{ApiError, ApiServer, PatchKind};
 use karpenter_provider_kwok::catalog::{self, CatalogError};
-use karpenter_provider_kwok::market::OfferingPattern;
 use karpenter_runtime::Settings;
 use serde_json::{Value, json};
 
 use crate::expect::{judge, select};
 use crate::json::{name, text};
 use crate::kinds;
-use crate::manifests::{ManifestError, read_objects};
+use crate::manifests::{ManifestError, read_objects, upgrade};
 use crate::report::{self, Expectation, Report};
 use crate::scenario::Loaded;
-use crate::scenario::schema::{
-    CloudFault, ControllerAction, NodeSelector, OfferingSelector, ProviderName, Span, Step, Target,
-};
-use crate::world::{self, CloudKind, World, WorldError, WorldOptions};
+use crate::scenario::schema::{ControllerAction, NodeSelector, ProviderName, Span, Step, Target};
+use crate::world::{self, CloudKind, Ec2Account, World, WorldError, WorldOptions};
 
 /// How long `wait.until` waits when nothing else is said.
 const DEFAULT_TIMEOUT: Span = Span::seconds(600);
@@ -106,10 +103,12 @@ fn settings(loaded: &Loaded) -> Result<Settings, RunError> {
 }
 
 fn cloud(loaded: &Loaded) -> Result<CloudKind, RunError> {
-    if loaded.scenario.cloud.provider == ProviderName::Ec2 {
-        return Err(RunError::Settings(
-            "cloud.provider ec2 is not wired into scenarios yet; use kwok".to_owned(),
-        ));
+    let wanted = &loaded.scenario.cloud;
+    if wanted.provider == ProviderName::Ec2 {
+        return Ok(CloudKind::Ec2(Ec2Account {
+            region: wanted.region.clone(),
+            cluster_name: wanted.cluster_name.clone(),
+        }));
     }
     let catalog = match &loaded.instance_types {
         Some(bytes) => catalog::parse(bytes, "cloud.instanceTypes")?,
@@ -150,6 +149,7 @@ async fn take(
         for file in &apply.files {
             objects.extend(read_objects(&loaded.folder.join(file))?);
         }
+        let (objects, _) = upgrade(objects, &format!("steps[{index}].apply"))?;
         told(
             "apply",
             objects
@@ -245,18 +245,16 @@ async fn take(
         }
     } else if let Some(fault) = &step.cloud {
         told("cloud", serde_json::to_string(fault).unwrap_or_default());
-        cloud_fault(world, fault).map_err(bad)?;
+        world.cloud_fault(fault).map_err(bad)?;
     } else if let Some(fault) = &step.machine {
         told("machine", serde_json::to_string(fault).unwrap_or_default());
-        crate::faults::machine(world, fault).map_err(bad)?;
+        world.machine_fault(fault).await.map_err(bad)?;
     } else if let Some(wait) = &step.wait {
         match &wait.until {
             None => world.clock.sleep(wait.duration.unwrap_or_default().0).await,
             Some(expect) => {
                 let deadline = world.clock.now() + wait.timeout.unwrap_or(DEFAULT_TIMEOUT).0;
-                while world.clock.now() < deadline
-                    && !judge(&world.api, expect).iter().all(|v| v.ok)
-                {
+                while world.clock.now() < deadline && !judge(world, expect).iter().all(|v| v.ok) {
                     world.clock.sleep(LOOK_EVERY).await;
                 }
                 record(world, expect, out);
@@ -270,7 +268,7 @@ async fn take(
 
 fn record(world: &World, expect: &crate::scenario::schema::Expect, out: &mut Vec<Expectation>) {
     let at = world.elapsed();
-    out.extend(judge(&world.api, expect).into_iter().map(|v| Expectation {
+    out.extend(judge(world, expect).into_iter().map(|v| Expectation {
         at,
         expect: v.expect,
         ok: v.ok,
@@ -343,36 +341,4 @@ pub(crate) fn nodes(api: &ApiServer, s: &NodeSelector) -> Vec<std::sync::Arc<Val
         found.truncate(1);
     }
     found
-}
-
-fn cloud_fault(world: &World, fault: &CloudFault) -> Result<(), String> {
-    let pattern = |s: &OfferingSelector| OfferingPattern {
-        instance_types: s.instance_types.clone(),
-        zones: s.zones.clone(),
-        capacity_types: s.capacity_types.clone(),
-    };
-    if let Some(out) = &fault.capacity_out {
-        world
-            .market
-            .capacity_out(pattern(out), out.duration.map(|d| world.clock.now() + d.0));
-    }
-    if let Some(back) = &fault.capacity_back {
-        world.market.capacity_back(&pattern(back));
-    }
-    if let Some(price) = &fault.price {
-        let pattern = OfferingPattern {
-            instance_types: price.instance_types.clone(),
-            zones: price.zones.clone(),
-            capacity_types: price.capacity_types.clone(),
-        };
-        world.market.scale_price(pattern, price.factor);
-    }
-    if fault.interrupt.is_some()
-        || fault.throttle.is_some()
-        || fault.error.is_some()
-        || fault.lost_response.is_some()
-    {
-        return Err("cloud: interrupt, throttle, error and lostResponse are faults of EC2; this world's cloud is kwok".to_owned());
-    }
-    Ok(())
 }

@@ -4,34 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use karpenter_cloud::Provider;
 use karpenter_core::{Controller, Options, Parts};
 use karpenter_fake_kube::server::{ApiError, ApiServer, ServerOptions};
-use karpenter_fake_machine::{Kwok, KwokOptions};
-use karpenter_provider_kwok::{Catalog, Market};
 use karpenter_runtime::{Clock, RngTree, Settings};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::cloud::{Cloud, Surroundings};
 use crate::kinds;
-use crate::observe::{self, Observed, PriceLookup};
+use crate::observe::{self, Observed};
+use crate::scenario::schema::{CloudFault, MachineFault};
+
+pub use crate::cloud::{CloudKind, Ec2Account, LiveMachine};
 
 /// Civil time at which every world in virtual time begins.
 pub const EPOCH: &str = "2026-01-01T00:00:00Z";
 /// Longest that a controller may take to come up.
 const START_LIMIT: Duration = Duration::from_secs(60);
-
-/// What machines come from.
-#[derive(Clone)]
-pub enum CloudKind {
-    /// KWOK nodes of a catalogue.
-    Kwok {
-        /// What is sold.
-        catalog: Catalog,
-    },
-}
 
 /// How to make a world.
 #[derive(Clone)]
@@ -86,13 +77,10 @@ pub struct World {
     pub clock: Clock,
     /// What has been seen so far.
     pub observed: Arc<Mutex<Observed>>,
-    /// The KWOK market: capacity and prices.
-    pub market: Market,
-    options: WorldOptions,
-    rng: RngTree,
+    cloud: Cloud,
+    around: Surroundings,
     controller: Option<Controller>,
     starts: u32,
-    stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     began: tokio::time::Instant,
 }
@@ -115,85 +103,64 @@ impl World {
             clock: clock.with_own_skew(),
             rng: rng.child("api-server", ""),
         });
-        let stop = CancellationToken::new();
-        let market = Market::default();
-        let mut world = Self {
-            observed: Arc::default(),
-            api,
-            clock,
-            market,
+        let around = Surroundings {
+            api: api.clone(),
+            clock: clock.clone(),
             rng,
-            controller: None,
-            starts: 0,
-            stop,
-            tasks: Vec::new(),
-            began: options.clock.now(),
-            options,
+            settings: options.settings,
+            stop: CancellationToken::new(),
         };
-        for crd in world.crds() {
+        let (cloud, machines) = Cloud::start(&options.cloud, &around);
+        for crd in cloud.crds(&around) {
             let name = crate::json::name(&crd).to_owned();
-            world
-                .api
-                .create(
-                    karpenter_fake_kube::server::gr(
-                        "apiextensions.k8s.io",
-                        "customresourcedefinitions",
-                    ),
-                    None,
-                    crd,
-                )
+            let kind = karpenter_fake_kube::server::gr(
+                "apiextensions.k8s.io",
+                "customresourcedefinitions",
+            );
+            api.create(kind, None, crd)
                 .map_err(|source| WorldError::Crd { name, source })?;
         }
-        let (observed, task) = observe::start(
-            &world.api,
-            world.clock.clone(),
-            world.prices(),
-            world.stop.clone(),
-        );
-        world.observed = observed;
-        world.tasks.push(task);
-        world.tasks.extend(karpenter_fake_kube::loops::start_all(
-            &world.api,
-            world.stop.clone(),
+        let (observed, observer) =
+            observe::start(&api, clock.clone(), cloud.prices(), around.stop.clone());
+        let mut tasks = vec![observer];
+        tasks.extend(karpenter_fake_kube::loops::start_all(
+            &api,
+            around.stop.clone(),
         ));
-        world.tasks.push(Kwok::start(
-            world.api.clone(),
-            KwokOptions::default(),
-            world.rng.child("machines", "kwok"),
-            world.stop.clone(),
-        ));
-        Ok(world)
-    }
-
-    /// Definitions of all kinds a world serves.
-    fn crds(&self) -> Vec<Value> {
-        let mut crds = karpenter_api::crd::core(&[]);
-        crds.extend(self.provider().crds);
-        crds
-    }
-
-    fn provider(&self) -> Provider {
-        match &self.options.cloud {
-            CloudKind::Kwok { catalog } => karpenter_provider_kwok::provider(
-                self.api.client(),
-                self.clock.clone(),
-                catalog.clone(),
-                self.market.clone(),
-            ),
-        }
-    }
-
-    fn prices(&self) -> PriceLookup {
-        let CloudKind::Kwok { catalog } = &self.options.cloud;
-        let (catalog, market) = (catalog.clone(), self.market.clone());
-        Arc::new(move |instance_type, zone, capacity_type| {
-            let t = catalog
-                .types
-                .iter()
-                .find(|t| t.name.as_ref() == instance_type)?;
-            t.offering(zone, capacity_type)
-                .map(|o| market.price(instance_type, o))
+        tasks.extend(machines);
+        Ok(Self {
+            began: clock.now(),
+            observed,
+            api,
+            clock,
+            cloud,
+            around,
+            controller: None,
+            starts: 0,
+            tasks,
         })
+    }
+
+    /// Machines that were bought and not yet told to go, as their seller counts them.
+    #[must_use]
+    pub fn machines(&self) -> Vec<LiveMachine> {
+        self.cloud.machines(&self.around)
+    }
+
+    /// Makes faults of the cloud happen.
+    ///
+    /// # Errors
+    /// When this world's cloud has no such fault.
+    pub fn cloud_fault(&self, fault: &CloudFault) -> Result<(), String> {
+        self.cloud.cloud_fault(&self.around, fault)
+    }
+
+    /// Makes faults of machines happen.
+    ///
+    /// # Errors
+    /// When this world's machines have no such fault.
+    pub async fn machine_fault(&self, fault: &MachineFault) -> Result<(), String> {
+        self.cloud.machine_fault(&self.around, fault).await
     }
 
     /// Starts the controller, if it is not running, and waits until its loops run.
@@ -208,12 +175,12 @@ impl World {
         let start = self.starts.to_string();
         self.starts += 1;
         let mut controller = karpenter_core::start(Parts {
-            provider: self.provider(),
+            provider: self.cloud.provider(&self.around),
             client: self.api.client(),
             client_no_retry: self.api.client(),
-            settings: self.options.settings.clone(),
+            settings: self.around.settings.clone(),
             clock: self.clock.clone(),
-            rng: self.rng.child("controller", &start),
+            rng: self.around.rng.child("controller", &start),
             options: Options::embedded(),
         });
         let up = tokio::time::timeout(START_LIMIT, controller.wait_running()).await;
@@ -314,7 +281,7 @@ impl World {
     /// Ends everything.
     pub async fn end(mut self) {
         self.stop_controller().await;
-        self.stop.cancel();
+        self.around.stop.cancel();
         for task in self.tasks.drain(..) {
             // A task that panicked has shown it already; the world ends all the same.
             let _ = task.await;

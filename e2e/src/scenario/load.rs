@@ -16,6 +16,8 @@ pub struct Loaded {
     pub scenario: Scenario,
     /// All objects of the start, those of its files included.
     pub objects: Vec<Value>,
+    /// What a person should know about objects that were written for an older version.
+    pub warnings: Vec<String>,
     /// Instance types of `cloud.instanceTypes`, raw.
     pub instance_types: Option<Vec<u8>>,
     /// Folder, for the files of later steps.
@@ -90,6 +92,7 @@ pub fn load(path: &Path) -> Result<Loaded, ScenarioError> {
     for beside in &scenario.files {
         objects.extend(manifests::read_objects(&folder.join(beside))?);
     }
+    let (objects, warnings) = manifests::upgrade(objects, &shown)?;
     let instance_types = match &scenario.cloud.instance_types {
         Some(beside) => Some(manifests::read_bytes(&folder.join(beside))?),
         None => None,
@@ -98,6 +101,7 @@ pub fn load(path: &Path) -> Result<Loaded, ScenarioError> {
         name,
         scenario,
         objects,
+        warnings,
         instance_types,
         folder,
     })

@@ -223,6 +223,11 @@ impl Engine {
         });
     }
 
+    /// Gives back what a rule for exactly these pools took away; the match of any pool gives back all.
+    pub fn capacity_back(&self, pools: &PoolMatch) {
+        self.inner.state.lock().faults.lift(pools);
+    }
+
     /// Multiplies the prices of `pools` from now on.
     pub fn change_prices(&self, pools: PoolMatch, factor: f64) {
         self.inner.state.lock().prices.change(pools, factor);

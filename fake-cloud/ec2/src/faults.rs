@@ -82,6 +82,12 @@ impl Faults {
         self.pools.push(rule);
     }
 
+    /// Lifts the rule of exactly these pools; those that mean any pool lift all.
+    pub(crate) fn lift(&mut self, pools: &PoolMatch) {
+        self.pools
+            .retain(|r| r.pools != *pools && *pools != PoolMatch::default());
+    }
+
     pub(crate) fn clear(&mut self) {
         self.calls.clear();
         self.pools.clear();

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use karpenter_e2e::observe::Entry;
 use karpenter_e2e::report;
-use karpenter_e2e::world::{self, CloudKind, World, WorldOptions};
+use karpenter_e2e::world::{self, CloudKind, Ec2Account, World, WorldOptions};
 use karpenter_provider_kwok::catalog;
 use karpenter_runtime::{Clock, Settings};
 use serde::Serialize;
 
 use crate::output::{self, Failure};
 use crate::simulate::Format;
+use crate::story::StoryCloud;
 use crate::view::{self, frame::Recording, terminal::Left};
 use crate::{serve, story};
 
@@ -24,13 +25,19 @@ const PRINT_EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct Args {
     /// The only randomness: same seed, same bytes.
     #[arg(long, default_value_t = 1)]
-    seed: u64,
+    pub(crate) seed: u64,
     /// How to print.
     #[arg(long, short, value_enum, default_value = "text")]
     output: Format,
+    /// What machines are bought from.
+    #[arg(long, value_enum, default_value = "ec2")]
+    cloud: StoryCloud,
+    /// Region of --cloud ec2: prices and zones are its.
+    #[arg(long, default_value = "us-east-1")]
+    region: String,
     /// Plain lines on a terminal too, in place of the live view.
     #[arg(long)]
-    plain: bool,
+    pub(crate) plain: bool,
     /// Let the story take its half hour.
     #[arg(long)]
     real_time: bool,
@@ -39,10 +46,10 @@ pub(crate) struct Args {
     serve: bool,
     /// Port of --serve; 0 = any that is free.
     #[arg(long, default_value_t = 0)]
-    port: u16,
+    pub(crate) port: u16,
     /// Where --serve writes the kubeconfig.
     #[arg(long, default_value = "karpenter-demo.kubeconfig")]
-    kubeconfig: std::path::PathBuf,
+    pub(crate) kubeconfig: std::path::PathBuf,
 }
 
 /// What the demo did, as one document.
@@ -65,12 +72,7 @@ struct Summary {
 /// Runs it.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.serve {
-        return crate::runtime::real_time()?.block_on(serve::run(
-            args.seed,
-            args.port,
-            &args.kubeconfig,
-            view::wanted(args.plain),
-        ));
+        return crate::runtime::real_time()?.block_on(serve::run(args));
     }
     let wall = Clock::real().wall();
     let viewed = args.output == Format::Text && view::wanted(args.plain);
@@ -102,23 +104,30 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     })
 }
 
-/// A new world for the story.
-pub(crate) fn world(seed: u64, clock: Clock) -> Result<World, Failure> {
-    let cloud = CloudKind::Kwok {
-        catalog: catalog::builtin(),
+/// A new world with the story's objects and the controller running.
+pub(crate) async fn begin(args: &Args, clock: Clock) -> Result<World, Failure> {
+    let cloud = match args.cloud {
+        StoryCloud::Kwok => CloudKind::Kwok {
+            catalog: catalog::builtin(),
+        },
+        StoryCloud::Ec2 => CloudKind::Ec2(Ec2Account {
+            region: args.region.clone(),
+            ..Ec2Account::default()
+        }),
     };
-    Ok(World::new(WorldOptions {
-        seed,
+    let mut world = World::new(WorldOptions {
+        seed: args.seed,
         clock,
         settings: Settings::default(),
         cloud,
-    })?)
+    })?;
+    story::begin(&mut world, args.cloud).await?;
+    Ok(world)
 }
 
 /// Tells the story in virtual time and prints it, or records it for the view.
 async fn told(args: &Args, recording: Option<&mut Recording>) -> Result<Summary, Failure> {
-    let mut world = world(args.seed, world::virtual_clock())?;
-    story::begin(&mut world).await?;
+    let world = begin(args, world::virtual_clock()).await?;
     let recorded = recording.is_some();
     if let Some(recording) = recording {
         tokio::select! {
@@ -148,8 +157,7 @@ async fn record(world: &World, recording: &mut Recording) {
 
 /// Lets the story take its time, printed as it goes or shown.
 async fn live(args: &Args, viewed: bool) -> Result<(Summary, Left), Failure> {
-    let mut world = world(args.seed, Clock::real())?;
-    story::begin(&mut world).await?;
+    let world = begin(args, Clock::real()).await?;
     if viewed {
         let left = tokio::select! {
             biased;

@@ -1,25 +1,20 @@
 //! `demo --serve`: the world on a loopback port, with a kubeconfig, until it is interrupted.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use karpenter_runtime::Clock;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::demo::{self, Args};
 use crate::output::{self, Failure};
+use crate::view;
 use crate::view::terminal::{self, Left};
-use crate::{demo, story};
 
-/// Serves until Ctrl-C, with the live view if it is `viewed`.
-pub(crate) async fn run(
-    seed: u64,
-    port: u16,
-    kubeconfig: &Path,
-    viewed: bool,
-) -> Result<ExitCode, Failure> {
-    let mut world = demo::world(seed, Clock::real())?;
-    story::begin(&mut world).await?;
+/// Serves until Ctrl-C, with the live view where there is a terminal for it.
+pub(crate) async fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let world = demo::begin(args, Clock::real()).await?;
+    let (port, kubeconfig) = (args.port, args.kubeconfig.as_path());
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     let server = format!("http://{}", listener.local_addr()?);
     std::fs::write(kubeconfig, kubeconfig_of(&server))?;
@@ -40,9 +35,9 @@ pub(crate) async fn run(
         let stop = stop.clone();
         async move { api.serve(listener, stop).await }
     });
-    let left = if viewed {
+    let left = if view::wanted(args.plain) {
         let note = format!("kubectl --kubeconfig {path} get nodes");
-        terminal::follow(seed, &world, &note).await
+        terminal::follow(args.seed, &world, &note).await
     } else {
         tokio::signal::ctrl_c()
             .await

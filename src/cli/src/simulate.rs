@@ -33,6 +33,9 @@ pub(crate) struct Args {
 /// Runs it.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let loaded = scenario::load(&args.path)?;
+    for warning in &loaded.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
     let report = crate::runtime::virtual_time()?.block_on(runner::run(&loaded, args.seed))?;
     match args.output {
         Format::Text => output::line(report::text_of(&report).trim_end()),

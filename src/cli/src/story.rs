@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use karpenter_e2e::manifests::{self, ManifestError};
 use karpenter_e2e::world::{World, WorldError};
 use karpenter_fake_kube::server::{ApiError, PatchKind, gr};
 use serde_json::{Value, json};
@@ -19,51 +20,64 @@ pub(crate) enum StoryError {
     /// The world refused it.
     #[error(transparent)]
     World(#[from] WorldError),
+    /// The tutorial's manifests are broken.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// The Deployment cannot be scaled.
     #[error("Deployment {DEPLOYMENT}: {0}")]
     Scale(#[from] ApiError),
 }
 
-/// Objects of the start.
-pub(crate) fn objects() -> Vec<Value> {
-    vec![
-        json!({ "apiVersion": "karpenter.kwok.sh/v1alpha1", "kind": "KWOKNodeClass", "metadata": { "name": "default" }, "spec": { "nodeRegistrationDelay": "25s" } }),
-        json!({
-            "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": { "name": "default" },
-            "spec": {
-                "template": { "spec": {
-                    "nodeClassRef": { "group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default" },
-                    "requirements": [
-                        { "key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"] },
-                        { "key": "kubernetes.io/os", "operator": "In", "values": ["linux"] },
-                        { "key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot"] },
-                    ],
-                    "expireAfter": "720h",
-                } },
-                "limits": { "cpu": "1000" },
-                "disruption": { "consolidationPolicy": "WhenEmptyOrUnderutilized", "consolidateAfter": "0s" },
-            },
-        }),
-        json!({
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": DEPLOYMENT, "namespace": "default" },
-            "spec": {
-                "replicas": 0,
-                "selector": { "matchLabels": { "app": DEPLOYMENT } },
-                "template": {
-                    "metadata": { "labels": { "app": DEPLOYMENT } },
-                    "spec": {
-                        "terminationGracePeriodSeconds": 0,
-                        "containers": [{ "name": DEPLOYMENT, "image": "registry.k8s.io/pause:3.9", "resources": { "requests": { "cpu": "1" } } }],
-                    },
-                },
-            },
-        }),
-    ]
+/// The tutorial as people have it, from before v1: NodePool, EC2NodeClass and Deployment.
+const TUTORIAL: &[u8] = include_bytes!("../../../fixtures/manifests/tutorial-v1beta1.yaml");
+
+/// What the story runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum StoryCloud {
+    /// The EC2 provider over the real catalogue; machines boot and join by themselves.
+    Ec2,
+    /// The KWOK provider; machines are Node objects.
+    Kwok,
+}
+
+/// Objects of the start, converted on the way in, with what a person should know about that.
+pub(crate) fn objects(cloud: StoryCloud) -> Result<(Vec<Value>, Vec<String>), StoryError> {
+    let file = "tutorial-v1beta1.yaml";
+    let (mut objects, warnings) =
+        manifests::upgrade(manifests::parse_objects(TUTORIAL, file)?, file)?;
+    if cloud == StoryCloud::Ec2 {
+        return Ok((objects, warnings));
+    }
+    // The same workload on a pool and a class that KWOK can make machines for.
+    objects.retain(|o| karpenter_e2e::json::text(o, "/kind") == "Deployment");
+    objects.push(json!({ "apiVersion": "karpenter.kwok.sh/v1alpha1", "kind": "KWOKNodeClass", "metadata": { "name": "default" }, "spec": { "nodeRegistrationDelay": "25s" } }));
+    objects.push(json!({
+        "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": { "name": "default" },
+        "spec": {
+            "template": { "spec": {
+                "nodeClassRef": { "group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default" },
+                "requirements": [
+                    { "key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"] },
+                    { "key": "kubernetes.io/os", "operator": "In", "values": ["linux"] },
+                    { "key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot"] },
+                ],
+                "expireAfter": "720h",
+            } },
+            "limits": { "cpu": "1000" },
+            "disruption": { "consolidationPolicy": "WhenEmptyOrUnderutilized", "consolidateAfter": "0s" },
+        },
+    }));
+    Ok((objects, Vec::new()))
 }
 
 /// Applies the objects and starts the controller.
-pub(crate) async fn begin(world: &mut World) -> Result<(), StoryError> {
-    for object in objects() {
+pub(crate) async fn begin(world: &mut World, cloud: StoryCloud) -> Result<(), StoryError> {
+    let (objects, warnings) = objects(cloud)?;
+    for warning in warnings {
+        let at = world.elapsed();
+        world.observed.lock().note(at, "Converted", "", &warning);
+    }
+    for object in objects {
         world.apply(&object)?;
     }
     world.start_controller().await?;

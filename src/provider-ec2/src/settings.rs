@@ -35,6 +35,27 @@ pub struct Ec2Settings {
     pub best_effort_min_values: bool,
 }
 
+impl Ec2Settings {
+    /// From what an operator set. What EKS would tell (service network, version, DNS) is left for its caller to add.
+    #[must_use]
+    pub fn of(settings: &karpenter_runtime::Settings) -> Self {
+        let said = &settings.ec2;
+        Self {
+            cluster_name: said.cluster_name.clone(),
+            cluster_endpoint: said.cluster_endpoint.clone(),
+            cluster_ca_bundle: said.cluster_ca_bundle.clone(),
+            isolated_vpc: said.isolated_vpc,
+            vm_memory_overhead_percent: said.vm_memory_overhead_percent,
+            reserved_enis: said.reserved_enis,
+            disable_dry_run: said.disable_dry_run,
+            ami_refresh_interval: said.ami_refresh_interval,
+            subnet_refresh_interval: said.subnet_refresh_interval,
+            best_effort_min_values: settings.best_effort_min_values,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Ec2Settings {
     fn default() -> Self {
         Self {

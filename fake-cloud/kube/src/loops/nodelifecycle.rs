@@ -132,6 +132,9 @@ pub struct NodeLifecycle {
     pods_by_node: BTreeMap<String, BTreeSet<Key>>,
     /// Since when each node has each of its NoExecute taints, for those that carry no time.
     tainted_since: BTreeMap<(String, Taint), Timestamp>,
+    /// Pods to mark not ready: those of a node that turned so, and those that came to one that is. Each is marked
+    /// once; what its kubelet says after that stands, or the two would contradict each other for ever.
+    to_mark: BTreeSet<Key>,
     all_down: bool,
     events: Events,
 }
@@ -144,6 +147,7 @@ impl Default for NodeLifecycle {
             leases: Mirror::default(),
             pods_by_node: BTreeMap::new(),
             tainted_since: BTreeMap::new(),
+            to_mark: BTreeSet::new(),
             all_down: false,
             events: Events::new("node-controller"),
         }
@@ -177,12 +181,19 @@ impl NodeLifecycle {
                     .insert(key.clone());
             }
         }
-        // Only pods on troubled nodes need a look, and only when they arrive or turn ready there.
-        let troubled = self
-            .nodes
-            .get(&Key::cluster(is))
-            .is_some_and(|n| object::condition_status(n, "Ready") != "True" || has_no_execute(n));
-        if there && troubled {
+        if !there {
+            self.to_mark.remove(&key);
+            return;
+        }
+        // Only pods on troubled nodes need a look.
+        let Some(node) = self.nodes.get(&Key::cluster(is)) else {
+            return;
+        };
+        let not_ready = object::condition_status(node, "Ready") != "True";
+        if not_ready && was != is {
+            self.to_mark.insert(key.clone());
+        }
+        if not_ready || has_no_execute(node) {
             dirty.add(key);
         }
     }
@@ -197,12 +208,14 @@ impl NodeLifecycle {
                 .retain(|(n, t), _| *n != name || taints.contains(t));
             dirty.add(object::key(node));
             let ready = |n: &Value| object::condition_status(n, "Ready") == "True";
-            let same = before.is_some_and(|b| {
-                ready(&b) == ready(node)
-                    && at(&b, &["spec", "taints"]) == at(node, &["spec", "taints"])
-            });
-            if !same && (has_no_execute(node) || !ready(node)) {
-                let pods = self.pods_by_node.get(&name).into_iter().flatten();
+            let turned = before.as_deref().is_none_or(|b| ready(b) != ready(node));
+            let same = before
+                .is_some_and(|b| at(&b, &["spec", "taints"]) == at(node, &["spec", "taints"]));
+            let pods = self.pods_by_node.get(&name).into_iter().flatten();
+            if turned && !ready(node) {
+                self.to_mark.extend(pods.clone().cloned());
+            }
+            if (turned || !same) && (has_no_execute(node) || !ready(node)) {
                 pods.for_each(|k| dirty.add(k.clone()));
             }
         } else {
@@ -264,8 +277,12 @@ impl NodeLifecycle {
         };
         let now = api.clock().wall();
         let node_ready = object::condition_status(&node, "Ready");
-        if node_ready != "True" && !node_ready.is_empty() && object::pod_ready(&pod) {
-            mark_not_ready(api, &pod, now)?;
+        let told = node_ready != "True" && !node_ready.is_empty();
+        if told && self.to_mark.contains(key) {
+            if object::pod_ready(&pod) {
+                mark_not_ready(api, &pod, now)?;
+            }
+            self.to_mark.remove(key);
         }
         if object::deleting(&pod) {
             return Ok(None);
