@@ -10,4 +10,5 @@ pub mod observe;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod shop;
 pub mod world;

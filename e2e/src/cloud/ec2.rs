@@ -90,7 +90,7 @@ impl Ec2Cloud {
     }
 
     pub(super) fn provider(&self, around: &Surroundings) -> Provider {
-        provider(&self.engine, &self.account, around)
+        provider(&self.engine, settings(&self.account, around), around)
     }
 
     pub(super) fn prices(&self) -> PriceLookup {
@@ -197,26 +197,30 @@ impl Ec2Cloud {
 }
 
 /// The account of a world, seeded by it.
-pub(crate) fn engine(account: &Ec2Account, around: &Surroundings) -> Engine {
+fn engine(account: &Ec2Account, around: &Surroundings) -> Engine {
     Engine::new(EngineOptions {
         region: account.region.clone(),
         ..EngineOptions::new(around.clock.clone(), &around.rng, &account.cluster_name)
     })
 }
 
-/// A provider on that account; settings of the world win where they say something.
-pub(crate) fn provider(engine: &Engine, account: &Ec2Account, around: &Surroundings) -> Provider {
+/// What a provider on that account is told; settings of the world win where they say something.
+pub(crate) fn settings(account: &Ec2Account, around: &Surroundings) -> Ec2Settings {
     let said = Ec2Settings::of(&around.settings);
     let or = |given: String, default: String| if given.is_empty() { default } else { given };
     let endpoint = format!("https://{}.example", account.cluster_name);
-    let settings = Ec2Settings {
+    Ec2Settings {
         cluster_name: account.cluster_name.clone(),
         cluster_endpoint: or(said.cluster_endpoint, endpoint),
         cluster_ca_bundle: or(said.cluster_ca_bundle, CLUSTER_CA.to_owned()),
         cluster_cidr: CLUSTER_CIDR.to_owned(),
         region: account.region.clone(),
         ..said
-    };
+    }
+}
+
+/// A provider that knows nothing yet.
+pub(crate) fn provider(engine: &Engine, settings: Ec2Settings, around: &Surroundings) -> Provider {
     karpenter_provider_ec2::provider(
         Arc::new(engine.clone()),
         settings,

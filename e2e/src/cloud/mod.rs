@@ -1,7 +1,7 @@
 //! The cloud of a world: where its machines come from, what they cost, and what can go wrong with them. One face for
 //! the KWOK provider (machines are Node objects) and for the EC2 provider (machines boot and join by themselves).
 
-mod ec2;
+pub(crate) mod ec2;
 mod kwok;
 
 use jiff::Timestamp;

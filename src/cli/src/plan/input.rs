@@ -1,6 +1,6 @@
 //! From objects to a problem: what is bound counts as there, what is not is to be placed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -9,8 +9,9 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use karpenter_api::{NodeClaim, NodePool};
 use karpenter_controllers::provisioning::pools;
 use karpenter_e2e::json::{name, text};
-use karpenter_model::{Pod, Problem, SolveOptions};
+use karpenter_model::{InstanceType, LabelRegistry, Pod, Problem, SolveOptions};
 use karpenter_provider_kwok::catalog::{self, Catalog};
+use karpenter_runtime::Settings;
 use karpenter_state::Store;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -24,17 +25,76 @@ pub(super) struct Read {
     pub(super) warnings: Vec<String>,
 }
 
-/// What can be bought.
-pub(super) fn catalog(args: &Args) -> Result<Catalog, Failure> {
+/// What can be bought, by whom.
+pub(super) struct Offer {
+    pub(super) labels: Arc<LabelRegistry>,
+    types: Types,
+    pub(super) warnings: Vec<String>,
+    pub(super) errors: Vec<String>,
+}
+
+enum Types {
+    /// The same for every pool.
+    Common(Vec<Arc<InstanceType>>),
+    /// By name of the pool; one that is not there is sold nothing.
+    ByPool(BTreeMap<String, Arc<Vec<Arc<InstanceType>>>>),
+}
+
+/// What can be bought for the pools among `objects`: of a file, or of the catalogue that was asked for, or of the one
+/// that their NodeClasses speak of.
+pub(super) fn offer(args: &Args, objects: &[Value]) -> Result<Offer, Failure> {
     if let Some(file) = &args.instance_types {
         let bytes =
             std::fs::read(file).map_err(|e| format!("{}: cannot be read: {e}", file.display()))?;
-        return Ok(catalog::parse(&bytes, &file.display().to_string())?);
+        return Ok(of_kwok(catalog::parse(
+            &bytes,
+            &file.display().to_string(),
+        )?));
     }
-    match args.catalog.as_str() {
-        "kwok" => Ok(catalog::builtin()),
-        other => Err(format!("--catalog: expected kwok, got {other:?}").into()),
+    let guessed = || {
+        let on_ec2 = |o: &Value| {
+            text(o, "/kind") == "EC2NodeClass"
+                || text(o, "/spec/template/spec/nodeClassRef/kind") == "EC2NodeClass"
+        };
+        let ec2 = objects.iter().any(on_ec2);
+        if ec2 { "ec2" } else { "kwok" }.to_owned()
+    };
+    let asked = args.catalog.clone().unwrap_or_else(guessed);
+    match asked.split_once(':').unwrap_or((&asked, "us-east-1")) {
+        ("kwok", _) if !asked.contains(':') => Ok(of_kwok(catalog::builtin())),
+        ("ec2", region) if !region.is_empty() => of_ec2(region, args, objects),
+        _ => Err(format!("--catalog: expected kwok, ec2 or ec2:REGION, got {asked:?}").into()),
     }
+}
+
+fn of_kwok(catalog: Catalog) -> Offer {
+    Offer {
+        labels: catalog.labels,
+        types: Types::Common(catalog.types),
+        warnings: Vec::new(),
+        errors: catalog.rejected.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn of_ec2(region: &str, args: &Args, objects: &[Value]) -> Result<Offer, Failure> {
+    // What cannot be read is said when the problem is built.
+    let pools: Vec<NodePool> = objects
+        .iter()
+        .filter(|o| text(o, "/kind") == "NodePool")
+        .filter_map(|o| serde_json::from_value(o.clone()).ok())
+        .collect();
+    let settings = Settings {
+        best_effort_min_values: args.best_effort_min_values,
+        ..Settings::default()
+    };
+    let shop = crate::runtime::virtual_time()?
+        .block_on(karpenter_e2e::shop::ec2(region, &pools, objects, settings))?;
+    Ok(Offer {
+        labels: shop.labels,
+        types: Types::ByPool(shop.types),
+        warnings: shop.warnings,
+        errors: shop.errors,
+    })
 }
 
 /// Reads an object of a kind; what cannot be read is named and left out.
@@ -52,7 +112,7 @@ fn read<T: DeserializeOwned>(object: Value, errors: &mut Vec<String>) -> Option<
 /// Builds the problem.
 pub(super) fn problem(
     objects: Vec<Value>,
-    catalog: &Catalog,
+    offer: &Offer,
     args: &Args,
     errors: &mut Vec<String>,
 ) -> Read {
@@ -112,8 +172,16 @@ pub(super) fn problem(
                 class.kind, class.name
             ));
         }
+        let types = match &offer.types {
+            Types::Common(types) => types.clone(),
+            // Why it is sold nothing is among the offer's errors.
+            Types::ByPool(by_pool) => match by_pool.get(&pool_name) {
+                Some(types) => types.to_vec(),
+                None => continue,
+            },
+        };
         let usage = store.usage(&pool_name);
-        match pools::pool_view(&pool, catalog.types.clone(), usage, &catalog.labels) {
+        match pools::pool_view(&pool, types, usage, &offer.labels) {
             Ok(view) => views.push(Arc::new(view)),
             Err(e) => errors.push(e.to_string()),
         }
@@ -123,7 +191,7 @@ pub(super) fn problem(
         nodes: store.problem_nodes(&BTreeSet::new()),
         pools: views,
         daemons: store.daemons(),
-        labels: Arc::clone(&catalog.labels),
+        labels: Arc::clone(&offer.labels),
         options: SolveOptions {
             respect_preferences: !args.ignore_preferences,
             best_effort_min_values: args.best_effort_min_values,

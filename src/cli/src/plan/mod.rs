@@ -24,9 +24,10 @@ pub(crate) struct Args {
     /// Files with Kubernetes objects (YAML, JSON, Lists, gzip).
     #[arg(long = "filename", short = 'f', required = true, num_args = 1..)]
     files: Vec<PathBuf>,
-    /// What can be bought: `kwok`, the KWOK provider's built-in types.
-    #[arg(long, default_value = "kwok", conflicts_with = "instance_types")]
-    catalog: String,
+    /// What can be bought: `ec2` or `ec2:REGION`, what EC2 sells (us-east-1 unless told otherwise; spot prices are
+    /// modelled); `kwok`, the KWOK provider's built-in types. None: what the NodeClasses speak of.
+    #[arg(long, conflicts_with = "instance_types")]
+    catalog: Option<String>,
     /// What can be bought: a file in the KWOK provider's JSON format (gzip or not).
     #[arg(long)]
     instance_types: Option<PathBuf>,
@@ -101,16 +102,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     // Manifests of before v1 are read as `convert` would rewrite them.
     let converted = to_v1(objects);
-    let catalog = input::catalog(args)?;
-    let mut errors: Vec<String> = catalog.rejected.iter().map(ToString::to_string).collect();
+    let offer = input::offer(args, &converted.docs)?;
+    let mut errors = offer.errors.clone();
     errors.extend(converted.errors.iter().map(ToString::to_string));
-    let read = input::problem(converted.docs, &catalog, args, &mut errors);
+    let read = input::problem(converted.docs, &offer, args, &mut errors);
     let warnings: Vec<String> = converted
         .warnings
         .iter()
         .map(|w| format!("{}: {}: {}", w.object, w.field, w.message))
         .collect();
-    for warning in warnings.iter().chain(&read.warnings) {
+    for warning in warnings.iter().chain(&offer.warnings).chain(&read.warnings) {
         output::note(&format!("warning: {warning}"));
     }
     let clock = Clock::real();
