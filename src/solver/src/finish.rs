@@ -14,7 +14,7 @@ use karpenter_model::{Requirements, ResourceList};
 use crate::catalog::{Catalog, Pool, Sold};
 use crate::dense::Names;
 use crate::machine::{Machine, takes};
-use crate::sets::{Offered, Set, Sets};
+use crate::sets::{Offered, Set, SetId, Sets};
 
 /// Writes the planned nodes, in the order the machines were opened.
 pub(crate) fn planned(
@@ -27,15 +27,33 @@ pub(crate) fn planned(
     for machine in &machines {
         *of_pool.entry(machine.pool).or_default() += 1;
     }
+    let mut by_requirement: BTreeMap<SetId, Vec<FunnelStep>> = BTreeMap::new();
     machines
         .into_iter()
         .filter_map(|machine| {
             let pool = catalog.pools.get(machine.pool)?;
             let set = sets.get(machine.set)?;
             let sharers = of_pool.get(&machine.pool).copied().unwrap_or(1);
-            node(names, pool, set, machine, sharers)
+            let steps = by_requirement
+                .entry(machine.set)
+                .or_insert_with(|| requirement_steps(pool, set));
+            node(names, pool, set, machine, sharers, steps)
         })
         .collect()
+}
+
+/// What each requirement of a set takes away of the pool's types, and at last those that cannot be had.
+fn requirement_steps(pool: &Pool, set: &Set) -> Vec<FunnelStep> {
+    let mut steps = Vec::new();
+    let mut left: Vec<_> = pool.view.instance_types.iter().collect();
+    for requirement in set.requirements.iter() {
+        let one: Requirements = [requirement.clone()].into_iter().collect();
+        let before = left.len();
+        left.retain(|t| t.requirements.does_intersect(&one));
+        steps.push(step(&requirement.to_string(), before, left.len()));
+    }
+    steps.push(step("available offerings", left.len(), set.offers.len()));
+    steps
 }
 
 fn node(
@@ -44,6 +62,7 @@ fn node(
     set: &Set,
     machine: Machine,
     sharers: i128,
+    by_requirement: &[FunnelStep],
 ) -> Option<PlannedNode> {
     let fitting: Vec<(&Offered, &Sold)> = set
         .offers
@@ -62,12 +81,7 @@ fn node(
                 .is_none_or(|a| capacity.exceeding(a).next().is_none())
         })
         .collect();
-    let funnel = [
-        step(
-            "requirements",
-            pool.view.instance_types.len(),
-            set.offers.len(),
-        ),
+    let rest = [
         step(
             &format!("requests {}", text(&names.list(&machine.need))),
             set.offers.len(),
@@ -103,7 +117,12 @@ fn node(
         capacity_types: capacity_types.into_iter().cloned().collect(),
         requests,
         min_values_relaxed,
-        funnel: funnel.into_iter().filter(|s| s.removed > 0).collect(),
+        funnel: by_requirement
+            .iter()
+            .cloned()
+            .chain(rest)
+            .filter(|s| s.removed > 0)
+            .collect(),
     })
 }
 

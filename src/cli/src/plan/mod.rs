@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use karpenter_api::convert::convert as to_v1;
 use karpenter_e2e::manifests;
-use karpenter_model::plan::{PlannedNode, PoolFunnel};
+use karpenter_model::plan::{FunnelStep, PlannedNode, PoolFunnel};
 use karpenter_model::{Plan, PodKey, ResourceList};
 use karpenter_runtime::Clock;
 use serde::Serialize;
@@ -64,7 +64,21 @@ struct NewNode {
     capacity_type: String,
     price_per_hour: f64,
     requests: BTreeMap<String, String>,
+    /// What would have been bought otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_best: Option<NextBest>,
+    /// What each constraint left over of the pool's types.
+    steps: Vec<Step>,
     pods: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NextBest {
+    instance_type: String,
+    zone: String,
+    capacity_type: String,
+    price_per_hour: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -188,6 +202,13 @@ fn new_node(node: &PlannedNode) -> NewNode {
         capacity_type: node.cheapest.capacity_type.to_string(),
         price_per_hour: node.cheapest.price,
         requests: texts(&node.requests),
+        next_best: node.runner_up.as_ref().map(|o| NextBest {
+            instance_type: o.instance_type.to_string(),
+            zone: o.zone.to_string(),
+            capacity_type: o.capacity_type.to_string(),
+            price_per_hour: o.price,
+        }),
+        steps: node.funnel.iter().map(step).collect(),
         pods: keys(&node.pods),
     }
 }
@@ -200,14 +221,17 @@ fn texts(list: &ResourceList) -> BTreeMap<String, String> {
 }
 
 fn funnel(pool: &PoolFunnel) -> Funnel {
-    let steps = pool.steps.iter().map(|s| Step {
-        constraint: s.constraint.clone(),
-        removed: s.removed,
-        left: s.left,
-    });
     Funnel {
         name: pool.pool.to_string(),
-        steps: steps.collect(),
+        steps: pool.steps.iter().map(step).collect(),
+    }
+}
+
+fn step(step: &FunnelStep) -> Step {
+    Step {
+        constraint: step.constraint.clone(),
+        removed: step.removed,
+        left: step.left,
     }
 }
 
@@ -223,6 +247,18 @@ fn print(document: &Document) {
             node.instance_types.len(),
             node.pods.len()
         ));
+        if let Some(next) = &node.next_best {
+            output::line(&format!(
+                "    next best: {} {} in {} at ${:.4}/h",
+                next.instance_type, next.capacity_type, next.zone, next.price_per_hour
+            ));
+        }
+        for step in &node.steps {
+            output::line(&format!(
+                "    {} took away {}, left {}",
+                step.constraint, step.removed, step.left
+            ));
+        }
     }
     for node in &document.existing_nodes {
         output::line(&format!("use {}: {} pods", node.name, node.pods.len()));

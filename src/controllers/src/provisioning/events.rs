@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use karpenter_api::NodePool;
 use karpenter_api::kinds::ManagedKind;
+use karpenter_api::{NodeClaim, NodePool};
 use karpenter_model::Pod;
-use karpenter_model::plan::{FunnelStep, Unschedulable};
+use karpenter_model::plan::{FunnelStep, PlannedNode, PricedOffering, Unschedulable};
 use karpenter_runtime::events::{DEFAULT_DEDUPE_WINDOW, Event, EventType};
 
 /// Most pools named in one event.
@@ -91,6 +91,48 @@ pub(super) fn why(failure: &Unschedulable) -> String {
     let more = failure.pools.len().saturating_sub(MAX_POOLS_NAMED);
     if more > 0 {
         text.push_str(&format!(" and {more} other nodepool(s)"));
+    }
+    text
+}
+
+/// What was decided for a claim, and why: an event of ours on the claim, where `kubectl describe` shows it.
+pub(super) fn planned(claim: &NodeClaim, planned: &PlannedNode) -> Event {
+    Event {
+        about: ObjectReference {
+            api_version: Some(format!("{}/{}", NodeClaim::GROUP, NodeClaim::VERSION)),
+            kind: Some(NodeClaim::KIND.to_owned()),
+            name: claim.metadata.name.clone(),
+            uid: claim.metadata.uid.clone(),
+            ..ObjectReference::default()
+        },
+        kind: EventType::Normal,
+        reason: "Planned",
+        message: why_this(planned),
+        dedupe: Vec::new(),
+        window: DEFAULT_DEDUPE_WINDOW,
+    }
+}
+
+/// Why this machine: its price, the next best one's, and what each constraint left over.
+pub(super) fn why_this(planned: &PlannedNode) -> String {
+    let offer = |o: &PricedOffering| {
+        format!(
+            "{} {} in {} at ${:.4}/h",
+            o.instance_type, o.capacity_type, o.zone, o.price
+        )
+    };
+    let mut text = format!(
+        "Cheapest of {} instance types for {} pod(s) is {}",
+        planned.instance_types.len(),
+        planned.pods.len(),
+        offer(&planned.cheapest)
+    );
+    if let Some(next) = &planned.runner_up {
+        text.push_str(&format!(", next {}", offer(next)));
+    }
+    let steps: Vec<String> = planned.funnel.iter().map(step).collect();
+    if !steps.is_empty() {
+        text.push_str(&format!("; {}", steps.join(", ")));
     }
     text
 }

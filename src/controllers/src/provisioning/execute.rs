@@ -90,6 +90,7 @@ async fn create(ctx: &Context, problem: &Problem, pods: &Pods<'_>, planned: &Pla
         }
     };
     let name = created.metadata.name.clone().unwrap_or_default();
+    ctx.events.publish(events::planned(&created, planned));
     ctx.state.apply_node_claim(created);
     ctx.state.plan(&name, planned.pods.iter().cloned());
     ctx.metrics.inc(
@@ -112,6 +113,7 @@ async fn create(ctx: &Context, problem: &Problem, pods: &Pods<'_>, planned: &Pla
         NodeClaim = %name,
         requests = %requests(planned),
         instance_types = %types(planned),
+        why = %events::why_this(planned),
         "created nodeclaim"
     );
     for key in &planned.pods {
