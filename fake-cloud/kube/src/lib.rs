@@ -6,6 +6,7 @@ pub mod apply;
 pub mod crd;
 pub mod defaults;
 pub mod error;
+pub mod flaky;
 pub mod http;
 pub mod loops;
 pub mod managed;

@@ -146,6 +146,12 @@ impl ApiServer {
         kube::Client::new(http::Service::new(self.clone()), "default")
     }
 
+    /// The same, of a client that suffers from faults.
+    #[must_use]
+    pub fn flaky_client(&self, faults: &crate::flaky::Flaky) -> kube::Client {
+        kube::Client::new(faults.around(self.service()), "default")
+    }
+
     /// The server as a `tower` service for any body, to be put behind a transport of one's own.
     #[must_use]
     pub fn service(&self) -> http::Service {
