@@ -19,9 +19,22 @@ lint:
 demo *ARGS:
     cargo demo {{ARGS}}
 
-# The scenarios under fixtures/scenarios on a tier: embedded, or all of them when empty.
+# A tier: embedded (the scenarios under fixtures/scenarios, in virtual time) or local (the binary on a real control
+# plane on loopback; needs Go, and says so where there is none).
 e2e TIER="embedded" *ARGS:
-    cargo test --release --package karpenter-e2e --test scenarios -- {{ARGS}}
+    @case "{{TIER}}" in \
+      embedded) cargo test --release --package karpenter-e2e --test scenarios -- {{ARGS}} ;; \
+      local) e2e/local.sh {{ARGS}} ;; \
+      *) echo "just e2e: expected embedded or local, got {{TIER}}" >&2; exit 2 ;; \
+    esac
+
+# A real control plane on loopback, kept up: just local-up, then KUBECONFIG as it says; just local-down ends it.
+local-up *ARGS:
+    e2e/local.sh up {{ARGS}}
+
+# Ends what local-up started, and nothing else.
+local-down:
+    e2e/local.sh down
 
 # Rewrites goldens and generated files; read the diff before you commit it.
 accept:
@@ -48,4 +61,4 @@ deny *WHAT="bans licenses sources":
     cargo deny --workspace check {{WHAT}}
 
 # What CI runs, in its order.
-ci: lint test e2e determinism pending-snapshots deny
+ci: lint test e2e (e2e "local") determinism pending-snapshots deny
