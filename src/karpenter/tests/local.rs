@@ -6,13 +6,14 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// Longest that anything here may take.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -22,16 +23,8 @@ struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SIGTERM first: the control plane ends its children and removes its folder.
+        // SIGTERM, not SIGKILL: the control plane ends its children and removes its folder. Both ends take seconds.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline {
-            if matches!(self.0.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
