@@ -134,11 +134,18 @@ impl KwokCloud {
         Ok(class)
     }
 
-    /// Makes the Node after `delay`, in a task of its own: the claim is launched before the machine has booted.
-    pub(crate) fn register_later(&self, node: Node, delay: Duration) {
+    /// Makes the Node after `delay`, in a task of its own: the claim is launched before the machine has booted. A
+    /// machine whose claim has gone by then was terminated before it joined.
+    pub(crate) fn register_later(&self, node: Node, claim: String, delay: Duration) {
         let (api, clock) = (self.nodes(), self.clock.clone());
+        let claims: Api<NodeClaim> = Api::all(self.client.clone());
         tokio::spawn(async move {
             clock.sleep(delay).await;
+            if let Ok(found) = claims.get_opt(&claim).await
+                && found.is_none_or(|c| c.metadata.deletion_timestamp.is_some())
+            {
+                return;
+            }
             let mut wait = CREATE_BACKOFF;
             for _ in 0..MAX_CREATE_ATTEMPTS {
                 match api.create(&PostParams::default(), &node).await {
@@ -215,7 +222,8 @@ impl CloudProvider for KwokCloud {
                 }
                 self.mark_sold_out(sold_out);
                 let launched = node::launched(claim, &wanted, instance_type, offering, labels);
-                self.register_later(node::node(&launched), class.registration_delay());
+                let name = claim.metadata.name.clone().unwrap_or_default();
+                self.register_later(node::node(&launched), name, class.registration_delay());
                 return Ok(launched);
             }
         }
@@ -296,7 +304,8 @@ impl KwokCloud {
             capacity: list(&claim.status.capacity),
             allocatable: list(&claim.status.allocatable),
         };
-        self.register_later(node::node(&launched), delay);
+        let name = claim.metadata.name.clone().unwrap_or_default();
+        self.register_later(node::node(&launched), name, delay);
     }
 
     fn mark_sold_out(&self, keys: Vec<OfferingKey>) {

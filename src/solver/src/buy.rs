@@ -16,7 +16,7 @@ use crate::{Budget, Queue};
 
 /// What a machine costs beyond its price, dollars per hour: daemons, addresses, attention. Small enough that it only
 /// decides between prices that are nearly equal.
-const NODE_COST: f64 = 0.002;
+pub(crate) const NODE_COST: f64 = 0.002;
 /// Worth of a pod that asks for nothing, so that it counts at all.
 const POD_WORTH: f64 = 1e-6;
 /// Most queue positions behind the head that are considered for its machine; bounds the work on a queue of one-offs.
@@ -76,6 +76,7 @@ impl Buyer<'_, '_> {
             }
         }
         while self.squeeze() {}
+        self.merge();
     }
 
     /// Puts pods where the chosen type has room for them at the price it has now.

@@ -7,9 +7,10 @@
 //!      of all types of a pool, the one whose price buys most work
 //!      from the front of the queue (types and prices under each       sets.rs
 //!      claim's requirements are worked out once)
-//!   3. every type that could hold the same pods is listed, limits      finish.rs
+//!   3. machines that cost less as one become one                         merge.rs
+//!   4. every type that could hold the same pods is listed, limits      finish.rs
 //!      permitting
-//!   4. what is left is explained: per pool, what each constraint       funnel.rs
+//!   5. what is left is explained: per pool, what each constraint       funnel.rs
 //!      took away, nearest miss first
 //! ```
 //!
@@ -23,6 +24,7 @@ mod existing;
 mod finish;
 mod funnel;
 mod machine;
+mod merge;
 mod sets;
 mod topology;
 

@@ -375,6 +375,10 @@ impl Cluster {
         }
         new
     }
+    pub(crate) fn catalog_changed(&mut self) {
+        self.consolidation_generation += 1;
+        self.note_name(Kind::Catalog, &"".into(), false);
+    }
     pub(crate) fn unmark(&mut self, claim: &str) {
         if self.marked.remove(claim) {
             self.consolidation_generation += 1;
@@ -476,6 +480,7 @@ impl Cluster {
             Kind::NodeClass => self.classes.listed,
             Kind::DaemonSet => self.daemon_sets.listed,
             Kind::PodDisruptionBudget => self.budgets.listed,
+            Kind::Catalog => true,
             Kind::VolumeAttachment => self.attachments.listed,
         }
     }

@@ -37,10 +37,12 @@ pub enum Kind {
     PodDisruptionBudget,
     /// storage.k8s.io VolumeAttachment.
     VolumeAttachment,
+    /// No object: what the provider sells, or for how much.
+    Catalog,
 }
 
 impl Kind {
-    /// All kinds; a state is synced once each of them was listed.
+    /// All kinds of objects; a state is synced once each of them was listed.
     pub const ALL: [Self; 8] = [
         Self::Pod,
         Self::Node,

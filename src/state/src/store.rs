@@ -274,6 +274,10 @@ impl Store {
     pub fn mark_for_deletion(&self, claim: &str) -> bool {
         self.change(|c| c.mark(claim))
     }
+    /// Takes note that types, prices or availability are not what they were.
+    pub fn catalog_changed(&self) {
+        self.change(Cluster::catalog_changed);
+    }
     /// Takes the mark back.
     pub fn unmark_for_deletion(&self, claim: &str) {
         self.change(|c| c.unmark(claim));

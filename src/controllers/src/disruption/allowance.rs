@@ -76,6 +76,12 @@ impl Allowance {
         }
     }
 
+    /// Gives one back that was taken and is not disrupted after all.
+    pub(crate) fn put_back(&mut self, pool: &str) {
+        if let Some(counts) = self.pools.get_mut(pool) {
+            counts.left += 1;
+        }
+    }
     /// Pools with nodes of which none may be disrupted.
     pub(crate) fn blocked(&self) -> BTreeSet<Arc<str>> {
         self.pools

@@ -11,9 +11,12 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::drift::Drift;
 use super::emptiness::Emptiness;
 use super::method::{Method, Proposal};
+use super::multi::MultiNode;
 use super::orchestrate::{self, UnderWay};
+use super::single::SingleNode;
 use super::snapshot::{self, Snapshot};
 use super::{allowance::Allowance, events};
 use crate::Context;
@@ -31,7 +34,12 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
     let changes = ctx.state.subscribe();
     let disruption = Disruption {
         ctx: ctx.clone(),
-        methods: vec![Arc::new(Emptiness)],
+        methods: vec![
+            Arc::new(Emptiness),
+            Arc::new(Drift),
+            Arc::new(MultiNode::default()),
+            Arc::new(SingleNode::default()),
+        ],
         under_way: UnderWay::default(),
         commands: JoinSet::new(),
     };
@@ -112,9 +120,9 @@ impl Disruption {
             )));
         }
         let mut wake: Option<Timestamp> = None;
+        let snapshot = snapshot::take(&self.ctx, &self.under_way.names()).await;
         for method in self.methods.clone() {
             let began = self.ctx.clock.now();
-            let snapshot = snapshot::take(&self.ctx, &self.under_way.names()).await;
             let now = self.ctx.clock.wall();
             let proposal = method.propose(&snapshot, now);
             self.report(&*method, &snapshot, &proposal, now);
@@ -130,10 +138,14 @@ impl Disruption {
             wake = [wake, proposal.wake].into_iter().flatten().min();
             if let Some(command) = proposal.commands.into_iter().next() {
                 let size = command.candidates.len();
-                self.ctx.clock.sleep(VALIDATION_WAIT).await;
-                let snapshot = snapshot::take(&self.ctx, &self.under_way.names()).await;
-                let Some(command) = method.revise(&command, &snapshot, self.ctx.clock.wall())
-                else {
+                let command = if method.waits() {
+                    self.ctx.clock.sleep(VALIDATION_WAIT).await;
+                    let snapshot = snapshot::take(&self.ctx, &self.under_way.names()).await;
+                    method.revise(&command, &snapshot, self.ctx.clock.wall())
+                } else {
+                    Some(command)
+                };
+                let Some(command) = command else {
                     self.rejected(&*method, size);
                     return Pass::Began;
                 };
@@ -174,10 +186,18 @@ impl Disruption {
     ) {
         let reason = method.reason();
         for (name, refusal) in &proposal.refusals {
-            // Refusals come in the members' order, which is by name.
+            // Members are in the order of their names.
             let found = snapshot.members.binary_search_by(|m| m.name.cmp(name));
             if let Some(member) = found.ok().and_then(|i| snapshot.members.get(i)) {
                 events::refused(member, refusal)
+                    .into_iter()
+                    .for_each(|e| self.ctx.events.publish(e));
+            }
+        }
+        for (name, savings) in &proposal.found {
+            let found = snapshot.members.binary_search_by(|m| m.name.cmp(name));
+            if let Some(member) = found.ok().and_then(|i| snapshot.members.get(i)) {
+                events::candidate(member, *savings)
                     .into_iter()
                     .for_each(|e| self.ctx.events.publish(e));
             }
@@ -219,7 +239,12 @@ fn labels(method: &dyn Method) -> [(&'static str, &'static str); 2] {
 fn matters(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::Pod | Kind::Node | Kind::NodeClaim | Kind::NodePool | Kind::PodDisruptionBudget
+        Kind::Pod
+            | Kind::Node
+            | Kind::NodeClaim
+            | Kind::NodePool
+            | Kind::PodDisruptionBudget
+            | Kind::Catalog
     )
 }
 

@@ -5,7 +5,8 @@ use karpenter_api::NodePool;
 
 use super::allowance::Allowance;
 use super::candidate::{Candidate, Refusal, node_name};
-use super::method::{Class, Command, Method, Reason};
+use super::method::{Class, Command, Method, Proposal, Reason};
+use super::snapshot::Snapshot;
 use crate::lifecycle::objects::{conditions, is_true};
 use karpenter_api::duration;
 
@@ -50,14 +51,14 @@ impl Method for Emptiness {
         }
     }
 
-    fn choose(&self, mut candidates: Vec<Candidate>, budgets: &mut Allowance) -> Vec<Command> {
-        // Names break ties, so that one cluster always yields one command.
-        candidates.sort_by(|a, b| {
-            b.savings_ratio()
-                .total_cmp(&a.savings_ratio())
-                .then_with(|| a.name.cmp(&b.name))
-        });
-        candidates.retain(|c| budgets.take(&c.pool_name));
+    fn choose(
+        &self,
+        _snapshot: &Snapshot,
+        candidates: Vec<Candidate>,
+        budgets: &mut Allowance,
+        _proposal: &mut Proposal,
+    ) -> Vec<Command> {
+        let candidates = within(candidates, budgets);
         if candidates.is_empty() {
             return Vec::new();
         }
@@ -65,11 +66,43 @@ impl Method for Emptiness {
             reason: self.reason(),
             consolidation_type: self.consolidation_type(),
             candidates,
+            replacements: Vec::new(),
         }]
+    }
+
+    /// What is empty no longer stays, the rest goes.
+    fn reconsider(
+        &self,
+        _snapshot: &Snapshot,
+        command: &Command,
+        still: Vec<Candidate>,
+        budgets: &mut Allowance,
+    ) -> Option<Command> {
+        let candidates = within(still, budgets);
+        (!candidates.is_empty()).then(|| Command {
+            candidates,
+            ..command.clone()
+        })
     }
 }
 
+/// The candidates that budgets allow, those that save most first.
+pub(super) fn within(mut candidates: Vec<Candidate>, budgets: &mut Allowance) -> Vec<Candidate> {
+    best_first(&mut candidates);
+    candidates.retain(|c| budgets.take(&c.pool_name));
+    candidates
+}
+
+/// Most saved per pod moved first; names break ties, so that one cluster always yields one command.
+pub(super) fn best_first(candidates: &mut [Candidate]) {
+    candidates.sort_by(|a, b| {
+        b.savings_ratio()
+            .total_cmp(&a.savings_ratio())
+            .then_with(|| a.name.cmp(&b.name))
+    });
+}
+
 /// Whether the pool's nodes are never to be consolidated.
-fn never_consolidates(pool: &NodePool) -> bool {
+pub(super) fn never_consolidates(pool: &NodePool) -> bool {
     duration::parse_hms(&pool.spec.disruption.consolidate_after).is_err()
 }

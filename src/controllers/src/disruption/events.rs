@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use karpenter_api::NodePool;
+use karpenter_api::{NodeClaim, NodePool};
 use karpenter_runtime::events::{DEFAULT_DEDUPE_WINDOW, Event, EventType};
 use kube::Resource as _;
 
@@ -63,6 +63,41 @@ pub(crate) fn refused(member: &Member, refusal: &Refusal) -> Vec<Event> {
             event
         })
         .collect()
+}
+
+/// That a node can be given back, alone or with others, and what that saves.
+pub(crate) fn candidate(member: &Member, savings: f64) -> Vec<Event> {
+    let node = member.node.as_ref().map(|n| node_reference(n));
+    both(claim_reference(&member.claim), node)
+        .into_iter()
+        .map(|about| {
+            let message =
+                format!("Node is a candidate for consolidation (savings: ${savings:.4}/h)");
+            normal(
+                about,
+                "ConsolidationCandidate",
+                message,
+                UNCONSOLIDATABLE_WINDOW,
+            )
+        })
+        .collect()
+}
+
+/// That a replacement has been ordered.
+pub(crate) fn launching(claim: &NodeClaim, reason: Reason) -> Event {
+    let message = format!("Launching NodeClaim: {}", reason.as_str());
+    let about = claim_reference(claim);
+    normal(about, "DisruptionLaunching", message, DEFAULT_DEDUPE_WINDOW)
+}
+
+/// That a replacement is not ready yet.
+pub(crate) fn waiting(claim: &NodeClaim) -> Event {
+    normal(
+        claim_reference(claim),
+        "DisruptionWaitingReadiness",
+        "Waiting on readiness to continue disruption".to_owned(),
+        DEFAULT_DEDUPE_WINDOW,
+    )
 }
 
 /// That a candidate goes.

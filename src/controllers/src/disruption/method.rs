@@ -1,10 +1,11 @@
-//! What a disruption method is: a pure proposal over a snapshot. Emptiness is the first of them; drift and
-//! consolidation join the list.
+//! What a disruption method is: a pure proposal over a snapshot. Emptiness, drift and consolidation are methods.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use karpenter_model::PoolView;
+use karpenter_model::plan::PlannedNode;
 
 use super::allowance::Allowance;
 use super::candidate::{Candidate, Refusal, examine};
@@ -15,18 +16,26 @@ use super::snapshot::Snapshot;
 pub(crate) enum Reason {
     /// Nothing that would have to move runs there.
     Empty,
+    /// The machine is not what is asked for now.
+    Drifted,
+    /// Its pods fit on less.
+    Underutilized,
 }
 
 impl Reason {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Empty => "Empty",
+            Self::Drifted => "Drifted",
+            Self::Underutilized => "Underutilized",
         }
     }
     /// As metrics spell it.
     pub(crate) fn metric(self) -> &'static str {
         match self {
             Self::Empty => "empty",
+            Self::Drifted => "drifted",
+            Self::Underutilized => "underutilized",
         }
     }
 }
@@ -37,22 +46,44 @@ pub(crate) enum Class {
     /// Pods' protections and PodDisruptionBudgets always count.
     Graceful,
     /// They do not count for claims with a termination grace period: the drain will end.
-    #[allow(dead_code)] // Of drift, the next method to come.
     Eventual,
 }
 
-/// Machines to be given back together.
+/// Machines to be given back together, after others have taken their place.
 #[derive(Clone, Debug)]
 pub(crate) struct Command {
     pub(crate) reason: Reason,
     pub(crate) consolidation_type: &'static str,
     pub(crate) candidates: Vec<Candidate>,
+    /// What has to be there before the candidates go.
+    pub(crate) replacements: Vec<Replacement>,
+}
+
+/// A machine to buy in place of candidates.
+#[derive(Clone, Debug)]
+pub(crate) struct Replacement {
+    pub(crate) planned: PlannedNode,
+    pub(crate) pool: Arc<PoolView>,
 }
 
 impl Command {
     /// Dollars per hour it saves.
     pub(crate) fn savings(&self) -> f64 {
-        self.candidates.iter().map(|c| c.price).sum()
+        let before: f64 = self.candidates.iter().map(|c| c.price).sum();
+        let after: f64 = self
+            .replacements
+            .iter()
+            .map(|r| r.planned.cheapest.price)
+            .sum();
+        before - after
+    }
+    /// `delete` or `replace`, as metrics and logs spell it.
+    pub(crate) fn decision(&self) -> &'static str {
+        if self.replacements.is_empty() {
+            "delete"
+        } else {
+            "replace"
+        }
     }
 }
 
@@ -65,6 +96,8 @@ pub(crate) struct Proposal {
     pub(crate) eligible: usize,
     /// Why nodes are none, for events.
     pub(crate) refusals: Vec<(Arc<str>, Refusal)>,
+    /// Candidates that can be replaced by something cheaper, and by how much (event `ConsolidationCandidate`).
+    pub(crate) found: Vec<(Arc<str>, f64)>,
     /// Pools whose budgets allow nothing at all for the method now.
     pub(crate) blocked_pools: BTreeSet<Arc<str>>,
     /// When to propose anew though nothing changed.
@@ -72,7 +105,7 @@ pub(crate) struct Proposal {
 }
 
 impl Proposal {
-    fn wake_at(&mut self, at: Option<Timestamp>) {
+    pub(crate) fn wake_at(&mut self, at: Option<Timestamp>) {
         self.wake = match (self.wake, at) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -88,8 +121,26 @@ pub(crate) trait Method: Send + Sync {
     fn consolidation_type(&self) -> &'static str;
     /// Whether the method is about this candidate.
     fn filter(&self, candidate: &Candidate) -> Result<(), Refusal>;
+    /// Whether a command is thought over before it is begun.
+    fn waits(&self) -> bool {
+        true
+    }
     /// Chooses among the candidates, within what the budgets leave.
-    fn choose(&self, candidates: Vec<Candidate>, budgets: &mut Allowance) -> Vec<Command>;
+    fn choose(
+        &self,
+        snapshot: &Snapshot,
+        candidates: Vec<Candidate>,
+        budgets: &mut Allowance,
+        proposal: &mut Proposal,
+    ) -> Vec<Command>;
+    /// What is left of `command` when of its candidates these are still some; none if it is not to be carried out.
+    fn reconsider(
+        &self,
+        snapshot: &Snapshot,
+        command: &Command,
+        still: Vec<Candidate>,
+        budgets: &mut Allowance,
+    ) -> Option<Command>;
 
     /// What to do about the cluster as it is.
     fn propose(&self, snapshot: &Snapshot, now: Timestamp) -> Proposal {
@@ -100,21 +151,19 @@ pub(crate) trait Method: Send + Sync {
             return proposal;
         }
         let mut budgets = Allowance::new(snapshot, self.reason(), now);
-        proposal.commands = self.choose(candidates, &mut budgets);
+        proposal.commands = self.choose(snapshot, candidates, &mut budgets, &mut proposal);
         proposal.blocked_pools = budgets.blocked();
         proposal.wake_at(budgets.next_change(snapshot, now));
         proposal
     }
-
     /// What is left of a command after its waiting time: candidates that still are some, within the budgets of now.
     fn revise(&self, command: &Command, snapshot: &Snapshot, now: Timestamp) -> Option<Command> {
         let names: BTreeSet<&str> = command.candidates.iter().map(|c| &*c.name).collect();
         let mut candidates = self.candidates(snapshot, now, &mut Proposal::default());
         candidates.retain(|c| names.contains(&*c.name));
         let mut budgets = Allowance::new(snapshot, self.reason(), now);
-        self.choose(candidates, &mut budgets).into_iter().next()
+        self.reconsider(snapshot, command, candidates, &mut budgets)
     }
-
     /// Nodes that pass the checks of all methods and this one's.
     fn candidates(
         &self,

@@ -2,12 +2,19 @@
 //! candidate has to pass, budgets, and the queue that carries a command out (`lifecycle-and-disruption.md` §6).
 
 mod allowance;
+mod balanced;
 mod candidate;
+mod consolidation;
 mod controller;
+mod drift;
 mod emptiness;
 mod events;
+mod ground;
 mod method;
+mod multi;
 mod orchestrate;
+mod replace;
+mod single;
 mod snapshot;
 
 pub(crate) use controller::start;

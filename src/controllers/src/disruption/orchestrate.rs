@@ -16,7 +16,7 @@ use serde_json::json;
 use super::candidate::{Candidate, node_name};
 use super::events;
 use super::method::{Command, Method};
-use super::snapshot;
+use super::{replace, snapshot};
 use crate::Context;
 use crate::lifecycle::objects::{
     condition, conditions, is_deleting, is_managed_claim, is_managed_node, is_true, label_or_empty,
@@ -76,8 +76,9 @@ pub(crate) async fn begin(
     under_way: &UnderWay,
     method: &dyn Method,
     command: Command,
-) -> Option<Command> {
+) -> Option<Begun> {
     let mut marked = Vec::new();
+    let wanted = command.candidates.len();
     for candidate in command.candidates {
         match mark(ctx, &candidate, method).await {
             Ok(()) => marked.push(candidate),
@@ -86,6 +87,13 @@ pub(crate) async fn begin(
                 restore(ctx, &candidate).await;
             }
         }
+    }
+    if marked.len() < wanted && !command.replacements.is_empty() {
+        // What was to be bought was to be bought for all of them.
+        for candidate in &marked {
+            restore(ctx, candidate).await;
+        }
+        return None;
     }
     for candidate in &marked {
         if let Err(error) = reread_pods(ctx, candidate).await {
@@ -96,6 +104,7 @@ pub(crate) async fn begin(
     let snapshot = snapshot::take(ctx, &queued).await;
     let marked = Command {
         candidates: marked,
+        replacements: command.replacements,
         ..command
     };
     let revised = method.revise(&marked, &snapshot, ctx.clock.wall());
@@ -107,17 +116,60 @@ pub(crate) async fn begin(
         restore(ctx, candidate).await;
     }
     let command = revised?;
+    let Some(replacements) = replace::buy(ctx, &command).await else {
+        for candidate in &command.candidates {
+            restore(ctx, candidate).await;
+        }
+        return None;
+    };
+    // Only now: pods of a leaving node are planned for, and the plan must find what was bought for them.
     for candidate in &command.candidates {
         ctx.state.mark_for_deletion(&candidate.name);
     }
     under_way.add(&command.candidates);
-    announce(ctx, &command);
-    Some(command)
+    announce(ctx, &command, &replacements);
+    Some(Begun {
+        command,
+        replacements,
+    })
 }
 
-/// Deletes the claims of a command that has begun. If that does not succeed in time everything is undone.
-pub(crate) async fn carry_out(ctx: Context, under_way: UnderWay, command: Command) {
+/// A command whose candidates are marked and whose replacements are ordered.
+pub(crate) struct Begun {
+    command: Command,
+    /// Names of the replacements' claims.
+    replacements: Vec<Arc<str>>,
+}
+
+/// Waits for the replacements of a command that has begun and deletes its claims. If that does not succeed in time
+/// everything is undone; replacements stay, for pods to use or for emptiness to find.
+pub(crate) async fn carry_out(ctx: Context, under_way: UnderWay, begun: Begun) {
+    let Begun {
+        command,
+        replacements,
+    } = begun;
     let deadline = ctx.clock.now() + time_allowed(under_way.names().len());
+    if let Err(lost) = replace::wait(&ctx, &command, &replacements, deadline).await {
+        tracing::error!(
+            error = %lost,
+            "failed terminating nodes while executing a disruption command"
+        );
+        ctx.metrics.add(
+            "karpenter_voluntary_disruption_queue_failures_total",
+            &[
+                ("decision", command.decision()),
+                ("reason", command.reason.metric()),
+                ("consolidation_type", command.consolidation_type),
+            ],
+            f64::from(u32::try_from(lost.missing).unwrap_or(u32::MAX)),
+        );
+        for candidate in &command.candidates {
+            ctx.state.unmark_for_deletion(&candidate.name);
+            restore(&ctx, candidate).await;
+        }
+        under_way.remove(&command.candidates);
+        return;
+    }
     for candidate in &command.candidates {
         let mut wait = DELETE_BACKOFF.0;
         loop {
@@ -261,13 +313,13 @@ pub(crate) async fn heal_leftovers(
 }
 
 /// Log line and metrics of a command that has begun.
-fn announce(ctx: &Context, command: &Command) {
-    const DECISION: &str = "delete";
+fn announce(ctx: &Context, command: &Command, replacements: &[Arc<str>]) {
+    let decision = command.decision();
     let reason = command.reason.metric();
     let kind = command.consolidation_type;
     let pools: BTreeSet<&str> = command.candidates.iter().map(|c| &*c.pool_name).collect();
     let mut labels = vec![
-        ("decision", DECISION),
+        ("decision", decision),
         ("reason", reason),
         ("consolidation_type", kind),
     ];
@@ -291,30 +343,45 @@ fn announce(ctx: &Context, command: &Command) {
             })
         })
         .collect();
+    let bought: Vec<_> = command
+        .replacements
+        .iter()
+        .zip(replacements)
+        .map(|(r, claim)| {
+            json!({
+                "NodeClaim": {"name": &**claim},
+                "instance-types": r.planned.instance_types.len(),
+                "capacity-type": r.planned.capacity_types.join(","),
+            })
+        })
+        .collect();
     let pods: usize = command.candidates.iter().map(Candidate::pods_to_move).sum();
     let first = command.candidates.first().map_or("", |c| &*c.name);
     let id = ctx.rng.child("disruption-command", first).rng().uuid();
     let text = words(command, &id, &pools);
     tracing::info!(
         command = %text,
-        decision = DECISION,
+        decision,
         "disrupted-node-count" = command.candidates.len(),
-        "replacement-node-count" = 0,
+        "replacement-node-count" = replacements.len(),
         "pod-count" = pods,
         "disrupted-nodes" = %json!(nodes),
-        "replacement-nodes" = %json!([]),
+        "replacement-nodes" = %json!(bought),
         "disrupting node(s)"
     );
 }
 
-fn words(command: &Command, id: &str, pools: &BTreeSet<&str>) -> String {
+/// The command as a log line and an event name it.
+pub(super) fn words(command: &Command, id: &str, pools: &BTreeSet<&str>) -> String {
     let pools: Vec<&str> = pools.iter().copied().collect();
     let nodes: Vec<&str> = command.candidates.iter().map(node_name).collect();
     format!(
-        "{}/{id}: delete: nodepools=[{}]: [{}] (savings: ${:.2})",
+        "{}/{id}: {}: nodepools=[{}]: [{}]{} (savings: ${:.2})",
         command.reason.as_str(),
+        command.decision(),
         pools.join(","),
         nodes.join(", "),
+        replace::words(&command.replacements),
         command.savings()
     )
 }

@@ -9,6 +9,7 @@ use karpenter_api::{NodeClaim, NodePool};
 use karpenter_model::disruption::Pdb;
 use karpenter_model::{InstanceType, Pod};
 
+use super::ground::Ground;
 use crate::Context;
 use crate::lifecycle::objects::{is_managed_claim, name};
 
@@ -38,18 +39,28 @@ pub(crate) struct Pool {
 }
 
 /// See the module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     /// In claim name order.
     pub(crate) members: Vec<Member>,
     pub(crate) pools: BTreeMap<Arc<str>, Pool>,
     /// By namespace.
     pub(crate) pdbs: BTreeMap<Arc<str>, Vec<Pdb>>,
+    /// What a simulation plans on.
+    pub(crate) ground: Ground,
+    /// The same number: nothing has happened since that consolidation could act on.
+    pub(crate) generation: u64,
+    /// When it was taken.
+    pub(crate) taken: Timestamp,
+    /// Whether spot machines may be replaced by spot machines.
+    pub(crate) spot_to_spot: bool,
 }
 
 /// Takes a snapshot; `queued` are claims with a command under way. A pool whose types cannot be told has none, which
 /// keeps its nodes from being candidates.
 pub(crate) async fn take(ctx: &Context, queued: &BTreeSet<Arc<str>>) -> Snapshot {
+    // Read first: what changes while the rest is read makes the next snapshot differ from this one.
+    let generation = ctx.state.consolidation_generation();
     let mut pools = BTreeMap::new();
     for pool in ctx.state.node_pools() {
         let types = match ctx.provider.cloud.instance_types(&pool).await {
@@ -98,9 +109,13 @@ pub(crate) async fn take(ctx: &Context, queued: &BTreeSet<Arc<str>>) -> Snapshot
         });
     }
     Snapshot {
+        ground: Ground::new(ctx, &pools, now),
         members,
         pools,
         pdbs,
+        generation,
+        taken: now,
+        spot_to_spot: ctx.settings.feature_gates.spot_to_spot_consolidation,
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::candidate::{Refusal, examine};
 use super::emptiness::Emptiness;
+use super::ground::Ground;
 use super::method::{Class, Method, Proposal};
 use super::snapshot::{Member, Pool, Snapshot};
 
@@ -90,6 +91,10 @@ fn snapshot(members: Vec<Member>, disruption: &Value) -> Snapshot {
         members,
         pools: BTreeMap::from([("p".into(), pool)]),
         pdbs: BTreeMap::new(),
+        ground: Ground::default(),
+        generation: 1,
+        taken: now(),
+        spot_to_spot: false,
     }
 }
 

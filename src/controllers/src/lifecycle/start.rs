@@ -242,7 +242,7 @@ impl Dispatcher {
                     self.draining(name(&node.metadata));
                 }
             }
-            Kind::DaemonSet => {}
+            Kind::DaemonSet | Kind::Catalog => {}
         }
     }
 

@@ -78,7 +78,26 @@ async fn create(ctx: &Context, problem: &Problem, pods: &Pods<'_>, planned: &Pla
     if !within_limits(ctx, pool) {
         return false;
     }
-    let wanted = claim::node_claim(planned, pool, &problem.labels);
+    let Ok(name) = create_claim(ctx, pool, planned, "provisioned").await else {
+        return false;
+    };
+    for key in &planned.pods {
+        if let Some(pod) = pods.get(key).filter(|p| p.node_name.is_none()) {
+            ctx.events
+                .publish(events::nominated(pod, Some(&name), None));
+        }
+    }
+    true
+}
+
+/// Creates the claim of a planned node and enters it into the state; its name. An error is logged already.
+pub(crate) async fn create_claim(
+    ctx: &Context,
+    pool: &PoolView,
+    planned: &PlannedNode,
+    reason: &str,
+) -> Result<Arc<str>, kube::Error> {
+    let wanted = claim::node_claim(planned, pool, &ctx.provider.labels);
     // Names are the server's, so a creation repeated after a lost reply would buy twice: no retries below us. The
     // next run sees whether there is a claim.
     let api: Api<NodeClaim> = Api::all(ctx.client_no_retry.clone());
@@ -86,7 +105,7 @@ async fn create(ctx: &Context, problem: &Problem, pods: &Pods<'_>, planned: &Pla
         Ok(created) => created,
         Err(error) => {
             tracing::error!(NodePool = %pool.name, error = %error, "failed creating nodeclaim");
-            return false;
+            return Err(error);
         }
     };
     let name = created.metadata.name.clone().unwrap_or_default();
@@ -96,7 +115,7 @@ async fn create(ctx: &Context, problem: &Problem, pods: &Pods<'_>, planned: &Pla
     ctx.metrics.inc(
         "karpenter_nodeclaims_created_total",
         &[
-            ("reason", "provisioned"),
+            ("reason", reason),
             ("nodepool", &pool.name),
             (
                 "min_values_relaxed",
@@ -116,13 +135,7 @@ async fn create(ctx: &Context, problem: &Problem, pods: &Pods<'_>, planned: &Pla
         why = %events::why_this(planned),
         "created nodeclaim"
     );
-    for key in &planned.pods {
-        if let Some(pod) = pods.get(key).filter(|p| p.node_name.is_none()) {
-            ctx.events
-                .publish(events::nominated(pod, Some(&name), None));
-        }
-    }
-    true
+    Ok(name.into())
 }
 
 /// The pool as it is now, not as it was when the plan was made.

@@ -3,15 +3,14 @@
 pub mod batch;
 pub mod claim;
 mod events;
-mod execute;
+pub(crate) mod execute;
 pub mod inflight;
 pub mod limits;
 pub mod pools;
-mod problem;
+pub(crate) mod problem;
 mod report;
 mod triggers;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use karpenter_model::{Plan, Problem};
@@ -19,7 +18,6 @@ use karpenter_plan_check::Severity;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use self::batch::Lengths;
 use self::report::Reporter;
@@ -47,7 +45,7 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
         ctx.stop.clone(),
         window,
     );
-    let forward = forward(ctx.catalog_changed.clone(), sender, ctx.stop.clone());
+    let forward = forward(ctx.clone(), sender);
     let provisioner = Provisioner {
         ctx: ctx.clone(),
         reporter: Reporter::default(),
@@ -56,11 +54,9 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
 }
 
 /// Turns notifications, which only a waiting task hears, into messages that wait for their reader.
-async fn forward(
-    changed: Arc<tokio::sync::Notify>,
-    sender: mpsc::UnboundedSender<()>,
-    stop: CancellationToken,
-) {
+/// Those who watch the state hear of it there.
+async fn forward(ctx: Context, sender: mpsc::UnboundedSender<()>) {
+    let (changed, stop) = (ctx.catalog_changed, ctx.stop);
     // Made before the wait, as a notification is heard by those that exist already.
     let mut next = Box::pin(changed.clone().notified_owned());
     loop {
@@ -69,6 +65,7 @@ async fn forward(
             () = stop.cancelled() => return,
             () = &mut next => {
                 next.set(changed.clone().notified_owned());
+                ctx.state.catalog_changed();
                 if sender.send(()).is_err() {
                     return;
                 }

@@ -22,27 +22,27 @@ const SOLVE_WORK_BUDGET: u64 = 200_000_000;
 
 /// The pods of a run.
 #[derive(Debug, Default)]
-pub(super) struct Pods {
+pub(crate) struct Pods {
     /// Waiting for a node.
-    pub(super) pending: Vec<Arc<Pod>>,
+    pub(crate) pending: Vec<Arc<Pod>>,
     /// On nodes that leave.
-    pub(super) leaving: Vec<Arc<Pod>>,
+    pub(crate) leaving: Vec<Arc<Pod>>,
     /// Left out, and why.
-    pub(super) refused: Vec<(Arc<Pod>, PodRefusal)>,
+    pub(crate) refused: Vec<(Arc<Pod>, PodRefusal)>,
 }
 
 impl Pods {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.leaving.is_empty()
     }
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Pod>> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.pending.iter().chain(&self.leaving)
     }
 }
 
 /// Collects the pods to plan for: those that wait and those whose node leaves, without those that a claim under way
 /// was made for.
-pub(super) fn collect(state: &Store, registry: &LabelRegistry, now: Timestamp) -> Pods {
+pub(crate) fn collect(state: &Store, registry: &LabelRegistry, now: Timestamp) -> Pods {
     let mut pods = Pods::default();
     for pod in state.provisionable_pods() {
         if state.planned_claim(&pod.key).is_some() {
@@ -70,13 +70,13 @@ pub(super) fn collect(state: &Store, registry: &LabelRegistry, now: Timestamp) -
 }
 
 /// A pool with what its provider sells for it.
-pub(super) struct Stocked {
-    pub(super) pool: Arc<NodePool>,
-    pub(super) types: Arc<Vec<Arc<InstanceType>>>,
+pub(crate) struct Stocked {
+    pub(crate) pool: Arc<NodePool>,
+    pub(crate) types: Arc<Vec<Arc<InstanceType>>>,
 }
 
 /// Asks the provider what each usable pool can buy; a pool whose answer is an error is left out and reported.
-pub(super) async fn stock(ctx: &Context) -> (Vec<Stocked>, bool) {
+pub(crate) async fn stock(ctx: &Context) -> (Vec<Stocked>, bool) {
     let (mut stocked, mut failed) = (Vec::new(), false);
     for pool in ctx.state.node_pools() {
         let name = pool.metadata.name.as_deref().unwrap_or_default();
@@ -121,7 +121,7 @@ fn count_error(ctx: &Context, cloud: &dyn CloudProvider, error: &karpenter_cloud
 }
 
 /// Nodes and claims that may take pods. Claims without a machine are guessed at with the types of their pools.
-pub(super) fn nodes(
+pub(crate) fn nodes(
     state: &Store,
     stocked: &[Stocked],
     registry: &LabelRegistry,
@@ -154,7 +154,7 @@ fn claim_and_types<'a>(
 }
 
 /// The pools as the solver sees them. Claims without a machine count with the most that they may come to hold.
-pub(super) fn pool_views(
+pub(crate) fn pool_views(
     state: &Store,
     nodes: &[Arc<NodeView>],
     stocked: &[Stocked],
@@ -187,7 +187,7 @@ pub(super) fn pool_views(
 }
 
 /// Puts the question together.
-pub(super) fn build(
+pub(crate) fn build(
     ctx: &Context,
     pods: &Pods,
     nodes: Vec<Arc<NodeView>>,
@@ -203,7 +203,7 @@ pub(super) fn build(
     }
 }
 
-fn options(settings: &Settings) -> SolveOptions {
+pub(crate) fn options(settings: &Settings) -> SolveOptions {
     SolveOptions {
         respect_preferences: settings.respect_preferences,
         best_effort_min_values: settings.best_effort_min_values,

@@ -355,3 +355,41 @@ fn senseless_prices_are_passed_over() {
     ));
     assert_eq!(show(&plan), "new p m4 a spot: 1 pods");
 }
+
+/// Three pods fill a small machine and two are left for another one: a machine of twice the size costs less than both.
+#[test]
+fn two_machines_that_cost_less_as_one_become_one() {
+    let types = vec![
+        machine("small", "cpu=4 memory=16Gi", 0.0381),
+        machine("large", "cpu=8 memory=32Gi", 0.0756),
+    ];
+    let mut problem = problem(vec![pool("p", "", types)], pods("a", 5, "cpu=1"));
+    problem.daemons = vec![daemon("d", "cpu=100m", json!({}))];
+    assert_eq!(show(&solve(&problem)), "new p large a spot: 5 pods");
+}
+
+/// What does not pay is left alone: the large one costs more than both, even with what a node costs.
+#[test]
+fn machines_that_cost_more_as_one_stay_two() {
+    let types = vec![
+        machine("small", "cpu=4 memory=16Gi", 0.0381),
+        machine("large", "cpu=8 memory=32Gi", 0.0956),
+    ];
+    let mut problem = problem(vec![pool("p", "", types)], pods("a", 5, "cpu=1"));
+    problem.daemons = vec![daemon("d", "cpu=100m", json!({}))];
+    assert_eq!(solve(&problem).new_nodes.len(), 2);
+}
+
+/// A merge gives its share of the limits back and takes what it needs, never more.
+#[test]
+fn a_merge_keeps_within_limits() {
+    let types = vec![
+        machine("small", "cpu=4 memory=16Gi", 0.0381),
+        machine("large", "cpu=9 memory=32Gi", 0.0700),
+    ];
+    let mut limited = pool("p", "", types);
+    limited.limits = Some(list("cpu=8"));
+    let problem = problem(vec![limited], pods("a", 5, "cpu=1"));
+    let plan = solve(&problem);
+    assert_eq!(plan.new_nodes.len(), 2, "{}", show(&plan));
+}

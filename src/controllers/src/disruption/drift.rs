@@ -1,0 +1,107 @@
+//! Drift: machines that are not what is asked for now make room for ones that are, one at a time, the longest drifted
+//! first (`lifecycle-and-disruption.md` §6.6). Prices play no part.
+
+use super::allowance::Allowance;
+use super::candidate::{Candidate, Refusal};
+use super::ground::{Limits, sentence};
+use super::method::{Class, Command, Method, Proposal, Reason};
+use super::snapshot::Snapshot;
+use crate::lifecycle::objects::{condition, conditions, is_true};
+
+/// The method.
+pub(crate) struct Drift;
+
+impl Method for Drift {
+    fn reason(&self) -> Reason {
+        Reason::Drifted
+    }
+    fn class(&self) -> Class {
+        Class::Eventual
+    }
+    fn consolidation_type(&self) -> &'static str {
+        ""
+    }
+    fn waits(&self) -> bool {
+        false
+    }
+
+    fn filter(&self, candidate: &Candidate) -> Result<(), Refusal> {
+        let drifted = is_true(&candidate.claim.status.conditions, conditions::DRIFTED);
+        if drifted && candidate.pool.spec.replicas.is_none() {
+            Ok(())
+        } else {
+            Err(Refusal::Silent)
+        }
+    }
+
+    fn choose(
+        &self,
+        snapshot: &Snapshot,
+        mut candidates: Vec<Candidate>,
+        budgets: &mut Allowance,
+        proposal: &mut Proposal,
+    ) -> Vec<Command> {
+        // Machines that nothing has to leave go at once; the others in the order in which they drifted.
+        candidates.sort_by_key(|c| {
+            let drifted = condition(&c.claim.status.conditions, conditions::DRIFTED);
+            (
+                c.pods_to_move() > 0,
+                drifted.map(|d| d.last_transition_time.clone()),
+                c.name.clone(),
+            )
+        });
+        for candidate in candidates {
+            if !budgets.take(&candidate.pool_name) {
+                continue;
+            }
+            match self.command(snapshot, candidate) {
+                Ok(command) => return vec![command],
+                Err(refused) => proposal.refusals.push(refused),
+            }
+        }
+        Vec::new()
+    }
+
+    fn reconsider(
+        &self,
+        snapshot: &Snapshot,
+        command: &Command,
+        still: Vec<Candidate>,
+        budgets: &mut Allowance,
+    ) -> Option<Command> {
+        let all = still.len() == command.candidates.len();
+        let allowed = still.iter().all(|c| budgets.take(&c.pool_name));
+        let candidate = still.into_iter().next().filter(|_| all && allowed)?;
+        // Simulated anew: what is bought is bought for the pods of now.
+        self.command(snapshot, candidate).ok()
+    }
+}
+
+impl Drift {
+    fn command(
+        &self,
+        snapshot: &Snapshot,
+        candidate: Candidate,
+    ) -> Result<Command, (std::sync::Arc<str>, Refusal)> {
+        // A pool that is at its limit could not be kept up to date otherwise.
+        let outcome = snapshot.ground.without(
+            &[&candidate],
+            &snapshot.pdbs,
+            Limits::Ignore,
+            snapshot.taken,
+        );
+        if !outcome.failures.is_empty() {
+            let refusal = Refusal::Blocked {
+                message: sentence(&outcome.failures),
+                ends: None,
+            };
+            return Err((candidate.name, refusal));
+        }
+        Ok(Command {
+            reason: self.reason(),
+            consolidation_type: self.consolidation_type(),
+            candidates: vec![candidate],
+            replacements: outcome.replacements,
+        })
+    }
+}

@@ -1,0 +1,210 @@
+//! What a simulation plans on (`lifecycle-and-disruption.md` §6.5): the question of a provisioning run, in parts, so
+//! that it can be asked again without some of the nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use karpenter_model::disruption::Pdb;
+use karpenter_model::{
+    LabelRegistry, NodeView, Plan, Pod, PodKey, PoolView, Problem, ResourceList, SolveOptions,
+};
+
+use super::candidate::Candidate;
+use super::method::Replacement;
+use super::snapshot::Pool;
+use crate::Context;
+use crate::provisioning::{pools as pool_views, problem};
+
+/// Pods named in a refusal.
+const PODS_NAMED: usize = 5;
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ground {
+    /// Pods that wait for a node.
+    pending: Vec<Arc<Pod>>,
+    /// Pods on nodes that leave.
+    leaving: Vec<Arc<Pod>>,
+    /// Nodes and claims that stay.
+    nodes: Vec<Arc<NodeView>>,
+    /// Pools to buy from; their usage is that of all `nodes`.
+    pub(crate) pools: Vec<Arc<PoolView>>,
+    daemons: Vec<Arc<Pod>>,
+    pub(crate) labels: Arc<LabelRegistry>,
+    options: SolveOptions,
+}
+
+/// What becomes of the pods of candidates when those are gone.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Machines that would have to be bought.
+    pub(crate) replacements: Vec<Replacement>,
+    /// Why pods would have no place; empty if all have one.
+    pub(crate) failures: Vec<String>,
+}
+
+/// How candidates' resources count against limits of pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limits {
+    /// The candidates run on until their replacements are there, and count.
+    Hold,
+    /// The candidates are as good as gone.
+    Ignore,
+}
+
+impl Ground {
+    /// Of the cluster as it is.
+    pub(crate) fn new(ctx: &Context, pools: &BTreeMap<Arc<str>, Pool>, now: Timestamp) -> Self {
+        let registry = &ctx.provider.labels;
+        let pods = problem::collect(&ctx.state, registry, now);
+        let stocked: Vec<problem::Stocked> = pools
+            .values()
+            .filter(|p| pool_views::unusable(&p.pool, &ctx.provider.node_class).is_none())
+            .map(|p| problem::Stocked {
+                pool: p.pool.clone(),
+                types: Arc::new(p.types.values().cloned().collect()),
+            })
+            .collect();
+        let nodes = problem::nodes(&ctx.state, &stocked, registry);
+        let views = problem::pool_views(&ctx.state, &nodes, &stocked, registry);
+        Self {
+            pending: pods.pending,
+            leaving: pods.leaving,
+            nodes,
+            pools: views,
+            daemons: ctx.state.daemons(),
+            labels: registry.clone(),
+            options: problem::options(&ctx.settings),
+        }
+    }
+
+    /// Plans as if `candidates` were gone.
+    pub(crate) fn without(
+        &self,
+        candidates: &[&Candidate],
+        pdbs: &BTreeMap<Arc<str>, Vec<Pdb>>,
+        limits: Limits,
+        now: Timestamp,
+    ) -> Outcome {
+        let problem = self.problem(candidates, pdbs, limits, now);
+        let plan = karpenter_solver::solve(&problem);
+        Outcome {
+            failures: self.failures(&problem, &plan),
+            replacements: self.replacements(&plan),
+        }
+    }
+
+    fn problem(
+        &self,
+        candidates: &[&Candidate],
+        pdbs: &BTreeMap<Arc<str>, Vec<Pdb>>,
+        limits: Limits,
+        now: Timestamp,
+    ) -> Problem {
+        let gone: BTreeSet<&str> = candidates.iter().map(|c| &*c.name).collect();
+        let is_gone = |n: &NodeView| n.node_claim.as_deref().is_some_and(|c| gone.contains(c));
+        let moved = candidates.iter().flat_map(|c| &c.pods).filter(|p| {
+            let here = pdbs.get(&p.key.namespace).into_iter().flatten();
+            p.is_currently_reschedulable(here, now)
+        });
+        let mut freed: BTreeMap<&Arc<str>, ResourceList> = BTreeMap::new();
+        if limits == Limits::Ignore {
+            for node in self.nodes.iter().filter(|n| is_gone(n)) {
+                if let Some(pool) = &node.node_pool {
+                    freed.entry(pool).or_default().add(&node.capacity);
+                }
+            }
+        }
+        let pools = self.pools.iter().map(|pool| match freed.get(&pool.name) {
+            None => pool.clone(),
+            Some(freed) => {
+                let mut view = (**pool).clone();
+                view.usage.subtract(freed);
+                Arc::new(view)
+            }
+        });
+        Problem {
+            pods: self
+                .pending
+                .iter()
+                .chain(&self.leaving)
+                .chain(moved)
+                .cloned()
+                .collect(),
+            nodes: self.nodes.iter().filter(|n| !is_gone(n)).cloned().collect(),
+            pools: pools.collect(),
+            daemons: self.daemons.clone(),
+            labels: self.labels.clone(),
+            options: self.options,
+        }
+    }
+
+    /// Why pods that have a place now would have none. Pods that wait anyway do not count.
+    fn failures(&self, problem: &Problem, plan: &Plan) -> Vec<String> {
+        let waiting: BTreeSet<&PodKey> = self.pending.iter().map(|p| &p.key).collect();
+        let excused: BTreeSet<&PodKey> = self
+            .pending
+            .iter()
+            .chain(&self.leaving)
+            .map(|p| &p.key)
+            .collect();
+        let mut failures: Vec<String> = plan
+            .unschedulable
+            .iter()
+            .filter(|u| !waiting.contains(&u.pod))
+            .map(|u| format!("{} => {}", u.pod, u.reason))
+            .collect();
+        if plan.cut_off {
+            failures.push("the plan was cut off before every pod was looked at".to_owned());
+        }
+        let starting: BTreeMap<&str, &Arc<NodeView>> = problem
+            .nodes
+            .iter()
+            .filter(|n| n.managed && !n.initialized)
+            .map(|n| (&*n.name, n))
+            .collect();
+        for placement in &plan.existing {
+            let Some(node) = starting.get(&*placement.node) else {
+                continue;
+            };
+            let claim = node.node_claim.as_deref().unwrap_or_default();
+            let moved = placement.pods.iter().filter(|p| !excused.contains(p));
+            failures.extend(moved.map(|pod| {
+                format!(
+                    "{pod} => would schedule against uninitialized nodeclaim/{claim}, node/{}",
+                    node.name
+                )
+            }));
+        }
+        failures
+    }
+
+    fn replacements(&self, plan: &Plan) -> Vec<Replacement> {
+        let pool = |name: &str| self.pools.iter().find(|p| &*p.name == name);
+        plan.new_nodes
+            .iter()
+            .filter_map(|planned| {
+                Some(Replacement {
+                    pool: pool(&planned.pool)?.clone(),
+                    planned: planned.clone(),
+                })
+            })
+            .collect()
+    }
+}
+
+/// What keeps pods from moving, as one sentence.
+pub(crate) fn sentence(failures: &[String]) -> String {
+    let named: Vec<&str> = failures
+        .iter()
+        .take(PODS_NAMED)
+        .map(String::as_str)
+        .collect();
+    let others = failures.len().saturating_sub(named.len());
+    let mut text = format!("not all pods would schedule, {}", named.join(" "));
+    if others > 0 {
+        text.push_str(&format!(" and {others} other(s)"));
+    }
+    text
+}

@@ -1,0 +1,120 @@
+//! Multi-node consolidation (`lifecycle-and-disruption.md` §6.6): several nodes at once, whose pods fit on the others
+//! or on one machine that costs less. Prefixes of two orderings are searched, where upstream has one: by what is saved
+//! per pod moved, and by how few pods have to move.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::allowance::Allowance;
+use super::balanced;
+use super::candidate::{Candidate, Refusal};
+use super::consolidation;
+use super::emptiness::best_first;
+use super::method::{Class, Command, Method, Proposal, Reason};
+use super::snapshot::Snapshot;
+
+/// Most nodes of one command.
+const MAX_NODES: usize = 101;
+const KIND: &str = "multi";
+
+/// The method.
+#[derive(Default)]
+pub(crate) struct MultiNode {
+    /// Generation in which there was nothing to be done, and for whom.
+    settled: Mutex<Option<(u64, Vec<Arc<str>>)>>,
+}
+
+impl Method for MultiNode {
+    fn reason(&self) -> Reason {
+        Reason::Underutilized
+    }
+    fn class(&self) -> Class {
+        Class::Graceful
+    }
+    fn consolidation_type(&self) -> &'static str {
+        KIND
+    }
+    fn filter(&self, candidate: &Candidate) -> Result<(), Refusal> {
+        consolidation::filter(candidate)
+    }
+
+    fn choose(
+        &self,
+        snapshot: &Snapshot,
+        mut candidates: Vec<Candidate>,
+        budgets: &mut Allowance,
+        proposal: &mut Proposal,
+    ) -> Vec<Command> {
+        best_first(&mut candidates);
+        let asked = candidates.iter().map(|c| c.name.clone()).collect();
+        let asked = Some((snapshot.generation, asked));
+        if *self.settled.lock() == asked {
+            return Vec::new();
+        }
+        let before = candidates.len();
+        candidates.retain(|c| budgets.take(&c.pool_name));
+        let held_back = candidates.len() < before;
+        let mut by_pods = candidates.clone();
+        by_pods.sort_by(|a, b| {
+            a.reschedule_cost
+                .total_cmp(&b.reschedule_cost)
+                .then_with(|| a.name.cmp(&b.name))
+        });
+        let same = candidates
+            .iter()
+            .map(|c| &c.name)
+            .eq(by_pods.iter().map(|c| &c.name));
+        let mut best = longest(snapshot, &candidates);
+        if !same
+            && let Some(other) = longest(snapshot, &by_pods)
+            && best.as_ref().is_none_or(|b| other.savings() > b.savings())
+        {
+            best = Some(other);
+        }
+        match best {
+            Some(command) => {
+                let each = command.savings();
+                let names = command.candidates.iter().map(|c| (c.name.clone(), each));
+                proposal.found.extend(names);
+                vec![command]
+            }
+            None => {
+                // A budget that held nodes back may open without anything else changing.
+                if !held_back {
+                    *self.settled.lock() = asked;
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    fn reconsider(
+        &self,
+        snapshot: &Snapshot,
+        command: &Command,
+        still: Vec<Candidate>,
+        budgets: &mut Allowance,
+    ) -> Option<Command> {
+        consolidation::reconsider(snapshot, command, &still, budgets)
+    }
+}
+
+/// The longest prefix that can be given back, searched by halves: what holds for a prefix mostly holds for a shorter.
+fn longest(snapshot: &Snapshot, candidates: &[Candidate]) -> Option<Command> {
+    let (mut low, mut high) = (2, candidates.len().min(MAX_NODES));
+    let mut found = None;
+    while low <= high {
+        let middle = low.midpoint(high);
+        let prefix: Vec<&Candidate> = candidates.iter().take(middle).collect();
+        let command = consolidation::compute(snapshot, &prefix, KIND).ok();
+        match command.filter(|c| c.savings() > 0.0 && balanced::approves(snapshot, c)) {
+            Some(command) => {
+                found = Some(command);
+                low = middle + 1;
+            }
+            None => high = middle - 1,
+        }
+    }
+    found
+}
