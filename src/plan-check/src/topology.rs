@@ -190,11 +190,15 @@ fn affinity(pod: &Arc<Pod>, at: usize, places: &[Place<'_>], findings: &mut Find
             .filter(|p| with_me(p))
             .flat_map(|p| &p.pods)
             .any(|o| o.key != pod.key && selects(term, pod, o));
-        // The first of a group that selects itself may go anywhere, if nobody of the group runs elsewhere.
+        // The first of a group that selects itself may go anywhere, if nobody of the group runs elsewhere. Pods of this
+        // plan that are meant but do not share the rule are free to come after it.
+        let shares = |place: &Place<'_>, other: &Pod| {
+            !place.planned.contains(&other.key) || has_affinity(other, term)
+        };
         let elsewhere = places
             .iter()
-            .flat_map(|p| &p.pods)
-            .any(|o| o.key != pod.key && selects(term, pod, o));
+            .flat_map(|p| p.pods.iter().map(move |o| (p, o)))
+            .any(|(p, o)| o.key != pod.key && selects(term, pod, o) && shares(p, o));
         let first = selects(term, pod, pod) && !elsewhere;
         if mine.is_empty() || !(partner || first) {
             findings.error(
@@ -206,6 +210,18 @@ fn affinity(pod: &Arc<Pod>, at: usize, places: &[Place<'_>], findings: &mut Find
             );
         }
     }
+}
+
+/// Whether a pod has a required affinity term equal to this one.
+fn has_affinity(pod: &Pod, term: &PodAffinityTerm) -> bool {
+    pod.affinity
+        .as_ref()
+        .and_then(|a| a.pod_affinity.as_ref())
+        .and_then(|a| {
+            a.required_during_scheduling_ignored_during_execution
+                .as_ref()
+        })
+        .is_some_and(|terms| terms.contains(term))
 }
 
 fn selects(term: &PodAffinityTerm, owner: &Pod, other: &Pod) -> bool {
@@ -305,7 +321,16 @@ fn spread(
     } else {
         eligible.iter().map(|d| count(d)).min().unwrap_or(0)
     };
-    let skew = count(domain) - least;
+    // Pods of this plan that do not share the rule are free to come after those that do.
+    let shares = |place: &Place<'_>, other: &Pod| {
+        !place.planned.contains(&other.key) || other.spread.contains(constraint)
+    };
+    let inside = places.iter().filter(|p| p.domains(key).contains(domain));
+    let here = inside
+        .flat_map(|p| p.pods.iter().map(move |o| (p, o)))
+        .filter(|(p, o)| counted(o) && shares(p, o))
+        .count();
+    let skew = i64::try_from(here).unwrap_or(i64::MAX) - least;
     if skew > i64::from(constraint.max_skew) {
         findings.error(
             "spread",

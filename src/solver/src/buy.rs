@@ -3,6 +3,9 @@
 //! whether one more pod fits, is what keeps machines from growing dear or staying small. Room that is left over on
 //! machines already chosen is used first, as long as it costs nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use karpenter_model::Problem;
 use karpenter_model::pod::HostPort;
 use karpenter_model::resources::names::{CPU, MEMORY};
@@ -10,6 +13,8 @@ use karpenter_model::resources::names::{CPU, MEMORY};
 use crate::catalog::{Catalog, UnitPrices};
 use crate::class::{Class, Classes};
 use crate::dense::{Dense, add, minus, times};
+use crate::existing::Existing;
+use crate::ledger::Ledger;
 use crate::machine::{Booking, Machine, booking, takes};
 use crate::sets::{SetId, Sets};
 use crate::{Budget, Queue};
@@ -34,15 +39,27 @@ struct Sharer<'a> {
 type Scored = (f64, usize, f64, Vec<(usize, usize)>);
 
 /// A machine that could be bought for the head of the queue.
-struct Candidate {
+pub(crate) struct Candidate {
     /// Price per worth of work.
-    score: f64,
+    pub(crate) score: f64,
     set: SetId,
     chosen: usize,
     price: f64,
     /// Queue position and number of pods.
     filled: Vec<(usize, usize)>,
     booking: Booking,
+}
+
+impl Candidate {
+    /// Takes no more than `limit` pods, whatever it was chosen for.
+    pub(crate) fn at_most(&mut self, limit: usize) {
+        let mut left = limit;
+        for (_, n) in &mut self.filled {
+            *n = (*n).min(left);
+            left -= *n;
+        }
+        self.filled.retain(|(_, n)| *n > 0);
+    }
 }
 
 /// Everything that buying changes.
@@ -55,15 +72,54 @@ pub(crate) struct Buyer<'a, 'p> {
     pub(crate) sets: Sets<'p>,
     pub(crate) prices: UnitPrices,
     pub(crate) machines: Vec<Machine>,
+    /// How many machines were ever opened.
+    pub(crate) opened: usize,
+    pub(crate) ledger: Ledger,
+    pub(crate) existing: Existing,
+    /// Values of keys that can be bought, by class and attempt.
+    pub(crate) purchasable: BTreeMap<(usize, usize, Arc<str>), BTreeSet<Arc<str>>>,
 }
 
 impl Buyer<'_, '_> {
     /// Serves the queue from front to back; what no machine may be bought for goes onto those bought for others.
     pub(crate) fn run(&mut self) {
+        // Pods that rules of others count but that have none themselves: whoever has rules then sees them.
+        for position in 0..self.queue.waiting.len() {
+            let free = self.queue.class(position).is_some_and(|c| {
+                self.ledger.concerns(c) && self.classes.get(c).is_some_and(|c| c.rules.is_empty())
+            });
+            if free {
+                self.place_ruled(position);
+            }
+        }
+        loop {
+            self.serve();
+            // A pod may wait for one that came after it.
+            while self.place_left_over() {}
+            while self.squeeze() {}
+            // A merged machine may have room, and may have given limits back, for pods that were left over.
+            let left = self.left();
+            if !self.merge() || left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Pods that are not placed.
+    fn left(&self) -> usize {
+        self.queue.counts().map(|(_, _, n)| n).sum()
+    }
+
+    /// Every position in its turn: room that is there, then machines.
+    fn serve(&mut self) {
         for position in 0..self.queue.waiting.len() {
             let Some(class) = self.queue.class(position) else {
                 continue;
             };
+            if self.ledger.concerns(class) {
+                self.place_ruled(position);
+                continue;
+            }
             let attempts = self.classes.get(class).map_or(0, |c| c.attempts.len());
             for attempt in 0..attempts {
                 self.fill_gaps(position, class, attempt);
@@ -75,8 +131,34 @@ impl Buyer<'_, '_> {
                 }
             }
         }
-        while self.squeeze() {}
-        self.merge();
+    }
+
+    /// Tries pods that rules are about once more; whether any was placed.
+    fn place_left_over(&mut self) -> bool {
+        let mut any = false;
+        for position in 0..self.queue.waiting.len() {
+            let ruled = self
+                .queue
+                .class(position)
+                .is_some_and(|c| self.ledger.concerns(c));
+            if ruled && self.queue.count(position) > 0 && !self.budget.exhausted() {
+                any |= self.place_ruled(position);
+            }
+        }
+        any
+    }
+
+    /// By class: why rules between pods left pods over.
+    pub(crate) fn ruled_out_all(&mut self) -> BTreeMap<usize, String> {
+        let left: BTreeSet<usize> = self
+            .queue
+            .counts()
+            .filter(|(_, class, n)| *n > 0 && self.ledger.concerns(*class))
+            .map(|(_, class, _)| class)
+            .collect();
+        left.into_iter()
+            .filter_map(|class| Some((class, self.ruled_out(class)?)))
+            .collect()
     }
 
     /// Puts pods where the chosen type has room for them at the price it has now.
@@ -84,53 +166,79 @@ impl Buyer<'_, '_> {
         let Some(c) = self.classes.get(class) else {
             return;
         };
-        for machine in &mut self.machines {
+        for index in 0..self.machines.len() {
             let count = self.queue.count(position);
             if count == 0 || !self.budget.spend(1) {
                 return;
             }
             let most = if c.ports.is_empty() { count } else { 1 };
-            let n = times(&c.requests, &machine.spare, most);
-            if n == 0 || (!c.ports.is_empty() && ports_clash(&c.ports, &machine.ports)) {
-                continue;
-            }
-            let joined = self
-                .sets
-                .join(self.catalog, self.classes, machine.set, class, attempt);
-            let Some((id, set)) = joined.and_then(|id| Some((id, self.sets.get(id)?))) else {
-                continue;
-            };
-            if set.price(machine.chosen).is_none_or(|p| p > machine.price) {
-                continue;
-            }
-            let Some(pool) = self.catalog.pools.get_mut(machine.pool) else {
-                continue;
-            };
-            let needs = Needs::with(machine, c, n);
-            let chosen = machine.chosen;
-            if pool
-                .types
-                .get(chosen)
-                .is_none_or(|s| !takes(s, &needs.need, &needs.ports))
-            {
-                continue;
-            }
-            if set.has_min_values {
-                let held = Some(&machine.booked);
-                match booking(pool, set, chosen, &needs.need, &needs.ports, held) {
-                    Some(b)
-                        if !b.short_of_variety || self.problem.options.best_effort_min_values =>
-                    {
-                        pool.rebook(&mut machine.booked, b.amount);
-                    }
-                    _ => continue,
-                }
-            }
-            add(&mut machine.spare, &c.requests, -count_of(n));
-            machine.set = id;
-            needs.put(machine);
-            machine.pods.extend(self.queue.take_many(position, n));
+            self.add_to(index, position, class, attempt, &BTreeMap::new(), (1, most));
         }
+    }
+
+    /// Puts from `least` to `most` pods on a machine whose chosen type has room for them, in the wanted domains, at the price it
+    /// has now; how many.
+    pub(crate) fn add_to(
+        &mut self,
+        index: usize,
+        position: usize,
+        class: usize,
+        attempt: usize,
+        wanted: &BTreeMap<Arc<str>, Arc<str>>,
+        (least, most): (usize, usize),
+    ) -> usize {
+        let (Some(c), Some(machine)) = (self.classes.get(class), self.machines.get_mut(index))
+        else {
+            return 0;
+        };
+        let most = if c.ports.is_empty() {
+            most
+        } else {
+            most.min(1)
+        };
+        let n = times(&c.requests, &machine.spare, most);
+        let clash = !c.ports.is_empty() && ports_clash(&c.ports, &machine.ports);
+        if n == 0 || n < least || clash {
+            return 0;
+        }
+        let mut joined = self
+            .sets
+            .join(self.catalog, self.classes, machine.set, class, attempt);
+        for (key, value) in wanted {
+            joined = joined.and_then(|id| self.sets.narrow(self.catalog, id, key, value));
+        }
+        let Some((id, set)) = joined.and_then(|id| Some((id, self.sets.get(id)?))) else {
+            return 0;
+        };
+        if set.price(machine.chosen).is_none_or(|p| p > machine.price) {
+            return 0;
+        }
+        let Some(pool) = self.catalog.pools.get_mut(machine.pool) else {
+            return 0;
+        };
+        let needs = Needs::with(machine, c, n);
+        let chosen = machine.chosen;
+        if pool
+            .types
+            .get(chosen)
+            .is_none_or(|s| !takes(s, &needs.need, &needs.ports))
+        {
+            return 0;
+        }
+        if set.has_min_values {
+            let held = Some(&machine.booked);
+            match booking(pool, set, chosen, &needs.need, &needs.ports, held) {
+                Some(b) if !b.short_of_variety || self.problem.options.best_effort_min_values => {
+                    pool.rebook(&mut machine.booked, b.amount);
+                }
+                _ => return 0,
+            }
+        }
+        add(&mut machine.spare, &c.requests, -count_of(n));
+        machine.set = id;
+        needs.put(machine);
+        machine.pods.extend(self.queue.take_many(position, n));
+        n
     }
 
     /// Where limits let no machine be bought: puts left-over pods on machines of such pools, even if that makes
@@ -141,6 +249,9 @@ impl Buyer<'_, '_> {
             let Some(class) = self.queue.class(position) else {
                 continue;
             };
+            if self.ledger.concerns(class) {
+                continue;
+            }
             let Some(c) = self.classes.get(class) else {
                 continue;
             };
@@ -259,8 +370,9 @@ impl Buyer<'_, '_> {
                 continue;
             };
             let shares = position == head
-                || (soft(self.classes, class, 0) == head_soft
-                    && self.sets.join(self.catalog, self.classes, set, class, 0) == Some(set));
+                || !self.ledger.concerns(class)
+                    && (soft(self.classes, class, 0) == head_soft
+                        && self.sets.join(self.catalog, self.classes, set, class, 0) == Some(set));
             if shares {
                 out.push((position, class, self.queue.count(position)));
             }
@@ -280,7 +392,7 @@ impl Buyer<'_, '_> {
     }
 
     /// The best purchase in one pool.
-    fn in_pool(
+    pub(crate) fn in_pool(
         &mut self,
         index: usize,
         id: SetId,
@@ -356,7 +468,7 @@ impl Buyer<'_, '_> {
     }
 
     /// Takes the pods off the queue and books the limits.
-    fn open(&mut self, candidate: Candidate) {
+    pub(crate) fn open(&mut self, candidate: Candidate) {
         let Some(set) = self.sets.get(candidate.set) else {
             return;
         };
@@ -375,8 +487,11 @@ impl Buyer<'_, '_> {
             spare: sold.room.clone(),
             ports: Vec::new(),
             pods: Vec::new(),
+            alone: false,
+            id: self.opened,
             booked: candidate.booking.amount,
         };
+        self.opened += 1;
         pool.open(&machine.booked);
         for (position, n) in candidate.filled {
             let class = self.queue.class(position).and_then(|c| self.classes.get(c));

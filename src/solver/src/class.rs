@@ -2,7 +2,8 @@
 //! distinct shapes, not with pods.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,7 +14,8 @@ use karpenter_model::{Pod, PodKey, Problem, Requirements};
 
 use crate::catalog::UnitPrices;
 use crate::dense::{Dense, Names};
-use crate::{Queue, soft_taints, topology};
+use crate::rules::{self, Rule, Who};
+use crate::{Queue, soft_taints};
 
 /// One way a class may be served. The first is what it would like best, the last what it can do with.
 #[derive(Clone, Debug)]
@@ -37,6 +39,10 @@ pub(crate) struct Class {
     pub(crate) tolerations: Vec<Toleration>,
     /// Host ports.
     pub(crate) ports: Vec<HostPort>,
+    /// Node requirements that must hold, one of them.
+    pub(crate) required: Vec<Requirements>,
+    /// Rules between pods.
+    pub(crate) rules: Vec<Rule>,
     members: Vec<Arc<Pod>>,
 }
 
@@ -56,13 +62,14 @@ impl Classes {
         let mut by_shape: BTreeMap<String, usize> = BTreeMap::new();
         let mut all: Vec<Class> = Vec::new();
         let soft = soft_taints(problem);
-        let concerned = topology::Concerned::new(problem);
+        let meant = meant(problem);
         for pod in &problem.pods {
-            if let Some(refusal) = refusal(problem, pod, &concerned) {
+            if let Some(refusal) = refusal(problem, pod) {
                 refused.insert(pod.key.clone(), refusal);
                 continue;
             }
-            let shape = shape(pod);
+            let concerned = !meant.is_empty() && meant.iter().any(|w| w.means(pod));
+            let shape = shape(pod, concerned);
             if let Some(class) = by_shape.get(&shape).and_then(|i| all.get_mut(*i)) {
                 class.members.push(Arc::clone(pod));
                 continue;
@@ -75,6 +82,11 @@ impl Classes {
                         attempts,
                         tolerations: pod.tolerations.clone(),
                         ports: pod.host_ports.clone(),
+                        required: pod
+                            .node_demands(&problem.labels)
+                            .map(|d| d.alternatives)
+                            .unwrap_or_default(),
+                        rules: rules::of(problem, pod),
                         members: vec![Arc::clone(pod)],
                         example: Arc::clone(pod),
                     });
@@ -85,6 +97,14 @@ impl Classes {
             }
         }
         Self { all }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Class> {
+        self.all.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<&Class> {
@@ -135,7 +155,7 @@ impl Classes {
 }
 
 /// Why no plan is made for a pod, whatever there is.
-fn refusal(problem: &Problem, pod: &Pod, concerned: &topology::Concerned<'_>) -> Option<String> {
+fn refusal(problem: &Problem, pod: &Pod) -> Option<String> {
     if let Some(refusal) = pod.refusal(&problem.labels) {
         return Some(refusal.to_string());
     }
@@ -144,16 +164,41 @@ fn refusal(problem: &Problem, pod: &Pod, concerned: &topology::Concerned<'_>) ->
             "it has resource claims (DRA), which are ignored (--ignore-dra-requests)".to_owned(),
         );
     }
-    concerned.unsupported(pod)
+    None
 }
 
-/// Everything of a pod that placement looks at, as text: equal text, equal answers.
-fn shape(pod: &Pod) -> String {
-    let affinity = pod.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
-    format!(
+/// Whom rules are about, of pods to be placed and of those that are there.
+fn meant(problem: &Problem) -> Vec<Who> {
+    let mut all: BTreeSet<Who> = BTreeSet::new();
+    for pod in &problem.pods {
+        all.extend(rules::of(problem, pod).into_iter().map(|r| r.who));
+    }
+    for pod in problem.nodes.iter().flat_map(|n| &n.pods) {
+        all.extend(rules::held(pod).map(|(_, who)| who));
+    }
+    all.into_iter().collect()
+}
+
+/// Everything of a pod that placement looks at, as text: equal text, equal answers. Who the pod is matters only where
+/// rules are about it or its own.
+fn shape(pod: &Pod, concerned: bool) -> String {
+    let affinity = pod.affinity.as_deref();
+    let node_affinity = affinity.and_then(|a| a.node_affinity.as_ref());
+    let mut shape = format!(
         "{:?}|{:?}|{:?}|{:?}|{:?}",
-        pod.requests, pod.node_selector, pod.tolerations, affinity, pod.host_ports
-    )
+        pod.requests, pod.node_selector, pod.tolerations, node_affinity, pod.host_ports
+    );
+    let between =
+        affinity.is_some_and(|a| a.pod_affinity.is_some() || a.pod_anti_affinity.is_some());
+    if concerned || between || !pod.spread.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            shape,
+            "|{}|{:?}|{:?}|{:?}",
+            pod.key.namespace, pod.labels, affinity, pod.spread
+        );
+    }
+    shape
 }
 
 /// Ways to serve a pod: preferences are given up from the lightest on, over all required alternatives, before a

@@ -8,27 +8,56 @@ use karpenter_model::Undefined;
 use karpenter_model::plan::ExistingPlacement;
 use karpenter_model::pod::HostPort;
 use karpenter_model::taints::first_untolerated;
-use karpenter_model::{NodeView, Plan, Problem, Requirement, Requirements, ResourceList};
+use karpenter_model::{NodeView, Problem, Requirement, Requirements, ResourceList};
 
 use crate::class::{Attempt, Class, Classes};
 use crate::dense::{Dense, Names, add, times};
+use crate::ledger::Ledger;
 use crate::{Budget, Queue};
 
-struct Node {
-    view: Arc<NodeView>,
+/// A node and what is left of it.
+pub(crate) struct Node {
+    pub(crate) view: Arc<NodeView>,
     labels: Requirements,
     room: Dense,
     ports: Vec<HostPort>,
 }
 
+impl Node {
+    /// Takes `n` pods of a class on.
+    pub(crate) fn take(&mut self, class: &Class, n: usize) {
+        let n = i128::try_from(n).unwrap_or(0);
+        add(&mut self.room, &class.requests, -n);
+        if n > 0 {
+            self.ports.extend(class.ports.iter().cloned());
+        }
+    }
+}
+
+/// Nodes that exist, in the order they are tried, and what was put on them.
+pub(crate) struct Existing {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) placed: BTreeMap<Arc<str>, Vec<karpenter_model::PodKey>>,
+}
+
+impl Existing {
+    pub(crate) fn placements(self) -> Vec<ExistingPlacement> {
+        self.placed
+            .into_iter()
+            .map(|(node, pods)| ExistingPlacement { node, pods })
+            .collect()
+    }
+}
+
+/// Places the pods that no rule between pods is about.
 pub(crate) fn place(
     problem: &Problem,
     names: &Names,
     classes: &Classes,
+    ledger: &Ledger,
     queue: &mut Queue,
-    plan: &mut Plan,
     budget: &mut Budget,
-) {
+) -> Existing {
     let mut nodes: Vec<Node> = problem
         .nodes
         .iter()
@@ -38,6 +67,9 @@ pub(crate) fn place(
     let mut placed: BTreeMap<Arc<str>, Vec<karpenter_model::PodKey>> = BTreeMap::new();
     let rows: Vec<(usize, usize, usize)> = queue.counts().collect();
     for (position, class, mut count) in rows {
+        if ledger.concerns(class) {
+            continue;
+        }
         let Some(class) = classes.get(class) else {
             continue;
         };
@@ -56,25 +88,16 @@ pub(crate) fn place(
                         .or_default()
                         .push(pod);
                 }
-                add(
-                    &mut node.room,
-                    &class.requests,
-                    -i128::try_from(taken).unwrap_or(0),
-                );
-                if taken > 0 {
-                    node.ports.extend(class.ports.iter().cloned());
-                }
+                node.take(class, taken);
                 count -= taken;
             }
         }
     }
-    plan.existing = placed
-        .into_iter()
-        .map(|(node, pods)| ExistingPlacement { node, pods })
-        .collect();
+    Existing { nodes, placed }
 }
 
-fn how_many(class: &Class, attempt: &Attempt, node: &Node, count: usize) -> usize {
+/// How many pods of a class a node takes, at most `count`.
+pub(crate) fn how_many(class: &Class, attempt: &Attempt, node: &Node, count: usize) -> usize {
     let count = if class.ports.is_empty() {
         count
     } else {

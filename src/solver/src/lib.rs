@@ -14,7 +14,8 @@
 //!      took away, nearest miss first
 //! ```
 //!
-//! Rules between pods (spread, pod affinity) are a seam: `topology.rs` says which pods they concern.
+//! Pods that rules between pods are about (`rules.rs`: spread, pod affinity) are placed domain by domain, in their turn:
+//! `ruled.rs`, with `ledger.rs` keeping the counts.
 
 mod buy;
 mod catalog;
@@ -23,10 +24,12 @@ mod dense;
 mod existing;
 mod finish;
 mod funnel;
+mod ledger;
 mod machine;
 mod merge;
+mod ruled;
+mod rules;
 mod sets;
-mod topology;
 
 use std::collections::BTreeMap;
 
@@ -37,6 +40,7 @@ use buy::Buyer;
 use catalog::Catalog;
 use class::Classes;
 use dense::Names;
+use ledger::Ledger;
 use sets::Sets;
 
 /// Plans where the problem's pods go and what to buy for those that fit nowhere.
@@ -54,14 +58,8 @@ pub fn solve(problem: &Problem) -> Plan {
         spent: 0,
     };
 
-    existing::place(
-        problem,
-        &names,
-        &classes,
-        &mut queue,
-        &mut plan,
-        &mut budget,
-    );
+    let ledger = Ledger::new(problem, &classes);
+    let existing = existing::place(problem, &names, &classes, &ledger, &mut queue, &mut budget);
     let prices = catalog.unit_prices();
     let sets = Sets::new(problem, &catalog);
     let mut buyer = Buyer {
@@ -73,9 +71,15 @@ pub fn solve(problem: &Problem) -> Plan {
         sets,
         prices,
         machines: Vec::new(),
+        opened: 0,
+        ledger,
+        existing,
+        purchasable: BTreeMap::new(),
     };
     buyer.run();
+    let ruled_out = buyer.ruled_out_all();
     let (sets, machines) = (buyer.sets, buyer.machines);
+    plan.existing = buyer.existing.placements();
     plan.new_nodes = finish::planned(&names, &catalog, &sets, machines);
 
     let mut explained: BTreeMap<usize, (String, Vec<karpenter_model::plan::PoolFunnel>)> =
@@ -85,9 +89,13 @@ pub fn solve(problem: &Problem) -> Plan {
             let Some(c) = classes.get(class) else {
                 continue;
             };
-            let (reason, pools) = explained
-                .entry(class)
-                .or_insert_with(|| funnel::explain(problem, &names, c, &catalog));
+            let (reason, pools) =
+                explained
+                    .entry(class)
+                    .or_insert_with(|| match ruled_out.get(&class) {
+                        Some(why) => (why.clone(), Vec::new()),
+                        None => funnel::explain(problem, &names, c, &catalog),
+                    });
             for pod in pods {
                 plan.unschedulable.push(Unschedulable {
                     pod,

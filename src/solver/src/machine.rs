@@ -28,6 +28,10 @@ pub(crate) struct Machine {
     /// Host ports of its pods.
     pub(crate) ports: Vec<HostPort>,
     pub(crate) pods: Vec<PodKey>,
+    /// Which one it is, whatever becomes of others.
+    pub(crate) id: usize,
+    /// Whether rules say which pods may share it, so that it must not become one with another.
+    pub(crate) alone: bool,
     /// What it holds of the pool's limits.
     pub(crate) booked: ResourceList,
 }

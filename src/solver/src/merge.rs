@@ -28,8 +28,8 @@ struct Merge {
 }
 
 impl Buyer<'_, '_> {
-    /// Merges until nothing is saved any more.
-    pub(crate) fn merge(&mut self) {
+    /// Merges until nothing is saved any more; whether anything was.
+    pub(crate) fn merge(&mut self) -> bool {
         let mut by_set: BTreeMap<SetId, Vec<usize>> = BTreeMap::new();
         for (index, machine) in self.machines.iter().enumerate() {
             by_set.entry(machine.set).or_default().push(index);
@@ -45,11 +45,13 @@ impl Buyer<'_, '_> {
                 self.cheapest_first(&mut members);
             }
         }
+        let any = !given_up.is_empty();
         given_up.sort_unstable();
         // From the back, so that the indices before stay what they are.
         for index in given_up.into_iter().rev() {
             self.machines.remove(index);
         }
+        any
     }
 
     fn cheapest_first(&self, members: &mut [usize]) {
@@ -84,7 +86,7 @@ impl Buyer<'_, '_> {
         }
         let (a, b) = (self.machines.get(keep)?, self.machines.get(give_up)?);
         let (pool, set) = (self.catalog.pools.get(a.pool)?, self.sets.get(a.set)?);
-        if ports_clash(&a.ports, &b.ports) {
+        if a.alone || b.alone || ports_clash(&a.ports, &b.ports) {
             return None;
         }
         let mut need = a.need.clone();

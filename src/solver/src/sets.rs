@@ -1,11 +1,11 @@
 //! Requirement sets that claims can have, each computed once: which types of the pool it leaves, at what price, and
 //! what becomes of it when a pod's demands are added. Claims with equal requirements share one set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_model::taints::first_untolerated;
-use karpenter_model::{Problem, Requirements, Undefined};
+use karpenter_model::{Problem, Requirement, Requirements, Undefined};
 
 use crate::catalog::Catalog;
 use crate::class::Classes;
@@ -133,6 +133,61 @@ impl<'a> Sets<'a> {
         requirements.add_all(&attempt.requirements);
         let id = self.intern(catalog, base.pool, requirements);
         (!self.all.get(id)?.offers.is_empty()).then_some(id)
+    }
+
+    /// The set with `key` pinned to a value; none if nothing is left.
+    pub(crate) fn narrow(
+        &mut self,
+        catalog: &Catalog,
+        set: SetId,
+        key: &str,
+        value: &str,
+    ) -> Option<SetId> {
+        let base = self.all.get(set)?;
+        let known = base.requirements.get(key).and_then(|r| r.single());
+        if known.is_some_and(|v| &**v == value) {
+            return Some(set);
+        }
+        if !base.requirements.allows(key, value) {
+            return None;
+        }
+        let (pool, mut requirements) = (base.pool, base.requirements.clone());
+        requirements.add(Requirement::is_in(key, [value]));
+        let id = self.intern(catalog, pool, requirements);
+        (!self.all.get(id)?.offers.is_empty()).then_some(id)
+    }
+
+    /// Values of `key` that purchases under the set can come to have.
+    pub(crate) fn values(&self, catalog: &Catalog, set: SetId, key: &str) -> BTreeSet<Arc<str>> {
+        let mut out = BTreeSet::new();
+        let Some(set) = self.all.get(set) else {
+            return out;
+        };
+        let types = catalog.pools.get(set.pool).map_or(&[][..], |p| &p.types);
+        let asked = set.requirements.get(key);
+        let mut defined = false;
+        for sold in set.offers.iter().filter_map(|o| types.get(o.at)) {
+            let labels = &self.problem.labels;
+            for offering in sold.instance_type.offers(&set.requirements, labels) {
+                if let Some(r) = offering.requirements.get(key) {
+                    defined = true;
+                    out.extend(r.values.iter().cloned());
+                }
+            }
+            if let Some(r) = sold.instance_type.requirements.get(key)
+                && !defined
+            {
+                let fits = |v: &&Arc<str>| asked.is_none_or(|a| a.has(v));
+                out.extend(r.values.iter().filter(fits).cloned());
+            }
+        }
+        if out.is_empty()
+            && let Some(asked) = asked
+            && !asked.complement
+        {
+            out.extend(asked.values.iter().cloned());
+        }
+        out
     }
 
     fn intern(&mut self, catalog: &Catalog, pool: usize, requirements: Requirements) -> SetId {

@@ -160,29 +160,6 @@ fn startup_taints_do_not_keep_pods_away() {
     );
 }
 
-/// Pods with rules between pods wait, named as such, rather than be put where they must not go.
-#[rstest]
-#[case(json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
-    [{"topologyKey": "kubernetes.io/hostname", "labelSelector": {}}]}}}), "anti-affinity")]
-#[case(json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
-    [{"topologyKey": "kubernetes.io/hostname", "labelSelector": {}}]}}}), "affinity")]
-#[case(json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
-    "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}]}), "spread")]
-fn rules_between_pods_are_not_planned_for_yet(#[case] spec: serde_json::Value, #[case] word: &str) {
-    let problem = problem(
-        vec![pool("p", "", ladder())],
-        vec![pod_with("a", "cpu=1", spec), pod("b", "cpu=1")],
-    );
-    let plan = karpenter_solver::solve(&problem);
-    assert_eq!(plan.unschedulable.len(), 1);
-    assert!(
-        plan.unschedulable[0].reason.contains(word),
-        "{}",
-        show(&plan)
-    );
-    assert_eq!(plan.new_nodes[0].pods.len(), 1);
-}
-
 #[test]
 fn a_selector_may_name_the_pool() {
     let pools = vec![pool("a", "", ladder()), pool("b", "", ladder())];

@@ -14,5 +14,6 @@ mod invariants;
 mod limits;
 mod machines;
 mod nodes;
+mod rules;
 mod shared;
 mod world;

@@ -1,0 +1,362 @@
+//! Rules between pods: spread, affinity, anti-affinity, over hosts and zones, alone and against what is there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use karpenter_api::labels as l;
+use karpenter_model::{NodeView, Plan, Pod, Problem};
+use proptest::prelude::*;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::world::{ladder, list, node, pod, pod_with, pool, problem, show, solve};
+
+const HOST: &str = l::HOSTNAME;
+const ZONE: &str = l::ZONE;
+
+fn selector(app: &str) -> Value {
+    json!({ "matchLabels": { "app": app } })
+}
+
+fn spread(key: &str, max_skew: i32, app: &str) -> Value {
+    json!({ "maxSkew": max_skew, "topologyKey": key, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": selector(app) })
+}
+
+fn term(key: &str, app: &str) -> Value {
+    json!({ "topologyKey": key, "labelSelector": selector(app) })
+}
+
+fn required(kind: &str, key: &str, app: &str) -> Value {
+    json!({ "affinity": { kind: { "requiredDuringSchedulingIgnoredDuringExecution": [term(key, app)] } } })
+}
+
+/// Pods `app-0`... of one CPU with a label and this spec.
+fn apps(app: &str, count: usize, spec: &Value) -> Vec<Pod> {
+    (0..count)
+        .map(|i| {
+            let mut pod = pod_with(&format!("{app}-{i:03}"), "cpu=1 memory=1Gi", spec.clone());
+            pod.labels.insert("app".into(), app.into());
+            pod
+        })
+        .collect()
+}
+
+/// A node in a zone with pods of an app on it.
+fn holding(name: &str, zone: &str, app: &str, count: usize, spec: &Value) -> NodeView {
+    let labels = [
+        (ZONE, zone),
+        (HOST, name),
+        (l::CAPACITY_TYPE, "spot"),
+        (l::ARCH, "amd64"),
+    ];
+    let mut node = node(name, "cpu=16 memory=64Gi", &labels);
+    for (i, pod) in apps(app, count, spec).into_iter().enumerate() {
+        let mut pod = pod;
+        pod.key.name = format!("{name}-{i}").into();
+        pod.node_name = Some(name.into());
+        node.available.subtract(&pod.requests);
+        node.pods.push(Arc::new(pod));
+    }
+    node
+}
+
+fn with_nodes(pods: Vec<Pod>, nodes: Vec<NodeView>) -> Problem {
+    let mut problem = problem(vec![pool("p", "", ladder())], pods);
+    problem.nodes = nodes.into_iter().map(Arc::new).collect();
+    problem
+}
+
+/// Pods by zone, new machines and nodes that exist taken together.
+fn by_zone(problem: &Problem, plan: &Plan) -> BTreeMap<String, usize> {
+    let mut out = BTreeMap::new();
+    for machine in &plan.new_nodes {
+        *out.entry(machine.cheapest.zone.to_string()).or_default() += machine.pods.len();
+    }
+    for placement in &plan.existing {
+        let node = problem
+            .nodes
+            .iter()
+            .find(|n| n.name == placement.node)
+            .unwrap();
+        *out.entry(node.labels[ZONE].clone()).or_default() += placement.pods.len();
+    }
+    out
+}
+
+#[test]
+fn zones_are_filled_evenly_and_machines_are_shared() {
+    let problem = with_nodes(
+        apps(
+            "web",
+            14,
+            &json!({ "topologySpreadConstraints": [spread(ZONE, 1, "web")] }),
+        ),
+        vec![],
+    );
+    let plan = solve(&problem);
+    assert_eq!(
+        by_zone(&problem, &plan),
+        BTreeMap::from([("a".into(), 7), ("b".into(), 7)])
+    );
+    assert!(plan.new_nodes.len() <= 4, "{}", show(&plan));
+}
+
+#[test]
+fn a_zone_that_holds_some_already_gets_fewer() {
+    let web = json!({ "topologySpreadConstraints": [spread(ZONE, 1, "web")] });
+    let nodes = vec![holding("n1", "a", "web", 4, &web)];
+    let problem = with_nodes(apps("web", 4, &web), nodes);
+    let plan = solve(&problem);
+    assert_eq!(by_zone(&problem, &plan), BTreeMap::from([("b".into(), 4)]));
+}
+
+#[test]
+fn a_zone_that_nothing_can_be_bought_in_holds_the_others_back() {
+    // A node in zone c counts as a domain; it is full, and no machine can be bought there.
+    let web = json!({ "topologySpreadConstraints": [spread(ZONE, 1, "web")] });
+    let mut full = holding("n1", "c", "other", 1, &json!({}));
+    full.available = list("cpu=0 memory=0 pods=0");
+    let problem = with_nodes(apps("web", 4, &web), vec![full]);
+    let plan = karpenter_solver::solve(&problem);
+    assert!(karpenter_plan_check::check(&problem, &plan).is_empty());
+    // One in a, one in b; c stays at none, so that a second anywhere would be a skew of two.
+    assert_eq!(plan.unschedulable.len(), 2, "{}", show(&plan));
+    assert!(
+        plan.unschedulable[0]
+            .reason
+            .contains("topology spread (maxSkew 1) over topology.kubernetes.io/zone"),
+        "{}",
+        show(&plan)
+    );
+}
+
+#[test]
+fn min_domains_make_the_emptiest_count_as_empty() {
+    let mut constraint = spread(ZONE, 1, "web");
+    constraint["minDomains"] = json!(3);
+    let problem = with_nodes(
+        apps(
+            "web",
+            4,
+            &json!({ "topologySpreadConstraints": [constraint] }),
+        ),
+        vec![],
+    );
+    let plan = karpenter_solver::solve(&problem);
+    assert_eq!(plan.unschedulable.len(), 2, "{}", show(&plan));
+}
+
+#[rstest]
+#[case::spread(json!({ "topologySpreadConstraints": [spread(HOST, 1, "web")] }), 5)]
+#[case::spread_by_two(json!({ "topologySpreadConstraints": [spread(HOST, 2, "web")] }), 3)]
+#[case::anti_affinity(required("podAntiAffinity", HOST, "web"), 5)]
+fn hosts_take_as_many_as_the_rule_lets_them(#[case] spec: Value, #[case] machines: usize) {
+    let plan = solve(&with_nodes(apps("web", 5, &spec), vec![]));
+    assert_eq!(plan.new_nodes.len(), machines, "{}", show(&plan));
+}
+
+#[test]
+fn anti_affinity_over_zones_leaves_the_third_of_two_zones_over() {
+    let plan = karpenter_solver::solve(&with_nodes(
+        apps("web", 3, &required("podAntiAffinity", ZONE, "web")),
+        vec![],
+    ));
+    assert_eq!(
+        (plan.new_nodes.len(), plan.unschedulable.len()),
+        (2, 1),
+        "{}",
+        show(&plan)
+    );
+    assert!(
+        plan.unschedulable[0]
+            .reason
+            .contains("pod anti-affinity over topology.kubernetes.io/zone"),
+        "{}",
+        show(&plan)
+    );
+}
+
+#[test]
+fn affinity_keeps_pods_together_and_finds_those_that_come_later() {
+    // web is served first (it is older by name) but has to be where cache is.
+    let mut pods = apps("web", 3, &required("podAffinity", ZONE, "cache"));
+    let mut cache = apps("cache", 1, &json!({}));
+    cache[0].node_selector.insert(ZONE.into(), "b".into());
+    pods.extend(cache);
+    let problem = with_nodes(pods, vec![]);
+    let plan = solve(&problem);
+    assert_eq!(by_zone(&problem, &plan), BTreeMap::from([("b".into(), 4)]));
+}
+
+#[test]
+fn affinity_to_itself_stays_in_one_zone() {
+    let problem = with_nodes(
+        apps("web", 20, &required("podAffinity", ZONE, "web")),
+        vec![],
+    );
+    assert_eq!(by_zone(&problem, &solve(&problem)).len(), 1);
+}
+
+#[test]
+fn affinity_to_nobody_is_left_over_and_says_so() {
+    let plan = karpenter_solver::solve(&with_nodes(
+        apps("web", 1, &required("podAffinity", ZONE, "ghost")),
+        vec![],
+    ));
+    assert_eq!(plan.new_nodes.len(), 0);
+    assert!(
+        plan.unschedulable[0].reason.contains("pod affinity over"),
+        "{}",
+        show(&plan)
+    );
+}
+
+#[test]
+fn affinity_over_hosts_follows_a_pod_that_is_there() {
+    let nodes = vec![
+        holding("n1", "a", "cache", 1, &json!({})),
+        holding("n2", "b", "other", 1, &json!({})),
+    ];
+    let plan = solve(&with_nodes(
+        apps("web", 3, &required("podAffinity", HOST, "cache")),
+        nodes,
+    ));
+    assert_eq!(show(&plan), "n1: 3 pods");
+}
+
+#[test]
+fn what_a_pod_that_is_there_holds_against_others_counts() {
+    let shy = required("podAntiAffinity", ZONE, "web");
+    let nodes = vec![holding("n1", "a", "shy", 1, &shy)];
+    let problem = with_nodes(apps("web", 2, &json!({})), nodes);
+    let plan = solve(&problem);
+    assert_eq!(
+        by_zone(&problem, &plan),
+        BTreeMap::from([("b".into(), 2)]),
+        "{}",
+        show(&plan)
+    );
+}
+
+#[test]
+fn what_pods_of_the_same_plan_hold_against_each_other_counts() {
+    let mut pods = apps("shy", 1, &required("podAntiAffinity", HOST, "web"));
+    pods.extend(apps("web", 2, &json!({})));
+    let plan = solve(&with_nodes(pods, vec![]));
+    assert_eq!(plan.new_nodes.len(), 2, "{}", show(&plan));
+}
+
+#[test]
+fn other_namespaces_are_others() {
+    let mut pods = apps("web", 2, &required("podAntiAffinity", HOST, "web"));
+    pods[1].key.namespace = "elsewhere".into();
+    assert_eq!(solve(&with_nodes(pods, vec![])).new_nodes.len(), 1);
+}
+
+#[test]
+fn match_label_keys_tell_revisions_apart() {
+    let mut constraint = spread(HOST, 1, "web");
+    constraint["matchLabelKeys"] = json!(["rev"]);
+    let mut pods = apps(
+        "web",
+        2,
+        &json!({ "topologySpreadConstraints": [constraint] }),
+    );
+    pods[0].labels.insert("rev".into(), "1".into());
+    pods[1].labels.insert("rev".into(), "2".into());
+    assert_eq!(solve(&with_nodes(pods, vec![])).new_nodes.len(), 1);
+}
+
+#[test]
+fn a_spread_that_may_be_broken_is_kept_where_it_costs_nothing() {
+    let mut constraint = spread(ZONE, 1, "web");
+    constraint["whenUnsatisfiable"] = json!("ScheduleAnyway");
+    let problem = with_nodes(
+        apps(
+            "web",
+            8,
+            &json!({ "topologySpreadConstraints": [constraint] }),
+        ),
+        vec![],
+    );
+    let zones = by_zone(&problem, &solve(&problem));
+    assert_eq!(zones, BTreeMap::from([("a".into(), 4), ("b".into(), 4)]));
+}
+
+#[test]
+fn only_zones_that_the_pod_may_go_to_count() {
+    // Zone b is not the pod's: with policy Honor (the default) it does not hold the others back.
+    let mut spec = json!({ "topologySpreadConstraints": [spread(ZONE, 1, "web")] });
+    spec["nodeSelector"] = json!({ ZONE: "a" });
+    let problem = with_nodes(
+        apps("web", 6, &spec),
+        vec![holding("n1", "b", "x", 1, &json!({}))],
+    );
+    assert_eq!(
+        by_zone(&problem, &solve(&problem)),
+        BTreeMap::from([("a".into(), 6)])
+    );
+}
+
+#[test]
+fn plain_pods_share_machines_with_ruled_ones() {
+    let mut pods = apps(
+        "web",
+        2,
+        &json!({ "topologySpreadConstraints": [spread(ZONE, 1, "web")] }),
+    );
+    pods.extend((0..2).map(|i| pod(&format!("plain-{i}"), "cpu=500m memory=512Mi")));
+    let plan = solve(&with_nodes(pods, vec![]));
+    assert_eq!(plan.new_nodes.len(), 2, "{}", show(&plan));
+}
+
+fn arb_rules() -> impl Strategy<Value = Value> {
+    let key = || prop::sample::select(vec![HOST, ZONE, l::CAPACITY_TYPE]);
+    let app = || prop::sample::select(vec!["a", "b", "c"]);
+    prop_oneof![
+        Just(json!({})),
+        (key(), app(), 1_i32..3).prop_map(|(k, a, s)| json!({ "topologySpreadConstraints": [spread(k, s, a)] })),
+        (key(), app()).prop_map(|(k, a)| required("podAffinity", k, a)),
+        (key(), app()).prop_map(|(k, a)| required("podAntiAffinity", k, a)),
+        (key(), key(), app()).prop_map(|(k, k2, a)| json!({
+            "topologySpreadConstraints": [spread(k, 1, a)],
+            "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term(k2, a)] } },
+        })),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 160, ..ProptestConfig::default() })]
+
+    /// Whatever the rules, the checker is content, and no pod is lost.
+    #[test]
+    fn any_mix_of_rules_makes_a_sound_plan(
+        groups in prop::collection::vec((prop::sample::select(vec!["a", "b", "c"]), 1_usize..6, arb_rules()), 1..5),
+        there in prop::collection::vec((prop::sample::select(vec!["a", "b"]), prop::sample::select(vec!["a", "b", "c"]), 0_usize..3, arb_rules()), 0..3),
+    ) {
+        let mut pods = Vec::new();
+        for (i, (app, count, spec)) in groups.iter().enumerate() {
+            for mut pod in apps(app, *count, spec) {
+                pod.key.name = format!("{}-{i}", pod.key.name).into();
+                pod.uid = pod.key.name.clone();
+                pods.push(pod);
+            }
+        }
+        let total = pods.len();
+        let nodes = there
+            .iter()
+            .enumerate()
+            .map(|(i, (zone, app, count, spec))| holding(&format!("n{i}"), zone, app, *count, spec))
+            .collect();
+        let problem = with_nodes(pods, nodes);
+        let plan = karpenter_solver::solve(&problem);
+        let findings = karpenter_plan_check::check(&problem, &plan);
+        prop_assert!(findings.is_empty(), "{findings:#?}\n{}", show(&plan));
+        let placed: usize = plan.new_nodes.iter().map(|n| n.pods.len()).sum::<usize>()
+            + plan.existing.iter().map(|e| e.pods.len()).sum::<usize>();
+        prop_assert_eq!(placed + plan.unschedulable.len(), total);
+        let mut turned = problem.clone();
+        turned.pods.reverse();
+        prop_assert_eq!(show(&karpenter_solver::solve(&turned)), show(&plan));
+    }
+}
