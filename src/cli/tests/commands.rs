@@ -219,3 +219,22 @@ fn convert_writes_v1() {
     );
     assert!(!text.contains("v1beta1"), "{text}");
 }
+
+#[test]
+fn a_broken_budget_is_named_and_the_rest_is_planned() {
+    let broken = POOL.to_owned()
+        + "  disruption: { budgets: [{ nodes: \"1\", schedule: every tuesday, duration: 1h }] }\n";
+    let files = [
+        file("cron-pool.yaml", &broken),
+        file("cron-pods.yaml", PODS),
+    ];
+    let plan = run(&["plan", "-f", &files[0], &files[1]]);
+    assert_eq!(plan.status.code(), Some(2));
+    let said = stderr(&plan);
+    let complaint = "NodePool default: spec.disruption.budgets[0].schedule: \"every tuesday\" is not a schedule: expected 5 fields";
+    assert!(said.contains(complaint), "{said}");
+    assert_eq!(
+        json(&plan)["newNodes"][0]["pods"].as_array().unwrap().len(),
+        7
+    );
+}

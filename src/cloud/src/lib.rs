@@ -1,5 +1,7 @@
 //! The seam between Karpenter and a cloud: the [`CloudProvider`] trait, its errors, and the [`Provider`] bundle of
-//! everything a provider brings along. The conformance test that every provider runs lives here too.
+//! everything a provider brings along. What every provider has to keep is a test in [`conformance`].
+
+pub mod conformance;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

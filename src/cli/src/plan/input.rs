@@ -165,6 +165,9 @@ pub(super) fn problem(
     let mut views = Vec::new();
     for pool in pools {
         let pool_name = pool.metadata.name.clone().unwrap_or_default();
+        if !judge(&pool, &pool_name, &offer.labels, errors, &mut warnings) {
+            continue;
+        }
         let class = &pool.spec.template.spec.node_class_ref;
         if !classes.contains(&(class.kind.clone(), class.name.clone())) {
             warnings.push(format!(
@@ -199,6 +202,25 @@ pub(super) fn problem(
         },
     };
     Read { problem, warnings }
+}
+
+/// Says what is wrong with a NodePool; whether it can be planned with. What its definition's own rules would refuse is
+/// told here too: nobody has asked an API server about a file.
+fn judge(
+    pool: &NodePool,
+    name: &str,
+    labels: &LabelRegistry,
+    errors: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> bool {
+    let found = karpenter_api::validation::node_pool(pool, labels);
+    let line = |p: &karpenter_api::validation::Problem| format!("NodePool {name}: {p}");
+    errors.extend(found.problems.iter().map(line));
+    warnings.extend(found.warnings.iter().map(line));
+    let budgets = karpenter_api::budget::Budgets::of(&pool.spec.disruption);
+    let broken = budgets.errors().iter();
+    errors.extend(broken.map(|e| format!("NodePool {name}: {e}")));
+    found.problems.is_empty()
 }
 
 /// A pod with a node is there; one without is to be placed; one that has ended is neither.

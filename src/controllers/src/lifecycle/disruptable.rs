@@ -20,6 +20,7 @@ use super::status::{self, Status};
 use super::write;
 use crate::Context;
 use karpenter_api::duration;
+use karpenter_model::{LabelRegistry, Requirements, Undefined};
 
 /// Drift could not be judged.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ struct DriftError {
     #[source]
     source: CloudError,
 }
+
+/// Age from which a claim's instance type is looked up in the catalogue.
+const TYPE_CHECK_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// The reconciler.
 pub(crate) struct Disruptable {
@@ -149,6 +153,12 @@ impl Disruptable {
         if template_has_changed(claim, pool) {
             return Ok(Some("NodePoolDrifted".to_owned()));
         }
+        if requirements_have_changed(claim, pool, &self.ctx.provider.labels) {
+            return Ok(Some("RequirementsDrifted".to_owned()));
+        }
+        if self.type_is_gone(claim, pool).await {
+            return Ok(Some("InstanceTypeNotFound".to_owned()));
+        }
         let class = &claim.spec.node_class_ref.name;
         if self.ctx.state.node_class(class).is_none() {
             return Ok(None);
@@ -164,6 +174,43 @@ impl Disruptable {
             }))),
         }
     }
+}
+
+impl Disruptable {
+    /// Whether what the claim was bought as is not sold any more: its type, or any offering that its labels fit.
+    /// Availability is not asked. Young claims are not: catalogues may lag behind a launch.
+    async fn type_is_gone(&self, claim: &NodeClaim, pool: &NodePool) -> bool {
+        let now = self.ctx.clock.wall();
+        let created = claim.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        if created.is_none_or(|at| later(at, TYPE_CHECK_AGE) > now) {
+            return false;
+        }
+        let Some(bought) = label(&claim.metadata, labels::INSTANCE_TYPE) else {
+            return false;
+        };
+        let Ok(types) = self.ctx.provider.cloud.instance_types(pool).await else {
+            // Not to know is not to have drifted.
+            return false;
+        };
+        let value = |key| label(&claim.metadata, key).unwrap_or_default();
+        let sold = types.iter().find(|t| &*t.name == bought);
+        !sold.is_some_and(|t| {
+            t.offering(value(labels::ZONE), value(labels::CAPACITY_TYPE))
+                .is_some()
+        })
+    }
+}
+
+/// Whether the claim's labels do not satisfy the pool's requirements as they are now: changed requirements do not change
+/// the template's hash.
+fn requirements_have_changed(claim: &NodeClaim, pool: &NodePool, registry: &LabelRegistry) -> bool {
+    let Ok(wanted) = Requirements::from_specs(&pool.spec.template.spec.requirements, registry)
+    else {
+        return false;
+    };
+    let has = claim.metadata.labels.clone().unwrap_or_default();
+    let has = Requirements::from_labels(&has, registry);
+    !has.is_compatible(&wanted, Undefined::Refused)
 }
 
 #[cfg(test)]
@@ -249,6 +296,22 @@ mod tests {
         assert!(
             !template_has_changed(&claim, &pool),
             "without a hash nothing is known"
+        );
+    }
+
+    #[rstest]
+    #[case::fits(json!([{"key": "team", "operator": "In", "values": ["a", "b"]}]), false)]
+    #[case::other_value(json!([{"key": "team", "operator": "In", "values": ["b"]}]), true)]
+    #[case::key_that_it_lacks(json!([{"key": "kubernetes.io/arch", "operator": "Exists"}]), true)]
+    #[case::key_that_it_may_lack(json!([{"key": "kubernetes.io/arch", "operator": "NotIn", "values": ["arm64"]}]), false)]
+    fn changed_requirements_drift(#[case] requirements: Value, #[case] expected: bool) {
+        let pool = pool(&json!({"template": {"spec": {"requirements": requirements}}}));
+        let mut claim = claim(&json!({}));
+        claim.metadata.labels = Some([("team".to_owned(), "a".to_owned())].into());
+        let registry = LabelRegistry::default();
+        assert_eq!(
+            requirements_have_changed(&claim, &pool, &registry),
+            expected
         );
     }
 }

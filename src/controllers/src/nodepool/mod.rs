@@ -23,7 +23,7 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
     let feeder = Feeder {
         counter: spawn(ctx, counter::Counter { ctx: ctx.clone() }, &mut tasks),
         hash: spawn(ctx, hash::Hash { ctx: ctx.clone() }, &mut tasks),
-        readiness: spawn(ctx, readiness::Readiness { ctx: ctx.clone() }, &mut tasks),
+        readiness: spawn(ctx, readiness::Readiness::new(ctx.clone()), &mut tasks),
         ctx: ctx.clone(),
         counted: None,
     };

@@ -1,15 +1,19 @@
 //! `nodepool.readiness`: conditions ValidationSucceeded and NodeClassReady of a NodePool, and Ready, which stands on
 //! the two (`api.md` §3.4). One reconcile sets both, so that a change costs one write.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use karpenter_api::NodePool;
+use karpenter_api::budget::Budgets;
 use karpenter_api::validation;
 use karpenter_model::LabelRegistry;
 use karpenter_runtime::metrics::Metrics;
 use karpenter_runtime::runner::ReconcileError;
 use karpenter_runtime::{Action, Key, Reconciler};
 use kube::core::DynamicObject;
+use parking_lot::Mutex;
 
 use crate::Context;
 use crate::lifecycle::status::{self, Status};
@@ -20,7 +24,39 @@ const NODE_CLASS_READY: &str = "NodeClassReady";
 const READY: &str = "Ready";
 
 pub(super) struct Readiness {
-    pub(super) ctx: Context,
+    ctx: Context,
+    /// What was last said of each pool, so that it is said once.
+    said: Mutex<BTreeMap<String, Vec<String>>>,
+}
+
+impl Readiness {
+    pub(super) fn new(ctx: Context) -> Self {
+        Self {
+            ctx,
+            said: Mutex::default(),
+        }
+    }
+
+    /// Logs what somebody should look at although the pool is valid, and budgets that cannot be read.
+    fn warn(&self, pool: &NodePool) {
+        let name = pool.metadata.name.clone().unwrap_or_default();
+        let found = validation::node_pool(pool, &*self.ctx.provider.labels);
+        let budgets = Budgets::of(&pool.spec.disruption);
+        let lines: Vec<String> = found
+            .warnings
+            .iter()
+            .map(ToString::to_string)
+            .chain(budgets.errors().iter().map(ToString::to_string))
+            .collect();
+        let mut said = self.said.lock();
+        if said.get(&name) == Some(&lines) || (lines.is_empty() && !said.contains_key(&name)) {
+            return;
+        }
+        for line in &lines {
+            tracing::warn!(NodePool = %name, warning = %line, "nodepool is odd");
+        }
+        said.insert(name, lines);
+    }
 }
 
 #[async_trait]
@@ -42,6 +78,7 @@ impl Reconciler for Readiness {
         if !super::is_managed(&self.ctx, &pool) {
             return Ok(Action::AwaitChange);
         }
+        self.warn(&pool);
         let class = &pool.spec.template.spec.node_class_ref.name;
         let class = self.ctx.state.node_class(class);
         let registry = &self.ctx.provider.labels;

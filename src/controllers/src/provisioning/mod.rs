@@ -27,6 +27,9 @@ use crate::Context;
 /// Name in logs and metrics.
 const CONTROLLER: &str = "provisioner";
 
+/// Findings of plan-check about our own plans, by rule and severity. A metric of ours: anything above zero is a bug.
+const PLAN_FINDINGS: &str = "karpenter_scheduler_plan_findings_total";
+
 /// When a run that failed in part is repeated although nothing changed.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -129,7 +132,7 @@ impl Provisioner {
         let problem = problem::build(&ctx, &pods, nodes, pools);
         let plan = karpenter_solver::solve(&problem);
         let took = ctx.clock.now().duration_since(started);
-        if ctx.settings.verify_plans && !is_sound(&problem, &plan) {
+        if ctx.settings.verify_plans && !is_sound(&ctx, &problem, &plan) {
             // The same question has the same answer: only a change can help.
             return last;
         }
@@ -152,11 +155,15 @@ impl Provisioner {
     }
 }
 
-/// Has the plan judged; an error in it is logged and makes it unfit to be carried out.
-fn is_sound(problem: &Problem, plan: &Plan) -> bool {
+/// Has the plan judged; an error in it is logged, counted and makes it unfit to be carried out.
+fn is_sound(ctx: &Context, problem: &Problem, plan: &Plan) -> bool {
     let mut sound = true;
     for finding in karpenter_plan_check::check(problem, plan) {
-        if finding.severity == Severity::Error {
+        let is_error = finding.severity == Severity::Error;
+        let severity = if is_error { "error" } else { "odd" };
+        let labels = [("rule", finding.rule), ("severity", severity)];
+        ctx.metrics.inc(PLAN_FINDINGS, &labels);
+        if is_error {
             sound = false;
             tracing::error!(
                 rule = finding.rule,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // A test may fail loudly.
 
+mod conformance;
 mod launch;
 mod nodeclass;
 mod upkeep;
