@@ -82,7 +82,8 @@ fn judge_types(types: &[Arc<InstanceType>], broken: &mut Vec<String>) {
             ));
         }
         let named = t.requirements.get(labels::INSTANCE_TYPE);
-        if !named.is_some_and(|r| r.single().is_some_and(|v| v == name)) {
+        let named = named.and_then(|r| r.single());
+        if named != Some(name) {
             broken.push(format!(
                 "instance type {name}: requirement {} does not name it",
                 labels::INSTANCE_TYPE

@@ -1,6 +1,6 @@
 //! The contract of every provider, kept by this one.
 
-#![allow(clippy::unwrap_used)] // A test may fail loudly.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may fail loudly.
 
 use std::sync::Arc;
 

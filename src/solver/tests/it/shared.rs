@@ -134,3 +134,34 @@ fn never_dearer_than_upstream(#[case] name: &str, #[case] most: f64) {
         "ours {ours:.3}, upstream {theirs:.3}"
     );
 }
+
+/// Pods with every kind of rule: all are placed, every rule is kept (checked on the small ones: the checker goes through
+/// every node that could come of every claim), and it costs less.
+#[rstest]
+#[case("diverse-100-400.json.gz", 0.85, true)]
+#[case("diverse-1000-400.json.gz", 0.75, false)]
+#[case("diverse-100-aws.json.gz", 0.55, true)]
+#[case("diverse-1000-aws.json.gz", 0.42, false)]
+fn with_rules_between_pods(#[case] name: &str, #[case] most: f64, #[case] checked: bool) {
+    let Some(value) = file(name) else { return };
+    let problem = read(&value);
+    let plan = karpenter_solver::solve(&problem);
+    assert!(plan.unschedulable.is_empty(), "{}", show(&plan));
+    if checked {
+        let findings = karpenter_plan_check::check(&problem, &plan);
+        assert!(findings.is_empty(), "{findings:#?}");
+    }
+    let theirs = value["upstream"].as_array().unwrap().iter();
+    let theirs = theirs
+        .map(|u| u["totalCheapestPrice"].as_f64().unwrap())
+        .fold(f64::INFINITY, f64::min);
+    let ours = price(&plan);
+    println!(
+        "{name}: ours {ours:.3} on {} nodes, upstream {theirs:.3}",
+        plan.new_nodes.len()
+    );
+    assert!(
+        ours <= most * theirs,
+        "ours {ours:.3}, upstream {theirs:.3}"
+    );
+}
