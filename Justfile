@@ -48,6 +48,10 @@ determinism:
 pending-snapshots:
     @test -z "$(git ls-files --others --cached '*.snap.new' '*.pending-snap' '*.actual')"
 
+# The stormy story under many seeds: just chaos SEEDS=500 FROM=7
+chaos *ARGS:
+    e2e/chaos.sh {{ARGS}}
+
 # The demo's story from one seed.
 seed N:
     cargo demo --seed {{N}} --output json
@@ -61,4 +65,4 @@ deny *WHAT="bans licenses sources":
     cargo deny --workspace check {{WHAT}}
 
 # What CI runs, in its order.
-ci: lint test e2e (e2e "local") determinism pending-snapshots deny
+ci: lint test e2e (e2e "local") determinism (chaos "SEEDS=20") pending-snapshots deny

@@ -249,6 +249,9 @@ async fn take(
     } else if let Some(fault) = &step.machine {
         told("machine", serde_json::to_string(fault).unwrap_or_default());
         world.machine_fault(fault).await.map_err(bad)?;
+    } else if let Some(faults) = &step.api {
+        told("api", serde_json::to_string(faults).unwrap_or_default());
+        world.api_faults(faults);
     } else if let Some(wait) = &step.wait {
         match &wait.until {
             None => world.clock.sleep(wait.duration.unwrap_or_default().0).await,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use karpenter_core::{Controller, Options, Parts};
+use karpenter_fake_kube::flaky::{ClientFaults, Flaky};
 use karpenter_fake_kube::server::{ApiError, ApiServer, ServerOptions};
 use karpenter_runtime::{Clock, RngTree, Settings};
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cloud::{Cloud, Surroundings};
 use crate::kinds;
 use crate::observe::{self, Observed};
-use crate::scenario::schema::{CloudFault, MachineFault};
+use crate::scenario::schema::{ApiFaults, CloudFault, MachineFault};
 
 pub use crate::cloud::{CloudKind, Ec2Account, LiveMachine};
 
@@ -79,6 +80,7 @@ pub struct World {
     pub observed: Arc<Mutex<Observed>>,
     cloud: Cloud,
     around: Surroundings,
+    flaky: Flaky,
     controller: Option<Controller>,
     starts: u32,
     tasks: Vec<JoinHandle<()>>,
@@ -134,6 +136,7 @@ impl World {
             api,
             clock,
             cloud,
+            flaky: Flaky::new(around.clock.clone(), &around.rng),
             around,
             controller: None,
             starts: 0,
@@ -153,6 +156,20 @@ impl World {
     /// When this world's cloud has no such fault.
     pub fn cloud_fault(&self, fault: &CloudFault) -> Result<(), String> {
         self.cloud.cloud_fault(&self.around, fault)
+    }
+
+    /// From now on the controller's requests suffer from these, and from nothing else. Watches that are open keep what
+    /// they drew.
+    pub fn api_faults(&self, faults: &ApiFaults) {
+        self.flaky.set(ClientFaults {
+            delayed: faults.delayed,
+            conflicts: faults.conflicts,
+            throttled: faults.throttled,
+            failed_before: faults.failed_before,
+            failed_after: faults.failed_after,
+            watches_dropped: faults.watches_dropped,
+            watches_late: faults.watches_late,
+        });
     }
 
     /// Makes faults of machines happen.
@@ -176,8 +193,8 @@ impl World {
         self.starts += 1;
         let mut controller = karpenter_core::start(Parts {
             provider: self.cloud.provider(&self.around),
-            client: self.api.client(),
-            client_no_retry: self.api.client(),
+            client: self.api.flaky_client(&self.flaky),
+            client_no_retry: self.api.flaky_client(&self.flaky),
             settings: self.around.settings.clone(),
             clock: self.clock.clone(),
             rng: self.around.rng.child("controller", &start),

@@ -126,7 +126,7 @@ pub fn parse(text: &str, file: &str) -> Result<Scenario, ScenarioError> {
         let actions = actions(s);
         if actions.len() != 1 {
             return Err(bad(format!(
-                "expected exactly one of apply, delete, patch, scale, rollOut, cordon, drain, controller, cloud, machine, wait, expect; got {}",
+                "expected exactly one of apply, delete, patch, scale, rollOut, cordon, drain, controller, cloud, machine, api, wait, expect; got {}",
                 if actions.is_empty() {
                     "none".to_owned()
                 } else {
@@ -160,6 +160,7 @@ fn actions(s: &Step) -> Vec<&'static str> {
         ("controller", s.controller.is_some()),
         ("cloud", s.cloud.is_some()),
         ("machine", s.machine.is_some()),
+        ("api", s.api.is_some()),
         ("wait", s.wait.is_some()),
         ("expect", s.expect.is_some()),
     ]

@@ -128,6 +128,9 @@ pub struct Step {
     /// A fault of machines, or its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineFault>,
+    /// What goes wrong between the controller and the API server from now on; `{}` = nothing any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<ApiFaults>,
     /// Lets time pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<Wait>,
@@ -312,6 +315,33 @@ pub struct CallFault {
     /// Error message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// How often requests of the controller go wrong, each in a thousand of those that can; drawn from the seed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ApiFaults {
+    /// Requests that take up to two seconds.
+    #[serde(default)]
+    pub delayed: u32,
+    /// Updates and patches refused with 409.
+    #[serde(default)]
+    pub conflicts: u32,
+    /// Requests refused with 429 and `Retry-After: 1`.
+    #[serde(default)]
+    pub throttled: u32,
+    /// Requests answered with 500 that had no effect.
+    #[serde(default)]
+    pub failed_before: u32,
+    /// Writes that took effect and are answered with 500 all the same.
+    #[serde(default)]
+    pub failed_after: u32,
+    /// Watches that end within a minute.
+    #[serde(default)]
+    pub watches_dropped: u32,
+    /// Watches whose events come up to five seconds late.
+    #[serde(default)]
+    pub watches_late: u32,
 }
 
 /// A fault of machines; several fields may be set.
