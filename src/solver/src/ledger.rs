@@ -59,15 +59,30 @@ impl Ledger {
     pub(crate) fn new(problem: &Problem, classes: &Classes) -> Self {
         let mut ledger = Self::default();
         let moving: BTreeSet<_> = problem.pods.iter().map(|p| &p.key).collect();
-        let there = |node: &'_ NodeView| -> Vec<Arc<Pod>> {
-            let staying = node.pods.iter().filter(|p| !moving.contains(&p.key));
-            staying.cloned().collect()
-        };
+        // Read once: there may be many rules, and more nodes.
+        let any_rule = classes.iter().any(|c| !c.rules.is_empty());
+        let there: Vec<There<'_>> = problem
+            .nodes
+            .iter()
+            .map(|node| There {
+                node,
+                labels: if any_rule {
+                    Requirements::from_labels(&node.labels, &problem.labels)
+                } else {
+                    Requirements::new()
+                },
+                pods: node
+                    .pods
+                    .iter()
+                    .filter(|p| !moving.contains(&p.key))
+                    .collect(),
+            })
+            .collect();
         let mut held: BTreeMap<(Arc<str>, Who), BTreeMap<Domain, usize>> = BTreeMap::new();
-        for node in &problem.nodes {
-            for pod in there(node) {
-                for (key, who) in rules::held(&pod) {
-                    if let Some(domain) = domain_of(node, &key) {
+        for place in &there {
+            for pod in &place.pods {
+                for (key, who) in rules::held(pod) {
+                    if let Some(domain) = domain_of(place.node, &key) {
                         *held
                             .entry((key, who))
                             .or_default()
@@ -101,15 +116,11 @@ impl Ledger {
                     counts: BTreeMap::new(),
                     domains: BTreeSet::new(),
                 };
-                for node in problem
-                    .nodes
-                    .iter()
-                    .filter(|n| counts(problem, class, rule, n))
-                {
-                    let Some(domain) = domain_of(node, &rule.key) else {
+                for place in there.iter().filter(|t| counts(class, rule, t)) {
+                    let Some(domain) = domain_of(place.node, &rule.key) else {
                         continue;
                     };
-                    let meant = there(node).iter().filter(|p| rule.who.means(p)).count();
+                    let meant = place.pods.iter().filter(|p| rule.who.means(p)).count();
                     group.domains.insert(domain.clone());
                     if meant > 0 {
                         *group.counts.entry(domain).or_default() += meant;
@@ -281,8 +292,15 @@ pub(crate) fn domain_of(node: &NodeView, key: &str) -> Option<Domain> {
     }
 }
 
+/// A node with what stays on it.
+struct There<'a> {
+    node: &'a NodeView,
+    labels: Requirements,
+    pods: Vec<&'a Arc<Pod>>,
+}
+
 /// Whether a node's domain and pods count for a rule of the class.
-fn counts(problem: &Problem, class: &Class, rule: &Rule, node: &NodeView) -> bool {
+fn counts(class: &Class, rule: &Rule, there: &There<'_>) -> bool {
     let Demand::Spread {
         honor_affinity,
         honor_taints,
@@ -291,16 +309,15 @@ fn counts(problem: &Problem, class: &Class, rule: &Rule, node: &NodeView) -> boo
     else {
         return true;
     };
-    if honor_taints && first_untolerated(node.taints.iter(), &class.tolerations).is_some() {
+    if honor_taints && first_untolerated(there.node.taints.iter(), &class.tolerations).is_some() {
         return false;
     }
     if !honor_affinity || class.attempts.is_empty() {
         return true;
     }
-    let labels = Requirements::from_labels(&node.labels, &problem.labels);
     // What it can do with is what it requires.
     class
         .required
         .iter()
-        .any(|r| labels.is_compatible(r, Undefined::Refused))
+        .any(|r| there.labels.is_compatible(r, Undefined::Refused))
 }

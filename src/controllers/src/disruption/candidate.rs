@@ -24,6 +24,8 @@ pub(crate) struct Candidate {
     pub(crate) pods: Vec<Arc<Pod>>,
     /// 1 plus what moving its pods costs.
     pub(crate) reschedule_cost: f64,
+    /// Whether its pool sells its instance type.
+    pub(crate) type_known: bool,
     /// Dollars per hour; zero if they cannot be told.
     pub(crate) price: f64,
 }
@@ -154,6 +156,7 @@ pub(crate) fn examine(
         pool: pool.pool.clone(),
         pods: member.pods.clone(),
         reschedule_cost,
+        type_known: pool.types.contains_key(value(labels::INSTANCE_TYPE)),
         price: if price.is_finite() { price } else { 0.0 },
     })
 }

@@ -34,6 +34,10 @@ pub(super) fn filter(candidate: &Candidate) -> Result<(), Refusal> {
     if pool.spec.replicas.is_some() || candidate.is_empty() {
         return Err(Refusal::Silent);
     }
+    if !candidate.type_known {
+        let named = label(&candidate.node.metadata, labels::INSTANCE_TYPE).unwrap_or_default();
+        return no(format!("Instance Type {named:?} not found"));
+    }
     for key in [labels::CAPACITY_TYPE, labels::ZONE] {
         if label(&candidate.node.metadata, key).is_none() {
             return no(format!(
@@ -125,10 +129,7 @@ fn cheaper(
                 ));
             }
             // The cheapest ones only, or the launch would end where it came from and be moved again.
-            replacement
-                .planned
-                .instance_types
-                .truncate(SPOT_FLEXIBILITY);
+            shorten(snapshot, &mut replacement);
         }
     } else if spot_possible && may_be(&replacement, ON_DEMAND) {
         // A launch that finds no spot capacity then fails instead of buying what costs more.
@@ -220,6 +221,19 @@ fn same_type_cap(snapshot: &Snapshot, candidates: &[&Candidate], replacement: &R
         cap = cap.min(candidate.price);
     }
     cap
+}
+
+/// Keeps the cheapest types, as few as flexibility and `minValues` allow.
+fn shorten(snapshot: &Snapshot, replacement: &mut Replacement) {
+    let all = std::mem::take(&mut replacement.planned.instance_types);
+    for n in SPOT_FLEXIBILITY..=all.len() {
+        replacement.planned.instance_types = all.iter().take(n).cloned().collect();
+        if check_variety(snapshot, replacement).is_ok() {
+            return;
+        }
+    }
+    // Too few whatever is kept: the caller says so.
+    replacement.planned.instance_types = all;
 }
 
 /// Whether the types that are left still have the variety that `minValues` asks for.

@@ -54,9 +54,14 @@ impl Method for Drift {
             if !budgets.take(&candidate.pool_name) {
                 continue;
             }
+            let pool = candidate.pool_name.clone();
             match self.command(snapshot, candidate) {
                 Ok(command) => return vec![command],
-                Err(refused) => proposal.refusals.push(refused),
+                Err(refused) => {
+                    // The next one of the pool may do what this one cannot.
+                    budgets.put_back(&pool);
+                    proposal.refusals.push(refused);
+                }
             }
         }
         Vec::new()
