@@ -193,12 +193,17 @@ async fn take(
             namespace: scale.namespace.clone(),
             selector: None,
         };
+        // As `kubectl scale` does it; that NodePools can be scaled so is our definition's doing.
+        let subresource = match scale.kind.as_str() {
+            "NodePool" => "scale",
+            _ => "",
+        };
         for object in targets(&world.api, &target).map_err(bad)? {
             merge(
                 &world.api,
                 &scale.kind,
                 &object,
-                "",
+                subresource,
                 json!({ "spec": { "replicas": scale.replicas } }),
             )
             .map_err(bad)?;

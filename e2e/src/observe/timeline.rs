@@ -230,8 +230,9 @@ fn created(claim: &Value) -> String {
         .and_then(|r| r.get("values"))
         .and_then(Value::as_array)
         .map_or(0, Vec::len);
-    format!(
-        "created in pool {} for {requests}; {types} instance types fit",
-        label(claim, labels::NODEPOOL)
-    )
+    let pool = label(claim, labels::NODEPOOL);
+    if requests.is_empty() && types == 0 {
+        return format!("created in pool {pool} from its template");
+    }
+    format!("created in pool {pool} for {requests}; {types} instance types fit")
 }

@@ -6,17 +6,21 @@ mod gc;
 mod lifecycle;
 pub mod nodepool;
 pub mod provisioning;
+mod repair;
+mod static_pools;
 mod termination;
 
 pub use context::Context;
 pub use lifecycle::start_lifecycle;
 use tokio::task::JoinHandle;
 
-/// Starts what turns pending pods into NodeClaims, and the controllers of NodePools. They end when `ctx.stop` is
+/// Starts what turns pending pods into NodeClaims, what holds static NodePools at their size, and the controllers of
+/// NodePools. They end when `ctx.stop` is
 /// cancelled, work begun finished.
 #[must_use]
 pub fn start_provisioning(ctx: &Context) -> Vec<JoinHandle<()>> {
     let mut handles = nodepool::start(ctx);
     handles.extend(provisioning::start(ctx));
+    handles.extend(static_pools::start(ctx));
     handles
 }

@@ -14,6 +14,7 @@ use karpenter_model::{NodeView, Pod, PodKey};
 use kube::core::{DynamicObject, ObjectMeta};
 
 use crate::leaving::{claim_is_leaving, condition_is_true, node_is_leaving};
+use crate::standing::pool_of;
 use crate::table::{Step, Table, Version, version};
 use crate::view::{self, Entity};
 use crate::{Changed, Kind};
@@ -37,9 +38,14 @@ pub(crate) struct Cluster {
     provisionable: BTreeSet<PodKey>,
     nodes_by_provider: BTreeMap<String, BTreeSet<Name>>,
     claims_by_provider: BTreeMap<String, BTreeSet<Name>>,
+    pub(crate) claims_by_pool: BTreeMap<String, BTreeSet<Name>>,
 
     /// Claims that are to go although their objects do not say so yet.
     marked: BTreeSet<Name>,
+    /// Claims that are to go once what replaces them, which may not exist yet, is ready.
+    pub(crate) pending_disruption: BTreeSet<Name>,
+    /// Places kept for claims that are being created, by pool.
+    pub(crate) reserved: BTreeMap<Name, usize>,
     /// Node (or claim) name to the end of its nomination.
     nominated: BTreeMap<Name, Timestamp>,
     /// Pods that a claim which is not launched yet was made for.
@@ -53,6 +59,8 @@ pub(crate) struct Cluster {
     /// Counts what may make a plan come out differently; heartbeats and the like do not.
     planning_generation: u64,
     pub(crate) changes: Vec<Changed>,
+    /// Versions of Nodes since they were last told of.
+    pub(crate) node_versions: Vec<Arc<Node>>,
 }
 
 /// Name of an object, for a table of cluster-scoped ones.
@@ -251,6 +259,7 @@ impl Cluster {
         self.touch_provider(&old);
         self.touch_provider(&new);
         self.note_name(Kind::Node, &step.key, step.after.is_none());
+        self.node_versions.extend(step.after);
     }
 
     fn claim_changed(&mut self, step: Step<Name, NodeClaim>) {
@@ -263,6 +272,15 @@ impl Cluster {
         if old != new {
             remove_from(&mut self.claims_by_provider, &old, &step.key);
             add_to(&mut self.claims_by_provider, &new, &step.key);
+        }
+        let pool = |c: &Option<Arc<NodeClaim>>| {
+            let pool = c.as_deref().and_then(pool_of);
+            pool.unwrap_or_default().to_owned()
+        };
+        let (old_pool, new_pool) = (pool(&step.before), pool(&step.after));
+        if old_pool != new_pool {
+            remove_from(&mut self.claims_by_pool, &old_pool, &step.key);
+            add_to(&mut self.claims_by_pool, &new_pool, &step.key);
         }
         let leaving = |c: &Option<Arc<NodeClaim>>| c.as_ref().map(|c| claim_is_leaving(c));
         if leaving(&step.before) != leaving(&step.after) {
@@ -277,6 +295,7 @@ impl Cluster {
         }
         if step.after.is_none() {
             self.marked.remove(&step.key);
+            self.pending_disruption.remove(&step.key);
             self.nominated.remove(&step.key);
         }
         self.dirty.insert(Entity::Claim(step.key.clone()));
@@ -383,6 +402,19 @@ impl Cluster {
         if self.marked.remove(claim) {
             self.consolidation_generation += 1;
             self.planning_generation += 1;
+            self.note_name(Kind::NodeClaim, &claim.into(), false);
+        }
+    }
+    pub(crate) fn is_marked(&self, claim: &str) -> bool {
+        self.marked.contains(claim)
+    }
+    pub(crate) fn set_pending_disruption(&mut self, claim: &str, pending: bool) {
+        if pending {
+            if self.claims.get(claim).is_some() {
+                self.pending_disruption.insert(claim.into());
+            }
+        } else if self.pending_disruption.remove(claim) {
+            // Its pool may have one too many now; that it is about to be replaced is no news to anybody.
             self.note_name(Kind::NodeClaim, &claim.into(), false);
         }
     }

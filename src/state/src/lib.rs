@@ -9,12 +9,14 @@ use std::sync::Arc;
 mod cluster;
 mod daemons;
 mod leaving;
+mod standing;
 mod store;
 mod table;
 mod view;
 mod watched;
 
 pub use leaving::condition_is_true;
+pub use standing::{PoolCount, Reservation, Standing};
 pub use store::Store;
 pub use watched::Watched;
 

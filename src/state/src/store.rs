@@ -23,6 +23,7 @@ use crate::{Changed, Kind, daemons};
 pub struct Store {
     cluster: RwLock<Cluster>,
     subscribers: Mutex<Vec<mpsc::UnboundedSender<Changed>>>,
+    node_subscribers: Mutex<Vec<mpsc::UnboundedSender<Arc<Node>>>>,
     synced: watch::Sender<bool>,
 }
 
@@ -31,6 +32,7 @@ impl Default for Store {
         Self {
             cluster: RwLock::default(),
             subscribers: Mutex::default(),
+            node_subscribers: Mutex::default(),
             synced: watch::channel(false).0,
         }
     }
@@ -252,6 +254,14 @@ impl Store {
         self.subscribers.lock().push(sender);
         receiver
     }
+    /// Every version of every Node that is applied from now on, also those that another has followed when they are
+    /// read: what was true for a moment only is told, too.
+    #[must_use]
+    pub fn subscribe_nodes(&self) -> mpsc::UnboundedReceiver<Arc<Node>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.node_subscribers.lock().push(sender);
+        receiver
+    }
     /// Whether a complete list of `kind` was applied.
     #[must_use]
     pub fn listed(&self, kind: Kind) -> bool {
@@ -320,16 +330,32 @@ impl Store {
         self.cluster.write().planning_generation()
     }
 
-    fn change<R>(&self, change: impl FnOnce(&mut Cluster) -> R) -> R {
-        let (result, changes, synced) = {
+    /// Reads the plain struct.
+    pub(crate) fn read_cluster<R>(&self, read: impl FnOnce(&Cluster) -> R) -> R {
+        read(&self.cluster.read())
+    }
+    /// Changes what no subscriber wants to hear of.
+    pub(crate) fn with_cluster<R>(&self, change: impl FnOnce(&mut Cluster) -> R) -> R {
+        change(&mut self.cluster.write())
+    }
+
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Cluster) -> R) -> R {
+        let (result, changes, versions, synced) = {
             let mut cluster = self.cluster.write();
             let result = change(&mut cluster);
             let synced = Kind::ALL.iter().all(|k| cluster.listed(*k));
-            (result, std::mem::take(&mut cluster.changes), synced)
+            let changes = std::mem::take(&mut cluster.changes);
+            let versions = std::mem::take(&mut cluster.node_versions);
+            (result, changes, versions, synced)
         };
         if synced {
             self.synced
                 .send_if_modified(|s| !std::mem::replace(s, true));
+        }
+        if !versions.is_empty() {
+            self.node_subscribers
+                .lock()
+                .retain(|s| versions.iter().all(|v| s.send(v.clone()).is_ok()));
         }
         if !changes.is_empty() {
             self.subscribers

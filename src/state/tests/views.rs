@@ -366,3 +366,113 @@ async fn subscribers_hear_every_change_and_lists_make_it_synced() {
     assert!(store.synced());
     store.wait_synced().await;
 }
+
+fn named_claim(name: &str, patch: Value) -> NodeClaim {
+    let mut all =
+        json!({"metadata": {"name": name}, "status": {"providerID": format!("x:///{name}")}});
+    merge(&mut all, patch);
+    claim(all)
+}
+
+#[test]
+fn claims_are_counted_by_how_they_stand() {
+    let store = Store::default();
+    for name in ["a", "b", "c", "d"] {
+        store.apply_node_claim(named_claim(name, json!({})));
+    }
+    let other = json!({"metadata": {"labels": {"karpenter.sh/nodepool": "other"}}});
+    store.apply_node_claim(named_claim("e", other));
+    store.expect_disruption("a");
+    store.mark_for_deletion("b");
+    let deleted =
+        json!({"metadata": {"resourceVersion": "2", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+    store.apply_node_claim(named_claim("c", deleted.clone()));
+    let count = store.count_claims("p");
+    let stand = (count.active, count.pending_disruption, count.deleting);
+    assert_eq!(stand, (1, 2, 1));
+    assert_eq!((count.all(), count.holding()), (4, 3));
+    let names = |claims: Vec<std::sync::Arc<NodeClaim>>| -> Vec<String> {
+        let names = claims.iter().map(|c| c.metadata.name.clone());
+        names.map(Option::unwrap).collect()
+    };
+    assert_eq!(names(store.active_claims("p")), ["d"]);
+    // A claim that goes is gone for good, whatever was expected of it.
+    store.apply_node_claim(named_claim("a", deleted));
+    store.unexpect_disruption("b");
+    assert_eq!(
+        store.count_claims("p").pending_disruption,
+        1,
+        "still marked"
+    );
+    store.unmark_for_deletion("b");
+    assert_eq!(names(store.active_claims("p")), ["b", "d"]);
+    for name in ["a", "b", "c", "d"] {
+        store.forget_node_claim(name);
+    }
+    assert_eq!(store.count_claims("p").all(), 0);
+    assert_eq!(store.count_claims("other").active, 1);
+}
+
+#[test]
+fn a_claim_whose_disruption_is_expected_does_not_leave() {
+    let store = Store::default();
+    store.apply_node_claim(claim(json!({})));
+    let mut changes = store.subscribe();
+    store.expect_disruption("c");
+    store.expect_disruption("unknown");
+    assert!(!store.is_leaving("c"), "its pods are not planned for yet");
+    assert!(changes.try_recv().is_err());
+    store.unexpect_disruption("c");
+    store.unexpect_disruption("c");
+    store.unexpect_disruption("unknown");
+    assert_eq!(&*changes.try_recv().unwrap().name, "c");
+    assert!(changes.try_recv().is_err(), "told once");
+}
+
+#[test]
+fn places_are_kept_within_the_limit_until_they_are_given_back() {
+    let store = std::sync::Arc::new(Store::default());
+    store.apply_node_claim(named_claim("a", json!({})));
+    let first = store.reserve_node("p", Some(3));
+    let second = store.reserve_node("p", Some(3));
+    assert!(first.is_some() && second.is_some());
+    assert!(store.reserve_node("p", Some(3)).is_none());
+    assert!(
+        store.reserve_node("other", Some(1)).is_some(),
+        "another pool"
+    );
+    assert_eq!(
+        store.count_claims("other").reserved,
+        0,
+        "given back at once"
+    );
+    assert!(store.reserve_node("p", None).is_some(), "no limit, no end");
+    store.apply_node_claim(named_claim("b", json!({})));
+    drop(first);
+    assert_eq!(store.count_claims("p").reserved, 1);
+    assert!(
+        store.reserve_node("p", Some(3)).is_none(),
+        "two and a place"
+    );
+    drop(second);
+    assert!(store.reserve_node("p", Some(3)).is_some());
+    assert!(store.reserve_node("p", Some(0)).is_none());
+}
+
+#[test]
+fn every_version_of_a_node_is_told_even_if_nobody_reads_it_in_time() {
+    let store = Store::default();
+    let mut versions = store.subscribe_nodes();
+    for version in ["2", "3", "3", "1"] {
+        store.apply_node(node(json!({"metadata": {"resourceVersion": version}})));
+    }
+    let mut seen = Vec::new();
+    while let Ok(node) = versions.try_recv() {
+        seen.push(node.metadata.resource_version.clone().unwrap());
+    }
+    assert_eq!(
+        seen,
+        ["2", "3"],
+        "in order, the stale and the known left out"
+    );
+}

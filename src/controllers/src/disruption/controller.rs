@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::drift::Drift;
 use super::emptiness::Emptiness;
-use super::method::{Method, Proposal};
+use super::method::{Command, Method, Proposal};
 use super::multi::MultiNode;
 use super::orchestrate::{self, UnderWay};
 use super::single::SingleNode;
 use super::snapshot::{self, Snapshot};
+use super::static_drift::StaticDrift;
 use super::{allowance::Allowance, events};
 use crate::Context;
 use crate::lifecycle::objects::until;
@@ -32,14 +33,18 @@ const RETRY_WAIT: Duration = Duration::from_secs(10);
 /// Starts the loop.
 pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
     let changes = ctx.state.subscribe();
+    let mut methods: Vec<Arc<dyn Method>> = vec![
+        Arc::new(Emptiness),
+        Arc::new(Drift),
+        Arc::new(MultiNode::default()),
+        Arc::new(SingleNode::default()),
+    ];
+    if ctx.settings.feature_gates.static_capacity {
+        methods.insert(1, Arc::new(StaticDrift));
+    }
     let disruption = Disruption {
         ctx: ctx.clone(),
-        methods: vec![
-            Arc::new(Emptiness),
-            Arc::new(Drift),
-            Arc::new(MultiNode::default()),
-            Arc::new(SingleNode::default()),
-        ],
+        methods,
         under_way: UnderWay::default(),
         commands: JoinSet::new(),
     };
@@ -136,32 +141,40 @@ impl Disruption {
                     .as_secs_f64(),
             );
             wake = [wake, proposal.wake].into_iter().flatten().min();
-            if let Some(command) = proposal.commands.into_iter().next() {
-                let size = command.candidates.len();
-                let command = if method.waits() {
-                    self.ctx.clock.sleep(VALIDATION_WAIT).await;
-                    let snapshot = snapshot::take(&self.ctx, &self.under_way.names()).await;
-                    method.revise(&command, &snapshot, self.ctx.clock.wall())
-                } else {
-                    Some(command)
-                };
-                let Some(command) = command else {
-                    self.rejected(&*method, size);
-                    return Pass::Began;
-                };
-                let begun = orchestrate::begin(&self.ctx, &self.under_way, &*method, command).await;
-                match begun {
-                    Some(command) => {
-                        let (ctx, under_way) = (self.ctx.clone(), self.under_way.clone());
-                        self.commands
-                            .spawn(orchestrate::carry_out(ctx, under_way, command));
-                    }
-                    None => self.rejected(&*method, size),
+            let commands = proposal.commands.into_iter();
+            let most = if method.begins_all() { usize::MAX } else { 1 };
+            let commands: Vec<_> = commands.take(most).collect();
+            if !commands.is_empty() {
+                for command in commands {
+                    self.begin(&*method, command).await;
                 }
                 return Pass::Began;
             }
         }
         Pass::Nothing(wake)
+    }
+
+    async fn begin(&mut self, method: &dyn Method, command: Command) {
+        let size = command.candidates.len();
+        let command = if method.waits() {
+            self.ctx.clock.sleep(VALIDATION_WAIT).await;
+            let snapshot = snapshot::take(&self.ctx, &self.under_way.names()).await;
+            method.revise(&command, &snapshot, self.ctx.clock.wall())
+        } else {
+            Some(command)
+        };
+        let Some(command) = command else {
+            self.rejected(method, size);
+            return;
+        };
+        match orchestrate::begin(&self.ctx, &self.under_way, method, command).await {
+            Some(command) => {
+                let (ctx, under_way) = (self.ctx.clone(), self.under_way.clone());
+                self.commands
+                    .spawn(orchestrate::carry_out(ctx, under_way, command));
+            }
+            None => self.rejected(method, size),
+        }
     }
 
     fn rejected(&self, method: &dyn Method, candidates: usize) {

@@ -41,15 +41,7 @@ impl Method for Drift {
         budgets: &mut Allowance,
         proposal: &mut Proposal,
     ) -> Vec<Command> {
-        // Machines that nothing has to leave go at once; the others in the order in which they drifted.
-        candidates.sort_by_key(|c| {
-            let drifted = condition(&c.claim.status.conditions, conditions::DRIFTED);
-            (
-                c.pods_to_move() > 0,
-                drifted.map(|d| d.last_transition_time.clone()),
-                c.name.clone(),
-            )
-        });
+        longest_drifted_first(&mut candidates);
         for candidate in candidates {
             if !budgets.take(&candidate.pool_name) {
                 continue;
@@ -80,6 +72,18 @@ impl Method for Drift {
         // Simulated anew: what is bought is bought for the pods of now.
         self.command(snapshot, candidate).ok()
     }
+}
+
+/// Machines that nothing has to leave go at once; the others in the order in which they drifted.
+pub(super) fn longest_drifted_first(candidates: &mut [Candidate]) {
+    candidates.sort_by_key(|c| {
+        let drifted = condition(&c.claim.status.conditions, conditions::DRIFTED);
+        (
+            c.pods_to_move() > 0,
+            drifted.map(|d| d.last_transition_time.clone()),
+            c.name.clone(),
+        )
+    });
 }
 
 impl Drift {

@@ -60,10 +60,14 @@ impl Ground {
         let pods = problem::collect(&ctx.state, registry, now);
         let stocked: Vec<problem::Stocked> = pools
             .values()
-            .filter(|p| pool_views::unusable(&p.pool, &ctx.provider.node_class).is_none())
-            .map(|p| problem::Stocked {
-                pool: p.pool.clone(),
-                types: Arc::new(p.types.values().cloned().collect()),
+            .filter_map(|p| {
+                let why = pool_views::unusable(&p.pool, &ctx.provider.node_class);
+                let is_static = why == Some(pool_views::Unusable::Static);
+                (why.is_none() || is_static).then(|| problem::Stocked {
+                    pool: p.pool.clone(),
+                    types: Arc::new(p.types.values().cloned().collect()),
+                    buys: !is_static,
+                })
             })
             .collect();
         let nodes = problem::nodes(&ctx.state, &stocked, registry);
@@ -188,6 +192,7 @@ impl Ground {
                 Some(Replacement {
                     pool: pool(&planned.pool)?.clone(),
                     planned: planned.clone(),
+                    from_template: false,
                 })
             })
             .collect()

@@ -64,6 +64,8 @@ pub(crate) struct Command {
 pub(crate) struct Replacement {
     pub(crate) planned: PlannedNode,
     pub(crate) pool: Arc<PoolView>,
+    /// Whether the claim is the pool's template and nothing else: those of static pools, which hold their size with it.
+    pub(crate) from_template: bool,
 }
 
 impl Command {
@@ -121,6 +123,10 @@ pub(crate) trait Method: Send + Sync {
     fn consolidation_type(&self) -> &'static str;
     /// Whether the method is about this candidate.
     fn filter(&self, candidate: &Candidate) -> Result<(), Refusal>;
+    /// Whether all commands of a proposal are begun in one pass, not only the best one.
+    fn begins_all(&self) -> bool {
+        false
+    }
     /// Whether a command is thought over before it is begun.
     fn waits(&self) -> bool {
         true

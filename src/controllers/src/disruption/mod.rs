@@ -16,6 +16,7 @@ mod orchestrate;
 mod replace;
 mod single;
 mod snapshot;
+mod static_drift;
 
 pub(crate) use controller::start;
 

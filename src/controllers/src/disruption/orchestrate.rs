@@ -116,6 +116,10 @@ pub(crate) async fn begin(
         restore(ctx, candidate).await;
     }
     let command = revised?;
+    // Before there is a replacement: else a static pool would seem to have one machine too many for a moment.
+    for candidate in &command.candidates {
+        ctx.state.expect_disruption(&candidate.name);
+    }
     let Some(replacements) = replace::buy(ctx, &command).await else {
         for candidate in &command.candidates {
             restore(ctx, candidate).await;
@@ -258,6 +262,7 @@ async fn reread_pods(ctx: &Context, candidate: &Candidate) -> Result<(), kube::E
 
 /// Takes the marks off a candidate; what cannot be taken off now the next pass finds.
 async fn restore(ctx: &Context, candidate: &Candidate) {
+    ctx.state.unexpect_disruption(&candidate.name);
     if let Err(error) = heal(ctx, &candidate.name, node_name(candidate)).await {
         tracing::debug!(NodeClaim = &*candidate.name, error = %error, "failed removing marks");
     }

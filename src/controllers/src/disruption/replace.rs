@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::events;
-use super::method::{Command, Replacement};
+use super::method::{Command, Reason, Replacement};
 use crate::Context;
 use crate::lifecycle::objects::{conditions, is_deleting, is_true};
 use crate::provisioning::execute;
+use crate::static_pools;
 
 /// How often a replacement is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -27,10 +28,8 @@ pub(super) struct Lost {
 /// created before it stay: pods use them, or emptiness finds them.
 pub(super) async fn buy(ctx: &Context, command: &Command) -> Option<Vec<Arc<str>>> {
     let mut names = Vec::new();
-    for Replacement { planned, pool } in &command.replacements {
-        let created = execute::create_claim(ctx, pool, planned, command.reason.metric()).await;
-        // The error is in the log already.
-        let name = created.ok()?;
+    for replacement in &command.replacements {
+        let name = buy_one(ctx, replacement, command.reason).await?;
         if let Some(claim) = ctx.state.node_claim(&name) {
             ctx.events
                 .publish(events::launching(&claim, command.reason));
@@ -38,6 +37,22 @@ pub(super) async fn buy(ctx: &Context, command: &Command) -> Option<Vec<Arc<str>
         names.push(name);
     }
     Some(names)
+}
+
+async fn buy_one(ctx: &Context, replacement: &Replacement, reason: Reason) -> Option<Arc<str>> {
+    let Replacement {
+        planned,
+        pool,
+        from_template,
+    } = replacement;
+    let created = if *from_template {
+        static_pools::create(ctx, pool, reason.metric()).await
+    } else {
+        let created = execute::create_claim(ctx, pool, planned, reason.metric()).await;
+        created.map_err(Into::into)
+    };
+    // The error is in the log already.
+    created.ok()
 }
 
 /// Waits until every replacement is initialized.

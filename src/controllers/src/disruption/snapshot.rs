@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Node;
 use karpenter_api::{NodeClaim, NodePool};
 use karpenter_model::disruption::Pdb;
 use karpenter_model::{InstanceType, Pod};
+use karpenter_state::PoolCount;
 
 use super::ground::Ground;
 use crate::Context;
@@ -36,6 +37,8 @@ pub(crate) struct Member {
 pub(crate) struct Pool {
     pub(crate) pool: Arc<NodePool>,
     pub(crate) types: BTreeMap<Arc<str>, Arc<InstanceType>>,
+    /// How its claims stand.
+    pub(crate) count: PoolCount,
 }
 
 /// See the module.
@@ -71,7 +74,8 @@ pub(crate) async fn take(ctx: &Context, queued: &BTreeSet<Arc<str>>) -> Snapshot
                 BTreeMap::new()
             }
         };
-        pools.insert(name(&pool.metadata).into(), Pool { pool, types });
+        let count = ctx.state.count_claims(name(&pool.metadata));
+        pools.insert(name(&pool.metadata).into(), Pool { pool, types, count });
     }
     let now = ctx.clock.wall();
     let window = nomination_window(ctx);

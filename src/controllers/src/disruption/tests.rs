@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use karpenter_model::disruption::Pdb;
 use karpenter_model::pod::{Owner, Phase};
 use karpenter_model::{InstanceType, Offering, Pod, PodKey, Requirements, ResourceList};
+use karpenter_state::PoolCount;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -86,6 +87,7 @@ fn snapshot(members: Vec<Member>, disruption: &Value) -> Snapshot {
     let pool = Pool {
         pool: Arc::new(serde_json::from_value(pool).expect("a pool")),
         types: BTreeMap::from([instance_type("small", 0.1), instance_type("large", 0.4)]),
+        count: PoolCount::default(),
     };
     Snapshot {
         members,

@@ -1,10 +1,10 @@
 //! The NodeClaim that a planned node becomes (`scheduling.md` §10): data in, object out.
 
 use karpenter_api::kinds::{ManagedKind, ObjectMeta, OwnerReference, TypeInfo};
-use karpenter_api::nodeclaim::{NodeClaimSpec, NodeClaimStatus, Resources};
+use karpenter_api::nodeclaim::{NodeClaimSpec, NodeClaimStatus};
 use karpenter_api::{NodeClaim, NodePool, labels};
 use karpenter_model::plan::PlannedNode;
-use karpenter_model::{LabelRegistry, PoolView, Requirement};
+use karpenter_model::{LabelRegistry, PoolView, Requirement, Requirements};
 
 /// Keys that only a simulation knows: they become true of a node later, and are never asked of a claim.
 const NOT_WRITTEN: [&str; 3] = [labels::HOSTNAME, labels::REGISTERED, labels::INITIALIZED];
@@ -13,9 +13,6 @@ const NOT_WRITTEN: [&str; 3] = [labels::HOSTNAME, labels::REGISTERED, labels::IN
 #[must_use]
 pub fn node_claim(planned: &PlannedNode, pool: &PoolView, registry: &LabelRegistry) -> NodeClaim {
     let mut requirements = planned.requirements.clone();
-    for key in NOT_WRITTEN {
-        requirements.remove(key);
-    }
     // `add` intersects and keeps the larger minValues, so the key's own one survives the list.
     requirements.add(Requirement::is_in(
         labels::INSTANCE_TYPE,
@@ -27,7 +24,30 @@ pub fn node_claim(planned: &PlannedNode, pool: &PoolView, registry: &LabelRegist
             planned.capacity_types.iter(),
         ));
     }
+    let mut claim = template_claim(pool, requirements, registry);
+    let annotations = claim.metadata.annotations.get_or_insert_default();
+    annotations.insert(
+        labels::MIN_VALUES_RELAXED.to_owned(),
+        planned.min_values_relaxed.to_string(),
+    );
+    claim.spec.resources.requests = planned.requests.to_raw();
+    claim
+}
 
+/// The claim of a static pool: its template and nothing else. The provider chooses the machine.
+#[must_use]
+pub fn static_claim(pool: &PoolView, registry: &LabelRegistry) -> NodeClaim {
+    template_claim(pool, pool.requirements.clone(), registry)
+}
+
+fn template_claim(
+    pool: &PoolView,
+    mut requirements: Requirements,
+    registry: &LabelRegistry,
+) -> NodeClaim {
+    for key in NOT_WRITTEN {
+        requirements.remove(key);
+    }
     let mut claim_labels = pool.labels.clone();
     for requirement in requirements.iter() {
         let key = &*requirement.key;
@@ -38,12 +58,6 @@ pub fn node_claim(planned: &PlannedNode, pool: &PoolView, registry: &LabelRegist
             claim_labels.insert(key.to_owned(), value.to_string());
         }
     }
-    let mut annotations = pool.annotations.clone();
-    annotations.insert(
-        labels::MIN_VALUES_RELAXED.to_owned(),
-        planned.min_values_relaxed.to_string(),
-    );
-
     NodeClaim {
         types: TypeInfo {
             api_version: format!("{}/{}", NodeClaim::GROUP, NodeClaim::VERSION),
@@ -52,7 +66,7 @@ pub fn node_claim(planned: &PlannedNode, pool: &PoolView, registry: &LabelRegist
         metadata: ObjectMeta {
             generate_name: Some(format!("{}-", pool.name)),
             labels: Some(claim_labels),
-            annotations: Some(annotations),
+            annotations: Some(pool.annotations.clone()),
             owner_references: Some(vec![OwnerReference {
                 api_version: format!("{}/{}", NodePool::GROUP, NodePool::VERSION),
                 kind: NodePool::KIND.to_owned(),
@@ -67,9 +81,6 @@ pub fn node_claim(planned: &PlannedNode, pool: &PoolView, registry: &LabelRegist
             taints: pool.taints.clone(),
             startup_taints: pool.startup_taints.clone(),
             requirements: requirements.to_specs(),
-            resources: Resources {
-                requests: planned.requests.to_raw(),
-            },
             node_class_ref: pool.node_class.clone(),
             termination_grace_period: pool.termination_grace_period.clone(),
             expire_after: pool.expire_after.clone(),

@@ -98,35 +98,12 @@ pub(crate) async fn create_claim(
     reason: &str,
 ) -> Result<Arc<str>, kube::Error> {
     let wanted = claim::node_claim(planned, pool, &ctx.provider.labels);
-    // Names are the server's, so a creation repeated after a lost reply would buy twice: no retries below us. The
-    // next run sees whether there is a claim.
-    let api: Api<NodeClaim> = Api::all(ctx.client_no_retry.clone());
-    let created = match api.create(&PostParams::default(), &wanted).await {
-        Ok(created) => created,
-        Err(error) => {
-            tracing::error!(NodePool = %pool.name, error = %error, "failed creating nodeclaim");
-            return Err(error);
-        }
-    };
+    let created = post(ctx, pool, &wanted).await?;
     let name = created.metadata.name.clone().unwrap_or_default();
     ctx.events.publish(events::planned(&created, planned));
     ctx.state.apply_node_claim(created);
     ctx.state.plan(&name, planned.pods.iter().cloned());
-    ctx.metrics.inc(
-        "karpenter_nodeclaims_created_total",
-        &[
-            ("reason", reason),
-            ("nodepool", &pool.name),
-            (
-                "min_values_relaxed",
-                if planned.min_values_relaxed {
-                    "true"
-                } else {
-                    "false"
-                },
-            ),
-        ],
-    );
+    count(ctx, pool, reason, planned.min_values_relaxed);
     tracing::info!(
         NodePool = %pool.name,
         NodeClaim = %name,
@@ -136,6 +113,48 @@ pub(crate) async fn create_claim(
         "created nodeclaim"
     );
     Ok(name.into())
+}
+
+/// Creates a claim of a static pool, from its template alone, and enters it into the state; its name. An error is
+/// logged already.
+pub(crate) async fn create_static_claim(
+    ctx: &Context,
+    pool: &PoolView,
+    reason: &str,
+) -> Result<Arc<str>, kube::Error> {
+    let wanted = claim::static_claim(pool, &ctx.provider.labels);
+    let created = post(ctx, pool, &wanted).await?;
+    let name = created.metadata.name.clone().unwrap_or_default();
+    ctx.state.apply_node_claim(created);
+    count(ctx, pool, reason, false);
+    tracing::info!(NodePool = %pool.name, NodeClaim = %name, "created nodeclaim");
+    Ok(name.into())
+}
+
+async fn post(
+    ctx: &Context,
+    pool: &PoolView,
+    wanted: &NodeClaim,
+) -> Result<NodeClaim, kube::Error> {
+    // Names are the server's, so a creation repeated after a lost reply would buy twice: no retries below us. The
+    // next run sees whether there is a claim.
+    let api: Api<NodeClaim> = Api::all(ctx.client_no_retry.clone());
+    let answer = api.create(&PostParams::default(), wanted).await;
+    answer.inspect_err(|error| {
+        tracing::error!(NodePool = %pool.name, error = %error, "failed creating nodeclaim");
+    })
+}
+
+/// Counts a claim that was created.
+fn count(ctx: &Context, pool: &PoolView, reason: &str, relaxed: bool) {
+    ctx.metrics.inc(
+        "karpenter_nodeclaims_created_total",
+        &[
+            ("reason", reason),
+            ("nodepool", &pool.name),
+            ("min_values_relaxed", if relaxed { "true" } else { "false" }),
+        ],
+    );
 }
 
 /// The pool as it is now, not as it was when the plan was made.

@@ -70,7 +70,8 @@ fn admits(t: &InstanceType, asked: &Requirements) -> bool {
     t.requirements.intersects(asked).is_ok() && asked.allows(labels::INSTANCE_TYPE, &t.name)
 }
 
-fn likeliest<'a>(
+/// The cheapest offering, of those that can be had if there are any, that `asked` admits and that holds `needed`.
+pub(crate) fn likeliest<'a>(
     types: &'a [Arc<InstanceType>],
     asked: &Requirements,
     needed: &ResourceList,

@@ -3,8 +3,20 @@
 use std::collections::BTreeMap;
 
 use karpenter_api::kinds::RawQuantity;
+use karpenter_api::{NodePool, Quantity};
 use karpenter_model::ResourceList;
 use karpenter_model::resources::{self, BadResource};
+
+/// The pool's limit of machines; none = there is none. One that cannot be read lets nothing be bought.
+#[must_use]
+pub fn of_nodes(pool: &NodePool) -> Option<u64> {
+    let raw = pool.spec.limits.as_ref()?.get(resources::names::NODES)?;
+    let limit = raw
+        .0
+        .parse::<Quantity>()
+        .map_or(0, |q| q.nanos() / 1_000_000_000);
+    Some(u64::try_from(limit).unwrap_or(0))
+}
 
 /// The first limit that `usage` is over, as `<resource> <usage> of <limit>`; none = all hold.
 ///

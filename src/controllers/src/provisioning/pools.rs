@@ -28,11 +28,19 @@ pub enum Unusable {
 /// Whether pods may be planned onto new machines of `pool`.
 #[must_use]
 pub fn unusable(pool: &NodePool, kind: &NodeClassKind) -> Option<Unusable> {
+    match not_launchable(pool, kind) {
+        Some(Unusable::Unmanaged) => Some(Unusable::Unmanaged),
+        _ if pool.spec.replicas.is_some() => Some(Unusable::Static),
+        other => other,
+    }
+}
+
+/// Whether machines of `pool` may be launched at all, for pods or to hold its size.
+#[must_use]
+pub fn not_launchable(pool: &NodePool, kind: &NodeClassKind) -> Option<Unusable> {
     let class = &pool.spec.template.spec.node_class_ref;
     if class.group != kind.group || class.kind != kind.kind {
         Some(Unusable::Unmanaged)
-    } else if pool.spec.replicas.is_some() {
-        Some(Unusable::Static)
     } else if pool.metadata.deletion_timestamp.is_some() {
         Some(Unusable::Deleting)
     } else if condition_is_true(&pool.status.conditions, "Ready") {

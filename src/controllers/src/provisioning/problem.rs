@@ -73,6 +73,8 @@ pub(crate) fn collect(state: &Store, registry: &LabelRegistry, now: Timestamp) -
 pub(crate) struct Stocked {
     pub(crate) pool: Arc<NodePool>,
     pub(crate) types: Arc<Vec<Arc<InstanceType>>>,
+    /// Whether pods may be planned onto new machines of it; of a static pool only claims under way are guessed at.
+    pub(crate) buys: bool,
 }
 
 /// Asks the provider what each usable pool can buy; a pool whose answer is an error is left out and reported.
@@ -80,7 +82,13 @@ pub(crate) async fn stock(ctx: &Context) -> (Vec<Stocked>, bool) {
     let (mut stocked, mut failed) = (Vec::new(), false);
     for pool in ctx.state.node_pools() {
         let name = pool.metadata.name.as_deref().unwrap_or_default();
-        if let Some(why) = pools::unusable(&pool, &ctx.provider.node_class) {
+        let why = pools::unusable(&pool, &ctx.provider.node_class);
+        let launching = || {
+            let claims = ctx.state.active_claims(name);
+            claims.iter().any(|c| c.status.provider_id.is_empty())
+        };
+        let guessed = why == Some(pools::Unusable::Static) && launching();
+        if let Some(why) = why.filter(|_| !guessed) {
             if why == pools::Unusable::NotReady {
                 tracing::debug!(NodePool = %name, "ignoring nodepool, not ready");
             }
@@ -93,7 +101,11 @@ pub(crate) async fn stock(ctx: &Context) -> (Vec<Stocked>, bool) {
                     "skipping, no resolved instance types found"
                 );
             }
-            Ok(types) => stocked.push(Stocked { pool, types }),
+            Ok(types) => stocked.push(Stocked {
+                pool,
+                types,
+                buys: !guessed,
+            }),
             Err(error) => {
                 failed = true;
                 count_error(ctx, &*ctx.provider.cloud, &error);
@@ -173,7 +185,7 @@ pub(crate) fn pool_views(
             .add(&most.unwrap_or_else(|| view.capacity.clone()));
     }
     let mut views = Vec::new();
-    for Stocked { pool, types } in stocked {
+    for Stocked { pool, types, .. } in stocked.iter().filter(|s| s.buys) {
         let name = pool.metadata.name.as_deref().unwrap_or_default();
         let used = usage.get(name).cloned().unwrap_or_default();
         match pools::pool_view(pool, types.to_vec(), used, registry) {

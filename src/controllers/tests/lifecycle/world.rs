@@ -17,7 +17,8 @@ use karpenter_cloud::{
     CloudError, CloudProvider, Launched, Machine, NodeClassKind, Provider, ProviderContext,
     ProviderControllers, RepairPolicy,
 };
-use karpenter_controllers::{Context, start_lifecycle};
+use karpenter_controllers::{Context, start_lifecycle, start_provisioning};
+use karpenter_fake_kube::flaky::{ClientFaults, Flaky};
 use karpenter_fake_kube::loops::{Loop, LoopOptions};
 use karpenter_fake_kube::server::{Change, PatchKind, gr};
 use karpenter_fake_kube::{ApiServer, ServerOptions, loops};
@@ -194,7 +195,13 @@ impl CloudProvider for Cloud {
         Ok(None)
     }
     fn repair_policies(&self) -> Vec<RepairPolicy> {
-        vec![]
+        ["False", "Unknown"]
+            .map(|status| RepairPolicy {
+                condition: "Ready",
+                status,
+                toleration: Duration::from_secs(600),
+            })
+            .to_vec()
     }
 }
 
@@ -283,11 +290,32 @@ pub(crate) struct World {
     rng: RngTree,
     pub(crate) cloud: Arc<Cloud>,
     pub(crate) context: Context,
+    flaky: Flaky,
+    settings: Settings,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::with(Settings::default()).await
+    }
+
+    /// With the loops of static NodePools, and a NodeClass that is ready.
+    pub(crate) async fn with_static_pools() -> Self {
+        let mut settings = Settings::default();
+        settings.feature_gates.static_capacity = true;
+        let world = Self::with(settings).await;
+        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True",
+            "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+        let (class, kind) = (gr(KIND.group, KIND.plural), PatchKind::Merge);
+        world
+            .server
+            .patch(class, None, "plain", "status", kind, ready)
+            .unwrap();
+        world
+    }
+
+    pub(crate) async fn with(settings: Settings) -> Self {
         let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
         let rng = RngTree::new(1);
         let server = ApiServer::new(ServerOptions {
@@ -325,9 +353,12 @@ impl World {
             &CancellationToken::new(),
         );
         tokio::spawn(kubelets(server.clone()));
-        let (context, tasks) = boot(&server, &clock, &rng, &cloud).await;
+        let flaky = Flaky::new(clock.clone(), &rng);
+        let (context, tasks) = boot(&server, &clock, &rng, &cloud, &flaky, &settings).await;
         Self {
             server,
+            flaky,
+            settings,
             clock,
             rng,
             cloud,
@@ -341,9 +372,22 @@ impl World {
         self.tasks.drain(..).for_each(|t| t.abort());
         self.context.stop.cancel();
         self.rng = self.rng.child("next", "");
-        let (context, tasks) = boot(&self.server, &self.clock, &self.rng, &self.cloud).await;
+        let (context, tasks) = boot(
+            &self.server,
+            &self.clock,
+            &self.rng,
+            &self.cloud,
+            &self.flaky,
+            &self.settings,
+        )
+        .await;
         self.context = context;
         self.tasks = tasks;
+    }
+
+    /// From now on the controller's requests suffer from these.
+    pub(crate) fn faults(&self, faults: ClientFaults) {
+        self.flaky.set(faults);
     }
 
     pub(crate) async fn pass(&self, seconds: u64) {
@@ -373,6 +417,29 @@ impl World {
         self.server
             .create(gr("karpenter.sh", "nodepools"), None, pool)
             .unwrap();
+    }
+    /// A pool of so many machines, whatever pods ask.
+    pub(crate) fn static_pool(&self, replicas: u32, spec: Value) {
+        let mut pool = json!({
+            "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "default"},
+            "spec": {"replicas": replicas, "disruption": {"consolidateAfter": "0s", "budgets": [{"nodes": "100%"}]},
+                "template": {"metadata": {"labels": {"team": "red"}}, "spec": {"requirements": [],
+                "nodeClassRef": {"group": KIND.group, "kind": KIND.kind, "name": "plain"}}}},
+        });
+        pool["spec"]
+            .as_object_mut()
+            .unwrap()
+            .extend(spec.as_object().unwrap().clone());
+        self.server
+            .create(gr("karpenter.sh", "nodepools"), None, pool)
+            .unwrap();
+    }
+    /// The claims there are, by name.
+    pub(crate) fn claims(&self) -> BTreeMap<String, Arc<Value>> {
+        let all = self.server.list(gr("karpenter.sh", "nodeclaims"), None);
+        all.into_iter()
+            .map(|c| (c["metadata"]["name"].as_str().unwrap().to_owned(), c))
+            .collect()
     }
     pub(crate) fn claim(&self, name: &str, spec: Value) {
         let pool = self
@@ -570,8 +637,10 @@ async fn boot(
     clock: &Clock,
     rng: &RngTree,
     cloud: &Arc<Cloud>,
+    flaky: &Flaky,
+    settings: &Settings,
 ) -> (Context, Vec<JoinHandle<()>>) {
-    let client = server.client();
+    let client = server.flaky_client(flaky);
     let context = Context {
         client: client.clone(),
         client_no_retry: client.clone(),
@@ -585,7 +654,7 @@ async fn boot(
         }),
         clock: clock.clone(),
         rng: rng.child("controller", ""),
-        settings: Arc::new(Settings::default()),
+        settings: Arc::new(settings.clone()),
         events: EventRecorder::new(client.clone(), clock.clone(), rng),
         metrics: Metrics::default(),
         stop: CancellationToken::new(),
@@ -612,6 +681,9 @@ async fn boot(
         watch(&context, Api::<VolumeAttachment>::all(client)),
     ];
     tasks.extend(start_lifecycle(&context));
+    if settings.feature_gates.static_capacity {
+        tasks.extend(start_provisioning(&context));
+    }
     context.state.wait_synced().await;
     (context, tasks)
 }
