@@ -114,7 +114,7 @@ crate::impl_kind!(
 
 impl CapacityBufferSpec {
     /// How many chunks there are to be, where one requests `chunk` and the workload, if there is one, has
-    /// `scalable_replicas`: the greater of `replicas` and `percentage` and at least 1, as far as `limits` let; with
+    /// `scalable_replicas`: the greater of `replicas` and `percentage` (rounded up), as far as `limits` let; with
     /// neither, what the limits let. Limits that no chunk requests anything of do not bind; one that cannot be read
     /// lets no chunk in.
     #[must_use]
@@ -125,7 +125,7 @@ impl CapacityBufferSpec {
         });
         let desired = match (self.replicas.map(i64::from), share) {
             (None, None) => None,
-            (a, b) => Some(a.max(b).unwrap_or_default().max(1)),
+            (a, b) => Some(a.max(b).unwrap_or_default().max(0)),
         };
         let fitting = self
             .limits
@@ -154,10 +154,11 @@ mod tests {
 
     #[rstest]
     #[case::replicas(json!({ "replicas": 3 }), 10, 3)]
-    #[case::at_least_one(json!({ "replicas": 0 }), 10, 1)]
+    #[case::none_wanted(json!({ "replicas": 0 }), 10, 0)]
+    #[case::share_of_few(json!({ "percentage": 1 }), 3, 1)]
     #[case::share_rounds_up(json!({ "percentage": 15 }), 10, 2)]
     #[case::the_greater(json!({ "replicas": 3, "percentage": 50 }), 10, 5)]
-    #[case::share_of_none(json!({ "percentage": 50 }), 0, 1)]
+    #[case::share_of_none(json!({ "percentage": 50 }), 0, 0)]
     #[case::limited(json!({ "replicas": 9, "limits": { "cpu": "5", "memory": "1Ti" } }), 0, 2)]
     #[case::limits_alone(json!({ "limits": { "cpu": "8" } }), 0, 4)]
     #[case::limits_of_others(json!({ "replicas": 9, "limits": { "gpu": "1" } }), 0, 9)]

@@ -114,6 +114,26 @@ pub mod capacity_buffer {
     pub const PROVISIONING: &str = "Provisioning";
     /// Limits keep chunks out.
     pub const LIMITED_BY_QUOTAS: &str = "LimitedByQuotas";
+
+    /// Reasons.
+    pub mod reasons {
+        /// It is known what a chunk looks like.
+        pub const RESOLVED: &str = "Resolved";
+        /// The workload is not there.
+        pub const SCALABLE_REF_NOT_FOUND: &str = "ScalableRefNotFound";
+        /// The PodTemplate is not there.
+        pub const POD_TEMPLATE_NOT_FOUND: &str = "PodTemplateNotFound";
+        /// What is referred to cannot be a buffer's.
+        pub const RESOLUTION_FAILED: &str = "ResolutionFailed";
+        /// Nodes that are there have room for every chunk.
+        pub const FITS_EXISTING_CAPACITY: &str = "FitsExistingCapacity";
+        /// Chunks wait for nodes.
+        pub const REQUIRES_NEW_CAPACITY: &str = "RequiresNewCapacity";
+        /// It is not known what a chunk looks like.
+        pub const NOT_READY_FOR_PROVISIONING: &str = "NotReadyForProvisioning";
+        /// There is no chunk to be had.
+        pub const BUFFER_EMPTY: &str = "BufferEmpty";
+    }
 }
 
 /// Which conditions a kind has for certain, and which of them sums up the others.

@@ -59,6 +59,10 @@ pub const CAPACITY_OVERLAY_APPLIED: &str = "karpenter.sh/capacity-overlay-applie
 pub const REQUESTED_DRA_DRIVERS: &str = "karpenter.sh/requested-dra-drivers";
 /// Marks the in-memory pods of a capacity buffer.
 pub const BUFFER_FAKE_POD: &str = "karpenter.sh/capacity-buffer-fake-pod";
+/// Name of the buffer that such a pod stands for.
+pub const BUFFER_NAME: &str = "karpenter.sh/capacity-buffer-name";
+/// Namespace of that buffer.
+pub const BUFFER_NAMESPACE: &str = "karpenter.sh/capacity-buffer-namespace";
 /// Cost of deleting a pod, as the ReplicaSet controller reads it.
 pub const POD_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 

@@ -2,6 +2,7 @@
 //! nodes are played by the test; what is proved is what gets created, when, and that nothing is created twice.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // Panicking is how a test fails.
 
+mod buffers;
 mod world;
 
 use std::time::Duration;

@@ -226,7 +226,8 @@ impl Controller {
 #[must_use]
 pub fn start(parts: Parts) -> Controller {
     let stop = CancellationToken::new();
-    let store = Arc::new(Store::default());
+    let besides = Watches::besides(&parts.settings.feature_gates);
+    let store = Arc::new(Store::waiting_for(besides));
     let metrics = parts.options.metrics.clone();
     let events = EventRecorder::new(parts.client.clone(), parts.clock.clone(), &parts.rng);
     scrape::register(&metrics, &store, parts.clock.clone());
@@ -335,7 +336,9 @@ impl Supervisor {
     async fn wait_for_kinds(&self) {
         let mut wait = KINDS_WAIT;
         loop {
-            match missing_kinds(&self.parts.client, &self.parts.provider.node_class).await {
+            let (client, parts) = (&self.parts.client, &self.parts);
+            let gates = &parts.settings.feature_gates;
+            match missing_kinds(client, &parts.provider.node_class, gates).await {
                 Ok(missing) if missing.is_empty() => return,
                 Ok(missing) => tracing::error!(
                     missing = missing.join(", "),
@@ -359,8 +362,9 @@ impl Supervisor {
             stop: self.watches.clone(),
             store: Arc::clone(&self.store),
         };
+        let gates = &self.parts.settings.feature_gates;
         self.tasks
-            .add(&watches.start(&self.parts.provider.node_class));
+            .add(&watches.start(&self.parts.provider.node_class, gates));
     }
 
     async fn start_loops(&self) -> Vec<JoinHandle<()>> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use karpenter_api::crd::LabelDomain;
 use karpenter_cloud::{NodeClassKind, Provider};
+use karpenter_runtime::settings::FeatureGates;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -124,12 +125,16 @@ fn is_established(crd: &DynamicObject) -> bool {
 pub(crate) async fn missing_kinds(
     client: &Client,
     node_class: &NodeClassKind,
+    gates: &FeatureGates,
 ) -> Result<Vec<String>, kube::Error> {
-    let needed = [
+    let mut needed = vec![
         ("karpenter.sh", "v1", "nodepools"),
         ("karpenter.sh", "v1", "nodeclaims"),
         (node_class.group, node_class.version, node_class.plural),
     ];
+    if gates.capacity_buffer {
+        needed.push(("autoscaling.x-k8s.io", "v1beta1", "capacitybuffers"));
+    }
     let mut missing = Vec::new();
     for (group, version, plural) in needed {
         let served = match client

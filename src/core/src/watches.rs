@@ -3,15 +3,16 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, PodTemplate};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
-use karpenter_api::{NodeClaim, NodePool};
+use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
 use karpenter_cloud::NodeClassKind;
 use karpenter_runtime::reflector::reflect_versions;
+use karpenter_runtime::settings::FeatureGates;
 use karpenter_runtime::{Clock, ReflectorEvent, ReflectorOptions, RngTree};
-use karpenter_state::{Store, Watched};
+use karpenter_state::{Kind, Store, Watched};
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
@@ -29,8 +30,21 @@ pub(crate) struct Watches {
 }
 
 impl Watches {
+    /// Kinds that have to be listed besides [`Kind::ALL`] before anything is decided.
+    pub(crate) fn besides(gates: &FeatureGates) -> &'static [Kind] {
+        if gates.capacity_buffer {
+            &Kind::OF_BUFFERS
+        } else {
+            &[]
+        }
+    }
+
     /// Starts them all; [`Store::wait_synced`] tells when each has brought its first list.
-    pub(crate) fn start(&self, node_class: &NodeClassKind) -> Vec<JoinHandle<()>> {
+    pub(crate) fn start(
+        &self,
+        node_class: &NodeClassKind,
+        gates: &FeatureGates,
+    ) -> Vec<JoinHandle<()>> {
         let class = ApiResource {
             group: node_class.group.to_owned(),
             version: node_class.version.to_owned(),
@@ -39,7 +53,7 @@ impl Watches {
             plural: node_class.plural.to_owned(),
         };
         let all = self.client.clone();
-        vec![
+        let mut tasks = vec![
             self.watch(Api::<NodePool>::all(all.clone())),
             self.watch(Api::<DynamicObject>::all_with(all.clone(), &class)),
             self.watch(Api::<NodeClaim>::all(all.clone())),
@@ -47,8 +61,19 @@ impl Watches {
             self.watch(Api::<Pod>::all(all.clone())),
             self.watch(Api::<DaemonSet>::all(all.clone())),
             self.watch(Api::<PodDisruptionBudget>::all(all.clone())),
-            self.watch(Api::<VolumeAttachment>::all(all)),
-        ]
+            self.watch(Api::<VolumeAttachment>::all(all.clone())),
+            self.watch(Api::<LimitRange>::all(all.clone())),
+        ];
+        if gates.capacity_buffer {
+            tasks.extend([
+                self.watch(Api::<CapacityBuffer>::all(all.clone())),
+                self.watch(Api::<PodTemplate>::all(all.clone())),
+                self.watch(Api::<Deployment>::all(all.clone())),
+                self.watch(Api::<StatefulSet>::all(all.clone())),
+                self.watch(Api::<ReplicaSet>::all(all)),
+            ]);
+        }
+        tasks
     }
 
     fn watch<K>(&self, api: Api<K>) -> JoinHandle<()>

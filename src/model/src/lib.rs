@@ -4,9 +4,11 @@
 //! `karpenter-solver` turns the one into the other; `karpenter-plan-check` judges the result without sharing a
 //! line of logic with it; `karpenter-state` and the CLI build problems; `karpenter-controllers` carries plans out.
 
+mod chunk;
 pub mod disruption;
 pub mod instance;
 pub mod labels;
+mod limit_range;
 pub mod plan;
 pub mod pod;
 mod pod_from;
@@ -22,6 +24,7 @@ pub mod taints;
 
 pub use instance::{InstanceType, Offering};
 pub use labels::LabelRegistry;
+pub use limit_range::ContainerDefaults;
 pub use plan::Plan;
 pub use pod::{Pod, PodKey};
 pub use pod_from::BadPod;

@@ -11,7 +11,7 @@ use karpenter_api::labels;
 use crate::pod::{HostPort, Owner, Phase, PodVolume};
 use crate::pod_requests;
 use crate::resources::BadResource;
-use crate::{Pod, PodKey};
+use crate::{ContainerDefaults, Pod, PodKey};
 
 /// `spec.terminationGracePeriodSeconds` when unset.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -56,11 +56,15 @@ impl Pod {
     }
 
     /// The pod that a DaemonSet's template would make, for nodes on which none runs yet: named after the
-    /// DaemonSet, limits copied into missing requests.
+    /// DaemonSet, with the requests it would be admitted with.
     #[must_use]
-    pub fn from_template(template: &PodTemplateSpec, daemon_set: &DaemonSet) -> Self {
+    pub fn from_template(
+        template: &PodTemplateSpec,
+        daemon_set: &DaemonSet,
+        defaults: &ContainerDefaults,
+    ) -> Self {
         let mut spec = template.spec.clone().unwrap_or_default();
-        pod_requests::default_requests(&mut spec);
+        admitted(&mut spec, defaults);
         let owner = &daemon_set.metadata;
         let mut meta = template.metadata.clone().unwrap_or_default();
         meta.namespace.clone_from(&owner.namespace);
@@ -79,7 +83,14 @@ impl Pod {
     }
 }
 
-fn fill_resources(
+/// Requests and limits as a pod is admitted with them: limits copied into missing requests, then what the namespace's
+/// LimitRanges give.
+pub(crate) fn admitted(spec: &mut PodSpec, defaults: &ContainerDefaults) {
+    pod_requests::default_requests(spec);
+    defaults.apply(spec);
+}
+
+pub(crate) fn fill_resources(
     pod: &mut Pod,
     spec: &PodSpec,
     status: Option<&PodStatus>,
@@ -89,7 +100,7 @@ fn fill_resources(
     Ok(())
 }
 
-fn read(meta: &ObjectMeta, spec: &PodSpec, status: Option<&PodStatus>) -> Pod {
+pub(crate) fn read(meta: &ObjectMeta, spec: &PodSpec, status: Option<&PodStatus>) -> Pod {
     let name = meta.name.as_deref().unwrap_or_default();
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     Pod {

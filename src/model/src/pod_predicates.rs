@@ -157,12 +157,15 @@ impl Pod {
     pub fn counts_for_topology(&self) -> bool {
         self.is_scheduled() && self.is_active()
     }
-    /// Whether it stands for a capacity buffer and exists nowhere else.
+    /// Whether it stands for a capacity buffer and exists nowhere else. An annotation alone does not make it so:
+    /// anybody may write one, but no pod of a cluster can have the name of a chunk.
     #[must_use]
     pub fn is_virtual(&self) -> bool {
-        self.annotations
-            .get(labels::BUFFER_FAKE_POD)
-            .is_some_and(|v| v == "true")
+        self.key.name.contains(crate::chunk::NUMBER_SIGN)
+            && self
+                .annotations
+                .get(labels::BUFFER_FAKE_POD)
+                .is_some_and(|v| v == "true")
     }
     /// What evicting it costs: 1, raised and lowered by its deletion cost and priority, within −10..=10
     /// (`scheduling.md` §5).

@@ -84,7 +84,7 @@ impl Buyer<'_, '_> {
     /// Serves the queue from front to back; what no machine may be bought for goes onto those bought for others.
     pub(crate) fn run(&mut self) {
         // Pods that rules of others count but that have none themselves: whoever has rules then sees them.
-        for position in 0..self.queue.waiting.len() {
+        for position in 0..self.queue.late {
             let free = self.queue.class(position).is_some_and(|c| {
                 self.ledger.concerns(c) && self.classes.get(c).is_some_and(|c| c.rules.is_empty())
             });
@@ -119,6 +119,10 @@ impl Buyer<'_, '_> {
             if self.ledger.concerns(class) {
                 self.place_ruled(position);
                 continue;
+            }
+            if position >= self.queue.late {
+                let (queue, budget) = (&mut *self.queue, &mut *self.budget);
+                self.existing.fill(self.classes, position, queue, budget);
             }
             let attempts = self.classes.get(class).map_or(0, |c| c.attempts.len());
             for attempt in 0..attempts {
@@ -383,7 +387,14 @@ impl Buyer<'_, '_> {
     /// The head and the positions behind it that are looked at for its machine: all while they are few, else some
     /// from all over the queue, so that large and small, memory-heavy and CPU-heavy ones are among them.
     fn companions(&self, head: usize) -> Vec<usize> {
-        let behind = head + 1..self.queue.waiting.len();
+        // What is late may still find room that is there: no machine is made larger for it.
+        let all = self.queue.waiting.len();
+        let end = if head < self.queue.late {
+            self.queue.late
+        } else {
+            all
+        };
+        let behind = head + 1..end;
         let waiting: Vec<usize> = behind.filter(|p| self.queue.count(*p) > 0).collect();
         let step = waiting.len().div_ceil(MAX_COMPANIONS).max(1);
         std::iter::once(head)

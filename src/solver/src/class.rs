@@ -145,7 +145,16 @@ impl Classes {
             }
         }
         rows.sort_by(|a, b| (&a.0, a.2.last()).cmp(&(&b.0, b.2.last())));
+        // Nothing has a lower priority than what is not there.
+        let is_late = |row: &(Order, usize, Vec<PodKey>)| {
+            row.0.0.0 == i32::MIN
+                && self
+                    .all
+                    .get(row.1)
+                    .is_some_and(|c| c.members.iter().any(|p| p.is_virtual()))
+        };
         Queue {
+            late: rows.iter().position(is_late).unwrap_or(rows.len()),
             waiting: rows
                 .into_iter()
                 .map(|(_, class, pods)| (class, pods))

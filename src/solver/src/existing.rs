@@ -41,6 +41,36 @@ pub(crate) struct Existing {
 }
 
 impl Existing {
+    /// Puts pods of a queue position where there is room.
+    pub(crate) fn fill(
+        &mut self,
+        classes: &Classes,
+        position: usize,
+        queue: &mut Queue,
+        budget: &mut Budget,
+    ) {
+        let Some(class) = queue.class(position).and_then(|c| classes.get(c)) else {
+            return;
+        };
+        let mut count = queue.count(position);
+        for attempt in &class.attempts {
+            for node in &mut self.nodes {
+                if count == 0 || !budget.spend(1) {
+                    break;
+                }
+                let taken = how_many(class, attempt, node, count);
+                if taken == 0 {
+                    continue;
+                }
+                let pods = queue.take_many(position, taken);
+                let here = self.placed.entry(Arc::clone(&node.view.name)).or_default();
+                here.extend(pods);
+                node.take(class, taken);
+                count -= taken;
+            }
+        }
+    }
+
     pub(crate) fn placements(self) -> Vec<ExistingPlacement> {
         self.placed
             .into_iter()
@@ -49,7 +79,7 @@ impl Existing {
     }
 }
 
-/// Places the pods that no rule between pods is about.
+/// Places the pods that no rule between pods is about, those that exist in plans only left for later.
 pub(crate) fn place(
     problem: &Problem,
     names: &Names,
@@ -64,36 +94,16 @@ pub(crate) fn place(
         .map(|n| node(problem, names, n))
         .collect();
     nodes.sort_by_key(|n| (Reverse(n.view.initialized), Arc::clone(&n.view.name)));
-    let mut placed: BTreeMap<Arc<str>, Vec<karpenter_model::PodKey>> = BTreeMap::new();
-    let rows: Vec<(usize, usize, usize)> = queue.counts().collect();
-    for (position, class, mut count) in rows {
-        if ledger.concerns(class) {
-            continue;
-        }
-        let Some(class) = classes.get(class) else {
-            continue;
-        };
-        for attempt in &class.attempts {
-            for node in &mut nodes {
-                if count == 0 || !budget.spend(1) {
-                    break;
-                }
-                let taken = how_many(class, attempt, node, count);
-                for _ in 0..taken {
-                    let Some(pod) = queue.take(position) else {
-                        break;
-                    };
-                    placed
-                        .entry(Arc::clone(&node.view.name))
-                        .or_default()
-                        .push(pod);
-                }
-                node.take(class, taken);
-                count -= taken;
-            }
+    let mut existing = Existing {
+        nodes,
+        placed: BTreeMap::new(),
+    };
+    for position in 0..queue.late {
+        if queue.class(position).is_some_and(|c| !ledger.concerns(c)) {
+            existing.fill(classes, position, queue, budget);
         }
     }
-    Existing { nodes, placed }
+    existing
 }
 
 /// How many pods of a class a node takes, at most `count`.

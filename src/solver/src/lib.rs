@@ -14,6 +14,8 @@
 //!      took away, nearest miss first
 //! ```
 //!
+//! Chunks of capacity buffers come last: they get what room is left when all pods have a place, and machines after that.
+//!
 //! Pods that rules between pods are about (`rules.rs`: spread, pod affinity) are placed domain by domain, in their turn:
 //! `ruled.rs`, with `ledger.rs` keeping the counts.
 
@@ -139,6 +141,9 @@ impl Budget {
 struct Queue {
     /// Class and its pods, next one last, so that taking is cheap.
     waiting: Vec<(usize, Vec<PodKey>)>,
+    /// First position of pods that exist in plans only (chunks of capacity buffers): they take no room from the others
+    /// and do not choose their machines.
+    late: usize,
 }
 
 impl Queue {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{LimitRange, Node, PodTemplate};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
-use karpenter_api::{NodeClaim, NodePool, labels};
+use karpenter_api::{CapacityBuffer, NodeClaim, NodePool, labels};
 use karpenter_model::{NodeView, Pod, PodKey};
 use kube::core::{DynamicObject, ObjectMeta};
 
+use crate::buffers::Buffers;
 use crate::leaving::{claim_is_leaving, condition_is_true, node_is_leaving};
 use crate::standing::pool_of;
 use crate::table::{Step, Table, Version, version};
@@ -32,6 +33,8 @@ pub(crate) struct Cluster {
     pub(crate) daemon_sets: Table<PodKey, DaemonSet>,
     pub(crate) budgets: Table<PodKey, PodDisruptionBudget>,
     pub(crate) attachments: Table<Name, VolumeAttachment>,
+    pub(crate) limit_ranges: Table<PodKey, LimitRange>,
+    pub(crate) buffers: Buffers,
 
     pods_by_node: BTreeMap<Name, BTreeSet<PodKey>>,
     /// Pods that kube-scheduler gave up on.
@@ -69,14 +72,14 @@ fn name_of(meta: &ObjectMeta) -> Name {
 }
 
 /// Namespace and name of an object.
-fn key_of(meta: &ObjectMeta) -> PodKey {
+pub(crate) fn key_of(meta: &ObjectMeta) -> PodKey {
     PodKey {
         namespace: meta.namespace.as_deref().unwrap_or_default().into(),
         name: name_of(meta),
     }
 }
 
-fn version_of(meta: &ObjectMeta) -> Version {
+pub(crate) fn version_of(meta: &ObjectMeta) -> Version {
     version(meta.resource_version.as_deref())
 }
 
@@ -104,15 +107,15 @@ fn remove_from(index: &mut BTreeMap<String, BTreeSet<Name>>, id: &str, name: &st
 
 /// The three ways into a table whose changes need an index kept or only noted.
 macro_rules! feeds {
-    ($table:ident: $key:ty, $obj:ty, $keyed:ident, $after:ident; $apply:ident, $delete:ident, $reset:ident) => {
+    ($($table:ident).+: $key:ty, $obj:ty, $keyed:ident, $after:ident; $apply:ident, $delete:ident, $reset:ident) => {
         pub(crate) fn $apply(&mut self, object: $obj) {
             let (key, version) = ($keyed(&object.metadata), version_of(&object.metadata));
-            if let Some(step) = self.$table.apply(key, version, || object) {
+            if let Some(step) = self.$($table).+.apply(key, version, || object) {
                 self.$after(step);
             }
         }
         pub(crate) fn $delete(&mut self, key: $key, version: Version) {
-            if let Some(step) = self.$table.delete(key, version) {
+            if let Some(step) = self.$($table).+.delete(key, version) {
                 self.$after(step);
             }
         }
@@ -121,7 +124,7 @@ macro_rules! feeds {
                 .into_iter()
                 .map(|o| ($keyed(&o.metadata), version_of(&o.metadata), o))
                 .collect();
-            for step in self.$table.reset(list, rows) {
+            for step in self.$($table).+.reset(list, rows) {
                 self.$after(step);
             }
         }
@@ -136,6 +139,9 @@ impl Cluster {
     feeds!(daemon_sets: PodKey, DaemonSet, key_of, daemon_set_changed; apply_daemon_set, delete_daemon_set, reset_daemon_sets);
     feeds!(budgets: PodKey, PodDisruptionBudget, key_of, budget_changed; apply_budget, delete_budget, reset_budgets);
     feeds!(attachments: Name, VolumeAttachment, name_of, attachment_changed; apply_attachment, delete_attachment, reset_attachments);
+    feeds!(limit_ranges: PodKey, LimitRange, key_of, limit_range_changed; apply_limit_range, delete_limit_range, reset_limit_ranges);
+    feeds!(buffers.objects: PodKey, CapacityBuffer, key_of, buffer_changed; apply_buffer, delete_buffer, reset_buffers);
+    feeds!(buffers.templates: PodKey, PodTemplate, key_of, template_changed; apply_template, delete_template, reset_templates);
 
     pub(crate) fn apply_pod(&mut self, pod: &k8s_openapi::api::core::v1::Pod) {
         let (key, version) = (key_of(&pod.metadata), version_of(&pod.metadata));
@@ -164,7 +170,13 @@ impl Cluster {
         }
     }
 
-    fn note(&mut self, kind: Kind, key: &PodKey, deleted: bool) {
+    /// A plan, and with it a consolidation, may come out differently from now on.
+    pub(crate) fn plans_differ(&mut self) {
+        self.consolidation_generation += 1;
+        self.planning_generation += 1;
+    }
+
+    pub(crate) fn note(&mut self, kind: Kind, key: &PodKey, deleted: bool) {
         self.changes.push(Changed {
             kind,
             namespace: key.namespace.clone(),
@@ -249,8 +261,7 @@ impl Cluster {
         if initialized(&step.before) != initialized(&step.after)
             || deleting(&step.before) != deleting(&step.after)
         {
-            self.consolidation_generation += 1;
-            self.planning_generation += 1;
+            self.plans_differ();
         }
         if step.after.is_none() {
             self.nominated.remove(&step.key);
@@ -284,8 +295,7 @@ impl Cluster {
         }
         let leaving = |c: &Option<Arc<NodeClaim>>| c.as_ref().map(|c| claim_is_leaving(c));
         if leaving(&step.before) != leaving(&step.after) {
-            self.consolidation_generation += 1;
-            self.planning_generation += 1;
+            self.plans_differ();
         }
         // A plan holds while the claim has no machine yet; after that its Node is what is planned with.
         if !new.is_empty() || leaving(&step.after) != Some(false) {
@@ -388,8 +398,7 @@ impl Cluster {
         let name: Name = claim.into();
         let new = self.marked.insert(name.clone());
         if new {
-            self.consolidation_generation += 1;
-            self.planning_generation += 1;
+            self.plans_differ();
             self.note_name(Kind::NodeClaim, &name, false);
         }
         new
@@ -400,8 +409,7 @@ impl Cluster {
     }
     pub(crate) fn unmark(&mut self, claim: &str) {
         if self.marked.remove(claim) {
-            self.consolidation_generation += 1;
-            self.planning_generation += 1;
+            self.plans_differ();
             self.note_name(Kind::NodeClaim, &claim.into(), false);
         }
     }
@@ -514,6 +522,12 @@ impl Cluster {
             Kind::PodDisruptionBudget => self.budgets.listed,
             Kind::Catalog => true,
             Kind::VolumeAttachment => self.attachments.listed,
+            Kind::LimitRange => self.limit_ranges.listed,
+            Kind::CapacityBuffer => self.buffers.objects.listed,
+            Kind::PodTemplate => self.buffers.templates.listed,
+            Kind::Deployment | Kind::StatefulSet | Kind::ReplicaSet => {
+                self.buffers.workloads_listed(kind)
+            }
         }
     }
 }

@@ -36,7 +36,12 @@ pub(crate) fn daemons(cluster: &Cluster) -> Vec<Arc<Pod>> {
             Some(live) => Arc::new(unpinned(live, set)),
             None => {
                 let template = set.spec.as_ref().map(|s| s.template.clone());
-                Arc::new(Pod::from_template(&template.unwrap_or_default(), set))
+                let defaults = cluster.container_defaults(&key.namespace);
+                Arc::new(Pod::from_template(
+                    &template.unwrap_or_default(),
+                    set,
+                    &defaults,
+                ))
             }
         })
         .collect()

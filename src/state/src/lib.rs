@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+mod buffers;
 mod cluster;
 mod daemons;
 mod leaving;
@@ -15,6 +16,7 @@ mod table;
 mod view;
 mod watched;
 
+pub use buffers::{Chunks, Fit, MAX_CHUNKS, Resolution, Workload};
 pub use leaving::condition_is_true;
 pub use standing::{PoolCount, Reservation, Standing};
 pub use store::Store;
@@ -39,12 +41,25 @@ pub enum Kind {
     PodDisruptionBudget,
     /// storage.k8s.io VolumeAttachment.
     VolumeAttachment,
+    /// core/v1 LimitRange.
+    LimitRange,
+    /// CapacityBuffer; also: what one comes to, or where its chunks found room.
+    CapacityBuffer,
+    /// core/v1 PodTemplate.
+    PodTemplate,
+    /// apps/v1 Deployment, held as [`Workload`].
+    Deployment,
+    /// apps/v1 StatefulSet, held as [`Workload`].
+    StatefulSet,
+    /// apps/v1 ReplicaSet, held as [`Workload`].
+    ReplicaSet,
     /// No object: what the provider sells, or for how much.
     Catalog,
 }
 
 impl Kind {
-    /// All kinds of objects; a state is synced once each of them was listed.
+    /// The kinds without which nothing can be decided; a state is synced once each of them was listed. LimitRanges are
+    /// not among them: a role that lacks them must not stop the controller.
     pub const ALL: [Self; 8] = [
         Self::Pod,
         Self::Node,
@@ -54,6 +69,14 @@ impl Kind {
         Self::DaemonSet,
         Self::PodDisruptionBudget,
         Self::VolumeAttachment,
+    ];
+    /// The kinds that capacity buffers need besides.
+    pub const OF_BUFFERS: [Self; 5] = [
+        Self::CapacityBuffer,
+        Self::PodTemplate,
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::ReplicaSet,
     ];
 }
 

@@ -1,19 +1,20 @@
 //! The shared handle on the cluster: one lock around the plain struct, and the subscribers to its changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod as RawPod};
+use k8s_openapi::api::core::v1::{LimitRange, Node, Pod as RawPod, PodTemplate};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
-use karpenter_api::{NodeClaim, NodePool};
+use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
 use karpenter_model::{NodeView, Pod, PodKey, ResourceList};
 use kube::core::{DynamicObject, ObjectMeta};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
+use crate::buffers::{Fit, Resolution, Workload};
 use crate::cluster::Cluster;
 use crate::table::version;
 use crate::{Changed, Kind, daemons};
@@ -25,16 +26,13 @@ pub struct Store {
     subscribers: Mutex<Vec<mpsc::UnboundedSender<Changed>>>,
     node_subscribers: Mutex<Vec<mpsc::UnboundedSender<Arc<Node>>>>,
     synced: watch::Sender<bool>,
+    /// Kinds that are watched besides [`Kind::ALL`], and waited for.
+    besides: &'static [Kind],
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self {
-            cluster: RwLock::default(),
-            subscribers: Mutex::default(),
-            node_subscribers: Mutex::default(),
-            synced: watch::channel(false).0,
-        }
+        Self::waiting_for(&[])
     }
 }
 
@@ -70,6 +68,18 @@ macro_rules! feed {
 }
 
 impl Store {
+    /// A store that is synced once `besides` were listed too.
+    #[must_use]
+    pub fn waiting_for(besides: &'static [Kind]) -> Self {
+        Self {
+            cluster: RwLock::default(),
+            subscribers: Mutex::default(),
+            node_subscribers: Mutex::default(),
+            synced: watch::channel(false).0,
+            besides,
+        }
+    }
+
     feed!("Node", Node, name; apply_node = apply_node, delete_node = delete_node, reset_nodes = reset_nodes);
     feed!("NodeClaim", NodeClaim, name; apply_node_claim = apply_claim, delete_node_claim = delete_claim, reset_node_claims = reset_claims);
     feed!("NodePool", NodePool, name; apply_node_pool = apply_pool, delete_node_pool = delete_pool, reset_node_pools = reset_pools);
@@ -77,6 +87,9 @@ impl Store {
     feed!("DaemonSet", DaemonSet, key; apply_daemon_set = apply_daemon_set, delete_daemon_set = delete_daemon_set, reset_daemon_sets = reset_daemon_sets);
     feed!("PodDisruptionBudget", PodDisruptionBudget, key; apply_budget = apply_budget, delete_budget = delete_budget, reset_budgets = reset_budgets);
     feed!("VolumeAttachment", VolumeAttachment, name; apply_volume_attachment = apply_attachment, delete_volume_attachment = delete_attachment, reset_volume_attachments = reset_attachments);
+    feed!("LimitRange", LimitRange, key; apply_limit_range = apply_limit_range, delete_limit_range = delete_limit_range, reset_limit_ranges = reset_limit_ranges);
+    feed!("CapacityBuffer", CapacityBuffer, key; apply_capacity_buffer = apply_buffer, delete_capacity_buffer = delete_buffer, reset_capacity_buffers = reset_buffers);
+    feed!("PodTemplate", PodTemplate, key; apply_pod_template = apply_template, delete_pod_template = delete_template, reset_pod_templates = reset_templates);
 
     /// Applies a Pod as read or just written; ignored if something as new is held.
     pub fn apply_pod(&self, pod: RawPod) {
@@ -98,6 +111,67 @@ impl Store {
     /// Drops a Node that the API server says is not there; the held state of it never comes back.
     pub fn forget_node(&self, node: &str) {
         self.change(|c| c.delete_node(node.into(), None));
+    }
+
+    /// Applies a workload that buffers may refer to.
+    pub fn apply_workload(&self, workload: Workload) {
+        self.change(|c| c.apply_workload(workload));
+    }
+    /// Applies the deletion of a workload.
+    pub fn delete_workload(&self, workload: &Workload) {
+        self.change(|c| c.delete_workload(workload));
+    }
+    /// Applies a complete list of the workloads of a kind, taken at resourceVersion `list`.
+    pub fn reset_workloads(&self, kind: Kind, all: Vec<Workload>, list: &str) {
+        self.change(|c| c.reset_workloads(kind, all, version(Some(list))));
+    }
+
+    /// A CapacityBuffer.
+    #[must_use]
+    pub fn capacity_buffer(&self, key: &PodKey) -> Option<Arc<CapacityBuffer>> {
+        self.cluster.read().buffers.objects.get(key).cloned()
+    }
+    /// Keys of all CapacityBuffers, in order.
+    #[must_use]
+    pub fn capacity_buffers(&self) -> Vec<PodKey> {
+        let cluster = self.cluster.read();
+        cluster
+            .buffers
+            .objects
+            .iter()
+            .map(|(k, _)| k.clone())
+            .collect()
+    }
+    /// What a buffer comes to now; none if it is gone or going.
+    #[must_use]
+    pub fn resolution(&self, buffer: &PodKey) -> Option<Arc<Resolution>> {
+        self.cluster.read().buffers.resolution(buffer).cloned()
+    }
+    /// Where its chunks found room in the last plan that was about them.
+    #[must_use]
+    pub fn buffer_fit(&self, buffer: &PodKey) -> Option<Fit> {
+        self.cluster.read().buffers.fit(buffer).cloned()
+    }
+    /// What each buffer comes to, in key order; those that are gone or going are left out.
+    #[must_use]
+    pub fn resolutions(&self) -> Vec<(PodKey, Arc<Resolution>)> {
+        let cluster = self.cluster.read();
+        let all = cluster.buffers.resolutions();
+        all.map(|(key, r)| (key.clone(), r.clone())).collect()
+    }
+    /// The chunks of all buffers, as pods that exist in plans only; in key order of the buffers.
+    #[must_use]
+    pub fn virtual_pods(&self) -> Vec<Arc<Pod>> {
+        self.cluster.read().buffers.pods().cloned().collect()
+    }
+    /// Whether a buffer has chunks.
+    #[must_use]
+    pub fn has_virtual_pods(&self) -> bool {
+        self.cluster.read().buffers.pods().next().is_some()
+    }
+    /// Takes note of where chunks found room: by buffer, what it came to when the plan was made, and the outcome.
+    pub fn set_buffer_fits(&self, fits: BTreeMap<PodKey, (Arc<Resolution>, Fit)>) {
+        self.change(|c| c.set_fits(fits));
     }
 
     /// A NodeClaim.
@@ -323,7 +397,7 @@ impl Store {
         self.cluster.read().consolidation_generation
     }
     /// Grows whenever something happened that may make a plan for the same pods come out differently: views of
-    /// nodes and claims, marks, NodePools' specs and readiness, DaemonSets. Pods that are bound nowhere and the
+    /// nodes and claims, marks, NodePools' specs and readiness, DaemonSets, LimitRanges, what buffers come to. Pods that are bound nowhere and the
     /// catalogue are not in it.
     #[must_use]
     pub fn planning_generation(&self) -> u64 {
@@ -343,7 +417,8 @@ impl Store {
         let (result, changes, versions, synced) = {
             let mut cluster = self.cluster.write();
             let result = change(&mut cluster);
-            let synced = Kind::ALL.iter().all(|k| cluster.listed(*k));
+            let mut needed = Kind::ALL.iter().chain(self.besides);
+            let synced = needed.all(|k| cluster.listed(*k));
             let changes = std::mem::take(&mut cluster.changes);
             let versions = std::mem::take(&mut cluster.node_versions);
             (result, changes, versions, synced)

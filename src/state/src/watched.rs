@@ -1,10 +1,10 @@
 //! One trait over the kinds that are watched, so that a reflector is written once.
 
-use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, PodTemplate};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
-use karpenter_api::{NodeClaim, NodePool};
+use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
 use kube::core::DynamicObject;
 
 use crate::{Kind, Store};
@@ -82,3 +82,45 @@ watched!(
     delete_volume_attachment,
     reset_volume_attachments
 );
+watched!(
+    LimitRange,
+    LimitRange,
+    apply_limit_range,
+    delete_limit_range,
+    reset_limit_ranges
+);
+watched!(
+    CapacityBuffer,
+    CapacityBuffer,
+    apply_capacity_buffer,
+    delete_capacity_buffer,
+    reset_capacity_buffers
+);
+watched!(
+    PodTemplate,
+    PodTemplate,
+    apply_pod_template,
+    delete_pod_template,
+    reset_pod_templates
+);
+
+/// Kinds of which only what buffers look at is kept.
+macro_rules! watched_workload {
+    ($($ty:ident),*) => {$(
+        impl Watched for $ty {
+            const KIND: Kind = Kind::$ty;
+            fn apply(self, store: &Store) {
+                store.apply_workload(self.into());
+            }
+            fn delete(&self, store: &Store) {
+                store.delete_workload(&self.clone().into());
+            }
+            fn reset(objects: Vec<Self>, version: &str, store: &Store) {
+                let all = objects.into_iter().map(Into::into).collect();
+                store.reset_workloads(Self::KIND, all, version);
+            }
+        }
+    )*};
+}
+
+watched_workload!(Deployment, StatefulSet, ReplicaSet);

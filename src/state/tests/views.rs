@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{LimitRange, Node, Pod};
 use karpenter_api::NodeClaim;
 use karpenter_model::{NodeView, PodKey};
 use karpenter_state::{Changed, Kind, Store};
@@ -333,6 +333,36 @@ fn a_daemon_set_is_its_newest_pod_unpinned_or_its_template() {
         .and_then(|a| a.node_affinity.clone())
         .and_then(|n| n.required_during_scheduling_ignored_during_execution);
     assert!(required.is_none(), "the pin to its node is gone");
+}
+
+#[test]
+fn limit_ranges_of_its_namespace_fill_a_daemon_sets_template() {
+    let store = Store::default();
+    let set: DaemonSet = serde_json::from_value(json!({
+        "metadata": {"name": "ds", "namespace": "d", "uid": "u", "resourceVersion": "1"},
+        "spec": {"selector": {}, "template": {"spec": {"containers": [{"name": "c"}]}}},
+    }))
+    .unwrap();
+    store.apply_daemon_set(set);
+    let range = |namespace: &str, version: &str, cpu: &str| -> LimitRange {
+        serde_json::from_value(json!({
+            "metadata": {"name": "r", "namespace": namespace, "resourceVersion": version},
+            "spec": {"limits": [{"type": "Container", "default": {"cpu": cpu}}]},
+        }))
+        .unwrap()
+    };
+    let cpu = |s: &Store| amount(&s.daemons()[0].requests, "cpu");
+    store.apply_limit_range(range("elsewhere", "2", "4"));
+    assert_eq!(cpu(&store), 0);
+    let before = store.planning_generation();
+    store.apply_limit_range(range("d", "3", "2"));
+    assert_eq!(cpu(&store), 2000, "before any of its pods was seen");
+    let after = store.planning_generation();
+    assert!(after > before);
+    store.apply_limit_range(range("d", "4", "2"));
+    assert_eq!(store.planning_generation(), after, "it says the same");
+    store.delete_limit_range(&range("d", "5", "2"));
+    assert_eq!(cpu(&store), 0);
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ pub(crate) struct Candidate {
     pub(crate) pool_name: Arc<str>,
     pub(crate) pool: Arc<NodePool>,
     pub(crate) pods: Vec<Arc<Pod>>,
+    /// Chunks of capacity buffers that have their room here.
+    pub(crate) buffer_pods: usize,
     /// 1 plus what moving its pods costs.
     pub(crate) reschedule_cost: f64,
     /// Whether its pool sells its instance type.
@@ -33,6 +35,10 @@ pub(crate) struct Candidate {
 impl Candidate {
     /// Whether nothing on it is worth keeping in place.
     pub(crate) fn is_empty(&self) -> bool {
+        self.has_no_pods() && self.buffer_pods == 0
+    }
+    /// Whether no pod on it is worth keeping in place, room for buffers left aside.
+    pub(crate) fn has_no_pods(&self) -> bool {
         self.reschedule_cost <= 1.0
     }
     /// What is saved per pod moved: what methods sort by.
@@ -155,6 +161,7 @@ pub(crate) fn examine(
         pool_name: pool_name.into(),
         pool: pool.pool.clone(),
         pods: member.pods.clone(),
+        buffer_pods: member.buffer_pods,
         reschedule_cost,
         type_known: pool.types.contains_key(value(labels::INSTANCE_TYPE)),
         price: if price.is_finite() { price } else { 0.0 },

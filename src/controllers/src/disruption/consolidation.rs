@@ -76,8 +76,11 @@ pub(super) fn compute(
     let outcome = snapshot
         .ground
         .without(candidates, &snapshot.pdbs, Limits::Hold, snapshot.taken);
-    if !outcome.failures.is_empty() {
-        return Err(sentence(&outcome.failures));
+    let mut failures = outcome.failures;
+    // Room that a buffer has is not given up to save money.
+    failures.extend(outcome.buffer_failures);
+    if !failures.is_empty() {
+        return Err(sentence(&failures));
     }
     let command = |replacements| Command {
         reason: Reason::Underutilized,

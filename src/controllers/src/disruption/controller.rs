@@ -257,6 +257,7 @@ fn matters(kind: Kind) -> bool {
             | Kind::NodeClaim
             | Kind::NodePool
             | Kind::PodDisruptionBudget
+            | Kind::CapacityBuffer
             | Kind::Catalog
     )
 }

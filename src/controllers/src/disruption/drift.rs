@@ -99,6 +99,7 @@ impl Drift {
             Limits::Ignore,
             snapshot.taken,
         );
+        // Chunks of buffers come along where they can; that they cannot does not keep an outdated machine.
         if !outcome.failures.is_empty() {
             let refusal = Refusal::Blocked {
                 message: sentence(&outcome.failures),

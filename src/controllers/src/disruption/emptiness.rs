@@ -34,7 +34,7 @@ impl Method for Emptiness {
                 &*candidate.pool_name
             )));
         }
-        if candidate.pods.iter().any(|p| p.is_virtual()) {
+        if candidate.has_no_pods() && candidate.buffer_pods > 0 {
             return Err(Refusal::Unconsolidatable(format!(
                 "Node {:?} has buffer pods",
                 node_name(candidate)

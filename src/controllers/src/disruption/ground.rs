@@ -26,6 +26,10 @@ pub(crate) struct Ground {
     pending: Vec<Arc<Pod>>,
     /// Pods on nodes that leave.
     leaving: Vec<Arc<Pod>>,
+    /// Chunks of capacity buffers: wherever pods are to go, there has to be room for them too.
+    chunks: Vec<Arc<Pod>>,
+    /// The chunks that have room on nodes that could take a pod now, and the claim behind that node.
+    seated: BTreeMap<PodKey, Arc<str>>,
     /// Nodes and claims that stay.
     nodes: Vec<Arc<NodeView>>,
     /// Pools to buy from; their usage is that of all `nodes`.
@@ -42,6 +46,8 @@ pub(crate) struct Outcome {
     pub(crate) replacements: Vec<Replacement>,
     /// Why pods would have no place; empty if all have one.
     pub(crate) failures: Vec<String>,
+    /// The same of chunks of capacity buffers that have room now.
+    pub(crate) buffer_failures: Vec<String>,
 }
 
 /// How candidates' resources count against limits of pools.
@@ -72,15 +78,52 @@ impl Ground {
             .collect();
         let nodes = problem::nodes(&ctx.state, &stocked, registry);
         let views = problem::pool_views(&ctx.state, &nodes, &stocked, registry);
-        Self {
+        let mut ground = Self {
             pending: pods.pending,
             leaving: pods.leaving,
+            chunks: pods.chunks.pods,
+            seated: BTreeMap::new(),
             nodes,
             pools: views,
             daemons: ctx.state.daemons(),
             labels: registry.clone(),
             options: problem::options(&ctx.settings),
+        };
+        ground.seat();
+        ground
+    }
+
+    /// Finds out where the chunks have room as things are.
+    fn seat(&mut self) {
+        if self.chunks.is_empty() {
+            return;
         }
+        let problem = self.problem(&[], &BTreeMap::new(), Limits::Hold, Timestamp::UNIX_EPOCH);
+        let plan = karpenter_solver::solve(&problem);
+        let chunks: BTreeSet<&PodKey> = self.chunks.iter().map(|p| &p.key).collect();
+        let ready: BTreeMap<&str, &Arc<str>> = self
+            .nodes
+            .iter()
+            .filter(|n| n.initialized)
+            .map(|n| (&*n.name, n.node_claim.as_ref().unwrap_or(&n.name)))
+            .collect();
+        let mut seated = BTreeMap::new();
+        for placement in &plan.existing {
+            if let Some(claim) = ready.get(&*placement.node) {
+                let here = placement.pods.iter().filter(|p| chunks.contains(p));
+                seated.extend(here.map(|p| (p.clone(), (*claim).clone())));
+            }
+        }
+        self.seated = seated;
+    }
+
+    /// How many chunks of capacity buffers have room on each node, by claim.
+    pub(crate) fn buffer_pods(&self) -> BTreeMap<Arc<str>, usize> {
+        let mut counts = BTreeMap::new();
+        for claim in self.seated.values() {
+            *counts.entry(claim.clone()).or_default() += 1;
+        }
+        counts
     }
 
     /// Plans as if `candidates` were gone.
@@ -93,8 +136,10 @@ impl Ground {
     ) -> Outcome {
         let problem = self.problem(candidates, pdbs, limits, now);
         let plan = karpenter_solver::solve(&problem);
+        let (failures, buffer_failures) = self.failures(&problem, &plan);
         Outcome {
-            failures: self.failures(&problem, &plan),
+            failures,
+            buffer_failures,
             replacements: self.replacements(&plan),
         }
     }
@@ -134,6 +179,7 @@ impl Ground {
                 .iter()
                 .chain(&self.leaving)
                 .chain(moved)
+                .chain(&self.chunks)
                 .cloned()
                 .collect(),
             nodes: self.nodes.iter().filter(|n| !is_gone(n)).cloned().collect(),
@@ -144,23 +190,34 @@ impl Ground {
         }
     }
 
-    /// Why pods that have a place now would have none. Pods that wait anyway do not count.
-    fn failures(&self, problem: &Problem, plan: &Plan) -> Vec<String> {
-        let waiting: BTreeSet<&PodKey> = self.pending.iter().map(|p| &p.key).collect();
-        let excused: BTreeSet<&PodKey> = self
+    /// Why pods, and why chunks of buffers, that have a place now would have none. Pods that wait anyway do not count.
+    fn failures(&self, problem: &Problem, plan: &Plan) -> (Vec<String>, Vec<String>) {
+        let standing = self
+            .chunks
+            .iter()
+            .filter(|p| !self.seated.contains_key(&p.key));
+        let waiting: BTreeSet<&PodKey> = self
             .pending
             .iter()
-            .chain(&self.leaving)
+            .chain(standing)
             .map(|p| &p.key)
             .collect();
-        let mut failures: Vec<String> = plan
+        let leaving: BTreeSet<&PodKey> = self.leaving.iter().map(|p| &p.key).collect();
+        let excused = |p: &PodKey| waiting.contains(p) || leaving.contains(p);
+        let (mut failures, mut of_buffers) = (Vec::new(), Vec::new());
+        let mut fails = |pod: &PodKey, text: String| {
+            if self.seated.contains_key(pod) {
+                of_buffers.push(text);
+            } else {
+                failures.push(text);
+            }
+        };
+        for u in plan
             .unschedulable
             .iter()
             .filter(|u| !waiting.contains(&u.pod))
-            .map(|u| format!("{} => {}", u.pod, u.reason))
-            .collect();
-        if plan.cut_off {
-            failures.push("the plan was cut off before every pod was looked at".to_owned());
+        {
+            fails(&u.pod, format!("{} => {}", u.pod, u.reason));
         }
         let starting: BTreeMap<&str, &Arc<NodeView>> = problem
             .nodes
@@ -173,15 +230,20 @@ impl Ground {
                 continue;
             };
             let claim = node.node_claim.as_deref().unwrap_or_default();
-            let moved = placement.pods.iter().filter(|p| !excused.contains(p));
-            failures.extend(moved.map(|pod| {
-                format!(
-                    "{pod} => would schedule against uninitialized nodeclaim/{claim}, node/{}",
-                    node.name
-                )
-            }));
+            for pod in placement.pods.iter().filter(|p| !excused(p)) {
+                fails(
+                    pod,
+                    format!(
+                        "{pod} => would schedule against uninitialized nodeclaim/{claim}, node/{}",
+                        node.name
+                    ),
+                );
+            }
         }
-        failures
+        if plan.cut_off {
+            failures.push("the plan was cut off before every pod was looked at".to_owned());
+        }
+        (failures, of_buffers)
     }
 
     fn replacements(&self, plan: &Plan) -> Vec<Replacement> {

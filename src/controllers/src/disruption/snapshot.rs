@@ -30,6 +30,8 @@ pub(crate) struct Member {
     pub(crate) nominated_until: Option<Timestamp>,
     /// Whether a command about it is being carried out.
     pub(crate) queued: bool,
+    /// Chunks of capacity buffers that have their room here.
+    pub(crate) buffer_pods: usize,
 }
 
 /// A NodePool with what it could buy.
@@ -79,6 +81,8 @@ pub(crate) async fn take(ctx: &Context, queued: &BTreeSet<Arc<str>>) -> Snapshot
     }
     let now = ctx.clock.wall();
     let window = nomination_window(ctx);
+    let ground = Ground::new(ctx, &pools, now);
+    let buffer_pods = ground.buffer_pods();
     let mut members = Vec::new();
     let mut pdbs: BTreeMap<Arc<str>, Vec<Pdb>> = BTreeMap::new();
     for claim in ctx.state.node_claims() {
@@ -106,6 +110,7 @@ pub(crate) async fn take(ctx: &Context, queued: &BTreeSet<Arc<str>>) -> Snapshot
             leaving: ctx.state.is_leaving(&claim_name),
             nominated_until: nominated.then(|| crate::lifecycle::objects::later(now, window)),
             queued: queued.contains(&claim_name),
+            buffer_pods: buffer_pods.get(&claim_name).copied().unwrap_or_default(),
             name: claim_name,
             claim,
             node,
@@ -113,7 +118,7 @@ pub(crate) async fn take(ctx: &Context, queued: &BTreeSet<Arc<str>>) -> Snapshot
         });
     }
     Snapshot {
-        ground: Ground::new(ctx, &pools, now),
+        ground,
         members,
         pools,
         pdbs,

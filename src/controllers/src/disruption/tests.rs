@@ -15,6 +15,7 @@ use super::candidate::{Refusal, examine};
 use super::emptiness::Emptiness;
 use super::ground::Ground;
 use super::method::{Class, Method, Proposal};
+use super::single::SingleNode;
 use super::snapshot::{Member, Pool, Snapshot};
 
 fn at(text: &str) -> Timestamp {
@@ -52,6 +53,7 @@ fn member(name: &str, instance_type: &str) -> Member {
         leaving: false,
         nominated_until: None,
         queued: false,
+        buffer_pods: 0,
     }
 }
 
@@ -234,9 +236,6 @@ fn an_obstacle_with_an_end_wakes_the_loop_then() {
 #[case::worth_nothing(vec![pod(|p| {
     p.annotations.insert("controller.kubernetes.io/pod-deletion-cost".into(), "-2147483647".into());
 })], true)]
-#[case::of_a_buffer(vec![pod(|p| {
-    p.annotations.insert("karpenter.sh/capacity-buffer-fake-pod".into(), "true".into());
-})], false)]
 fn some_pods_keep_a_node(#[case] pods: Vec<Arc<Pod>>, #[case] goes: bool) {
     let mut member = member("a", "small");
     member.pods = pods;
@@ -247,6 +246,24 @@ fn some_pods_keep_a_node(#[case] pods: Vec<Arc<Pod>>, #[case] goes: bool) {
         "{:?}",
         proposal.refusals
     );
+}
+
+#[test]
+fn room_for_a_buffer_keeps_a_node_that_may_still_be_consolidated() {
+    let mut member = member("a", "small");
+    member.buffer_pods = 1;
+    let held = snapshot(vec![member.clone()], &free());
+    let proposal = Emptiness.propose(&held, now());
+    assert!(proposal.commands.is_empty());
+    let expected = Refusal::Unconsolidatable("Node \"node-a\" has buffer pods".into());
+    assert_eq!(proposal.refusals, [("a".into(), expected)]);
+    // Whether that saves anything is for a plan to tell: here there is nobody to plan for.
+    let single = SingleNode::default().propose(&held, now());
+    assert_eq!(single.eligible, 1);
+    member.buffer_pods = 0;
+    let empty = snapshot(vec![member], &free());
+    assert_eq!(names(&Emptiness.propose(&empty, now())), [["a"]]);
+    assert_eq!(SingleNode::default().propose(&empty, now()).eligible, 0);
 }
 
 #[test]

@@ -243,7 +243,14 @@ impl Dispatcher {
                     self.draining(name(&node.metadata));
                 }
             }
-            Kind::DaemonSet | Kind::Catalog => {}
+            Kind::DaemonSet
+            | Kind::LimitRange
+            | Kind::CapacityBuffer
+            | Kind::PodTemplate
+            | Kind::Deployment
+            | Kind::StatefulSet
+            | Kind::ReplicaSet
+            | Kind::Catalog => {}
         }
     }
 

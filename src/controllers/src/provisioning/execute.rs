@@ -54,19 +54,25 @@ pub(super) async fn carry_out(ctx: &Context, problem: &Problem, plan: &Plan) -> 
         let claim = claims.get(&*placement.node).copied().cloned();
         let is_claim_only = claim.as_ref() == Some(&placement.node);
         for key in &placement.pods {
-            // A pod that runs on a leaving node is told when it waits.
-            if let Some(pod) = pods.get(key).filter(|p| p.node_name.is_none()) {
+            if let Some(pod) = pods.get(key).filter(|p| is_told(p)) {
                 let node = (!is_claim_only).then_some(&*placement.node);
                 ctx.events
                     .publish(events::nominated(pod, claim.as_deref(), node));
             }
         }
-        if !placement.pods.is_empty() {
+        // Room for a buffer is kept by counting its chunks, not by expecting pods.
+        let is_expected = |key| pods.get(key).is_some_and(|p| !p.is_virtual());
+        if placement.pods.iter().any(is_expected) {
             outcome.nominated.push(placement.node.clone());
             outcome.nominated.extend(claim.filter(|_| !is_claim_only));
         }
     }
     outcome
+}
+
+/// Whether a pod hears where it is to go. One that runs on a leaving node is told when it waits.
+fn is_told(pod: &Pod) -> bool {
+    pod.node_name.is_none() && !pod.is_virtual()
 }
 
 /// Creates one claim; false if that failed in a way that may pass.
@@ -82,7 +88,7 @@ async fn create(ctx: &Context, problem: &Problem, pods: &Pods<'_>, planned: &Pla
         return false;
     };
     for key in &planned.pods {
-        if let Some(pod) = pods.get(key).filter(|p| p.node_name.is_none()) {
+        if let Some(pod) = pods.get(key).filter(|p| is_told(p)) {
             ctx.events
                 .publish(events::nominated(pod, Some(&name), None));
         }

@@ -1,6 +1,7 @@
 //! The provisioner: batches what happens, plans pods that fit nowhere, and makes the claims of the plan.
 
 pub mod batch;
+pub(crate) mod chunks;
 pub mod claim;
 mod events;
 pub(crate) mod execute;
@@ -110,6 +111,8 @@ impl Provisioner {
             // Known before the provider is asked anything.
             self.reporter.refused(&ctx, &pods.refused);
             self.reporter.nothing_pending(&ctx);
+            ctx.state
+                .set_buffer_fits(pods.chunks.fits(&[], &Plan::default()));
             return LastRun::about(generation, &pods);
         }
         let (stocked, mut failed) = problem::stock(&ctx).await;
@@ -123,6 +126,7 @@ impl Provisioner {
         tracing::debug!(
             pending_pods = pods.pending.len(),
             deleting_pods = pods.leaving.len(),
+            buffer_pods = pods.chunks.pods.len(),
             "computing scheduling decision for provisionable pod(s)"
         );
         let pools = problem::pool_views(&ctx.state, &nodes, &stocked, &registry);
@@ -138,6 +142,12 @@ impl Provisioner {
         }
         self.reporter.planned(&ctx, &problem, &plan, took);
         feed.decided(&ctx.metrics, pods.pending.iter());
+        ctx.state
+            .set_buffer_fits(pods.chunks.fits(&problem.nodes, &plan));
+        last.chunk_is_missing = plan.unschedulable.iter().any(|u| {
+            let chunks = &pods.chunks.pods;
+            chunks.iter().any(|p| p.key == u.pod)
+        });
 
         let outcome = execute::carry_out(&ctx, &problem, &plan).await;
         feed.nominate(&outcome.nominated);

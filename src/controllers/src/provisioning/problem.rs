@@ -14,6 +14,7 @@ use karpenter_model::{
 use karpenter_runtime::Settings;
 use karpenter_state::Store;
 
+use super::chunks::Chunks;
 use super::{inflight, pools};
 use crate::Context;
 
@@ -29,12 +30,15 @@ pub(crate) struct Pods {
     pub(crate) leaving: Vec<Arc<Pod>>,
     /// Left out, and why.
     pub(crate) refused: Vec<(Arc<Pod>, PodRefusal)>,
+    /// Chunks of capacity buffers, which exist in plans only.
+    pub(crate) chunks: Chunks,
 }
 
 impl Pods {
     pub(crate) fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.leaving.is_empty()
+        self.pending.is_empty() && self.leaving.is_empty() && self.chunks.pods.is_empty()
     }
+    /// Those that exist.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.pending.iter().chain(&self.leaving)
     }
@@ -66,6 +70,7 @@ pub(crate) fn collect(state: &Store, registry: &LabelRegistry, now: Timestamp) -
             pods.leaving.push(pod);
         }
     }
+    pods.chunks = Chunks::collect(state, registry);
     pods
 }
 
@@ -206,7 +211,7 @@ pub(crate) fn build(
     pools: Vec<Arc<PoolView>>,
 ) -> Problem {
     Problem {
-        pods: pods.all().cloned().collect(),
+        pods: pods.all().chain(&pods.chunks.pods).cloned().collect(),
         nodes,
         pools,
         daemons: ctx.state.daemons(),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use karpenter_model::plan::Unschedulable;
 use karpenter_model::{Plan, Pod, PodKey, PodRefusal, Problem};
 
 use super::{CONTROLLER, events};
@@ -74,14 +75,16 @@ impl Reporter {
         ctx.metrics.set(
             "karpenter_scheduler_unschedulable_pods_count",
             &[("controller", CONTROLLER)],
-            count(plan.unschedulable.len()),
+            count(missing(problem, plan).count()),
         );
-        let pending: BTreeSet<PodKey> = problem.pods.iter().map(|p| p.key.clone()).collect();
-        let news = !pending.is_subset(&self.pending);
-        self.pending = pending;
+        let real: Vec<&PodKey> = exist(problem).map(|p| &p.key).collect();
+        let news = !real.iter().all(|key| self.pending.contains(*key));
+        self.pending = real.iter().map(|key| (*key).clone()).collect();
         if news || !plan.new_nodes.is_empty() {
+            let chunks = problem.pods.len().saturating_sub(real.len());
             tracing::info!(
-                Pods = %names(problem.pods.iter().map(|p| &p.key)),
+                Pods = %names(real.into_iter()),
+                buffer_pods = (chunks > 0).then_some(chunks),
                 duration = %format_args!("{}s", took.as_secs_f64()),
                 "found provisionable pod(s)"
             );
@@ -133,7 +136,7 @@ impl Reporter {
     /// consolidated.
     fn preferences(&mut self, problem: &Problem) {
         let (mut repelled, mut spread, mut now) = (Vec::new(), Vec::new(), BTreeSet::new());
-        for pod in &problem.pods {
+        for pod in exist(problem) {
             let (anti, soft) = (prefers_apart(pod), spreads_softly(pod));
             if !anti && !soft {
                 continue;
@@ -166,18 +169,30 @@ impl Reporter {
 
     fn failures(&mut self, ctx: &Context, problem: &Problem, plan: &Plan) {
         let before = std::mem::take(&mut self.unschedulable);
-        let pods: BTreeMap<&PodKey, &Arc<Pod>> = problem.pods.iter().map(|p| (&p.key, p)).collect();
-        for failure in &plan.unschedulable {
+        for (pod, failure) in missing(problem, plan) {
             let why = events::why(failure);
             if before.get(&failure.pod) != Some(&why) {
                 tracing::error!(Pod = %failure.pod, error = %why, "could not schedule pod");
             }
-            if let Some(pod) = pods.get(&failure.pod) {
-                ctx.events.publish(events::failed_scheduling(pod, &why));
-            }
+            ctx.events.publish(events::failed_scheduling(pod, &why));
             self.unschedulable.insert(failure.pod.clone(), why);
         }
     }
+}
+
+/// The pods that exist: what becomes of a buffer's chunks is in its status.
+fn exist(problem: &Problem) -> impl Iterator<Item = &Arc<Pod>> {
+    problem.pods.iter().filter(|p| !p.is_virtual())
+}
+
+/// Those of them without a place.
+fn missing<'a>(
+    problem: &'a Problem,
+    plan: &'a Plan,
+) -> impl Iterator<Item = (&'a Arc<Pod>, &'a Unschedulable)> {
+    let pods: BTreeMap<&PodKey, &Arc<Pod>> = exist(problem).map(|p| (&p.key, p)).collect();
+    let all = plan.unschedulable.iter();
+    all.filter_map(move |u| Some((*pods.get(&u.pod)?, u)))
 }
 
 fn prefers_apart(pod: &Pod) -> bool {

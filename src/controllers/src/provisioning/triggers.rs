@@ -3,7 +3,7 @@
 //! Upstream asks about every pending pod each 10 seconds. Here a run happens when its result can differ from the
 //! last one's: a pod became provisionable or asks for something else; a pod waits (or sits on a node that leaves)
 //! and something about nodes, claims, pools or DaemonSets changed that plans depend on (the state counts that, so
-//! heartbeats do not get here); the catalogue changed, which is how an offering that is to be had again gets heard;
+//! heartbeats do not get here), which is also how room that a capacity buffer has lost is bought again; the catalogue changed, which is how an offering that is to be had again gets heard;
 //! or the last run failed in part, which time alone may mend. Nothing else makes it run, however long pods wait.
 //! Nominations lapse with time, so nodes that pods are planned onto are nominated again while the pods wait.
 
@@ -34,6 +34,8 @@ pub(super) struct LastRun {
     pub(super) nominated: Vec<Arc<str>>,
     /// When to run again although nothing changed.
     pub(super) retry_at: Option<Instant>,
+    /// Whether a chunk of a capacity buffer found no place.
+    pub(super) chunk_is_missing: bool,
 }
 
 impl LastRun {
@@ -177,7 +179,10 @@ impl Feed {
         }
         let open = self.state.provisionable_pods();
         let unplanned = |p: &Arc<Pod>| self.state.planned_claim(&p.key).is_none();
-        if open.iter().any(unplanned) || self.state.pods_leaving().iter().any(unplanned) {
+        if open.iter().any(unplanned)
+            || self.state.pods_leaving().iter().any(unplanned)
+            || self.state.has_virtual_pods()
+        {
             return Some("cluster".into());
         }
         self.dismissed = Some(generation);
@@ -197,7 +202,7 @@ impl Triggers for Feed {
                     }
                 }
                 Some(()) = self.catalog.recv() => {
-                    if !self.state.provisionable_pods().is_empty() {
+                    if self.last.chunk_is_missing || !self.state.provisionable_pods().is_empty() {
                         return Some("catalog".into());
                     }
                 }

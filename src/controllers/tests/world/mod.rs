@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, PodTemplate};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use karpenter_api::kinds::Condition;
-use karpenter_api::{NodeClaim, NodePool};
+use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
 use karpenter_cloud::{
     CloudError, CloudProvider, Launched, Machine, NodeClassKind, Provider, ProviderContext,
     ProviderControllers, RepairPolicy,
@@ -27,7 +27,7 @@ use karpenter_runtime::reflector::reflect_versions;
 use karpenter_runtime::{
     Clock, EventRecorder, ReflectorEvent, ReflectorOptions, RngTree, Settings,
 };
-use karpenter_state::{Store, Watched};
+use karpenter_state::{Kind, Store, Watched};
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::client::Body;
 use parking_lot::Mutex;
@@ -145,33 +145,52 @@ pub(crate) struct World {
     clock: Clock,
     rng: RngTree,
     market: Arc<Market>,
+    settings: Settings,
     context: Context,
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::with(Settings::default()).await
+    }
+    /// With capacity buffers on.
+    pub(crate) async fn with_buffers() -> Self {
+        let mut settings = Settings::default();
+        settings.feature_gates.capacity_buffer = true;
+        Self::with(settings).await
+    }
+    async fn with(settings: Settings) -> Self {
         let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
         let rng = RngTree::new(1);
         let server = ApiServer::new(ServerOptions {
             clock: clock.clone(),
             rng: rng.child("apiserver", ""),
         });
-        for (group, version, kind, plural) in [
-            ("karpenter.sh", "v1", "NodePool", "nodepools"),
-            ("karpenter.sh", "v1", "NodeClaim", "nodeclaims"),
-            (KIND.group, KIND.version, KIND.kind, KIND.plural),
+        for (group, version, kind, plural, scope) in [
+            ("karpenter.sh", "v1", "NodePool", "nodepools", "Cluster"),
+            ("karpenter.sh", "v1", "NodeClaim", "nodeclaims", "Cluster"),
+            (KIND.group, KIND.version, KIND.kind, KIND.plural, "Cluster"),
+            (
+                "autoscaling.x-k8s.io",
+                "v1beta1",
+                "CapacityBuffer",
+                "capacitybuffers",
+                "Namespaced",
+            ),
         ] {
-            let crd = definition(group, version, kind, plural);
+            let mut crd = definition(group, version, kind, plural);
+            crd["spec"]["scope"] = scope.into();
             let crds = gr("apiextensions.k8s.io", "customresourcedefinitions");
             server.create(crds, None, crd).unwrap();
         }
         let market = Arc::new(Market::default());
-        let context = boot(&server, &clock, &rng, &market).await;
+        let context = boot(&server, &clock, &rng, &market, &settings).await;
         Self {
             server,
             clock,
             rng,
             market,
+            settings,
             context,
         }
     }
@@ -180,7 +199,8 @@ impl World {
     pub(crate) async fn restart(&mut self) {
         self.context.stop.cancel();
         self.pass(0.1).await;
-        self.context = boot(&self.server, &self.clock, &self.rng, &self.market).await;
+        let (rng, settings) = (&self.rng, &self.settings);
+        self.context = boot(&self.server, &self.clock, rng, &self.market, settings).await;
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -223,6 +243,12 @@ impl World {
     pub(crate) fn delete_claim(&self, name: &str) {
         self.server
             .delete(gr("karpenter.sh", "nodeclaims"), None, name, None)
+            .unwrap();
+    }
+    /// A Node is gone.
+    pub(crate) fn lose(&self, node: &str) {
+        self.server
+            .delete(gr("", "nodes"), None, node, None)
             .unwrap();
     }
     /// Reasons of the events about a pod, in order of creation.
@@ -277,6 +303,51 @@ impl World {
         self.server
             .patch(classes, None, name, "status", PatchKind::Merge, status)
             .unwrap();
+    }
+
+    /// Creates an object of namespace `default`.
+    pub(crate) fn create(&self, group: &str, plural: &str, object: Value) {
+        self.server
+            .create(gr(group, plural), Some("default"), object)
+            .unwrap();
+    }
+    pub(crate) fn delete(&self, group: &str, plural: &str, name: &str) {
+        self.server
+            .delete(gr(group, plural), Some("default"), name, None)
+            .unwrap();
+    }
+    pub(crate) fn patch(&self, group: &str, plural: &str, name: &str, patch: Value) {
+        let (resource, namespace) = (gr(group, plural), Some("default"));
+        self.server
+            .patch(resource, namespace, name, "", PatchKind::Merge, patch)
+            .unwrap();
+    }
+    /// Status of a buffer: replicas, and of a condition status and reason.
+    pub(crate) fn buffer(&self, name: &str, condition: &str) -> (Option<i64>, String) {
+        let buffers = gr("autoscaling.x-k8s.io", "capacitybuffers");
+        let held = self.server.get(buffers, Some("default"), name).unwrap();
+        let all = held["status"]["conditions"].as_array();
+        let found = all.into_iter().flatten().find(|c| c["type"] == condition);
+        let text = found.map_or(String::new(), |c| {
+            format!(
+                "{} {}",
+                c["status"].as_str().unwrap(),
+                c["reason"].as_str().unwrap()
+            )
+        });
+        (held["status"]["replicas"].as_i64(), text)
+    }
+    /// Names of all pods there are.
+    pub(crate) fn pods(&self) -> Vec<String> {
+        let all = self.server.list(gr("", "pods"), None);
+        let names = all.iter().map(|p| p["metadata"]["name"].as_str().unwrap());
+        names.map(ToOwned::to_owned).collect()
+    }
+    /// How many events there are of any sort about pods.
+    pub(crate) fn pod_events(&self) -> usize {
+        let all = self.server.list(gr("", "events"), None);
+        let about = all.iter().filter(|e| e["involvedObject"]["kind"] == "Pod");
+        about.count()
     }
 
     /// A pod that kube-scheduler has given up on.
@@ -402,13 +473,21 @@ fn client(server: &ApiServer, market: &Arc<Market>) -> kube::Client {
     kube::Client::new(service, "default")
 }
 
-async fn boot(server: &ApiServer, clock: &Clock, rng: &RngTree, market: &Arc<Market>) -> Context {
+async fn boot(
+    server: &ApiServer,
+    clock: &Clock,
+    rng: &RngTree,
+    market: &Arc<Market>,
+    settings: &Settings,
+) -> Context {
+    let buffers = settings.feature_gates.capacity_buffer;
+    let besides: &[Kind] = if buffers { &Kind::OF_BUFFERS } else { &[] };
     let client = client(server, market);
     let metrics = Metrics::default();
     let context = Context {
         client: client.clone(),
         client_no_retry: client.clone(),
-        state: Arc::new(Store::default()),
+        state: Arc::new(Store::waiting_for(besides)),
         provider: Arc::new(Provider {
             cloud: Arc::new(TestCloud(market.clone())),
             node_class: KIND,
@@ -418,7 +497,7 @@ async fn boot(server: &ApiServer, clock: &Clock, rng: &RngTree, market: &Arc<Mar
         }),
         clock: clock.clone(),
         rng: rng.child("controller", ""),
-        settings: Arc::new(Settings::default()),
+        settings: Arc::new(settings.clone()),
         events: EventRecorder::new(client.clone(), clock.clone(), rng),
         metrics,
         stop: CancellationToken::new(),
@@ -441,7 +520,15 @@ async fn boot(server: &ApiServer, clock: &Clock, rng: &RngTree, market: &Arc<Mar
     watch(&context, Api::<Pod>::all(client.clone()));
     watch(&context, Api::<DaemonSet>::all(client.clone()));
     watch(&context, Api::<PodDisruptionBudget>::all(client.clone()));
-    watch(&context, Api::<VolumeAttachment>::all(client));
+    watch(&context, Api::<VolumeAttachment>::all(client.clone()));
+    watch(&context, Api::<LimitRange>::all(client.clone()));
+    if buffers {
+        watch(&context, Api::<CapacityBuffer>::all(client.clone()));
+        watch(&context, Api::<PodTemplate>::all(client.clone()));
+        watch(&context, Api::<Deployment>::all(client.clone()));
+        watch(&context, Api::<StatefulSet>::all(client.clone()));
+        watch(&context, Api::<ReplicaSet>::all(client));
+    }
     let _ = start_provisioning(&context);
     context.state.wait_synced().await;
     context

@@ -1,8 +1,8 @@
 //! Effective requests by example (`scheduling.md` §3): pods as YAML-like JSON, the sum as text.
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Pod as RawPod, PodTemplateSpec};
-use karpenter_model::Pod;
+use k8s_openapi::api::core::v1::{LimitRange, Pod as RawPod, PodSpec, PodTemplateSpec};
+use karpenter_model::{ContainerDefaults, Pod};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -111,10 +111,61 @@ fn a_daemon_set_template_copies_limits_into_missing_requests() {
     let set: DaemonSet =
         serde_json::from_value(json!({"metadata": {"namespace": "kube-system", "name": "agent"}}))
             .unwrap();
-    let pod = Pod::from_template(&template, &set);
+    let pod = Pod::from_template(&template, &set, &ContainerDefaults::default());
     assert!(pod.is_daemon());
     assert_eq!(pod.key.to_string(), "kube-system/agent");
     assert_eq!(text(&pod.requests), "cpu 2, memory 1Gi");
+}
+
+#[rstest]
+#[case::limits_are_requests_too(json!({"default": {"cpu": "2"}}), "cpu 2, memory 100Mi", "cpu 2")]
+#[case::requests_alone(json!({"defaultRequest": {"cpu": "500m"}}), "cpu 500m, memory 100Mi", "")]
+#[case::what_is_said_stays(json!({"default": {"memory": "1Gi"}, "defaultRequest": {"memory": "1Gi"}}), "memory 100Mi", "memory 1Gi")]
+#[case::a_maximum_is_a_limit(json!({"max": {"cpu": "3"}}), "cpu 3, memory 100Mi", "cpu 3")]
+#[case::a_minimum_is_a_request(json!({"min": {"cpu": "1"}, "max": {"memory": "1Gi"}}), "cpu 1, memory 100Mi", "memory 1Gi")]
+fn a_limit_range_gives_what_containers_do_not_say(
+    #[case] item: Value,
+    #[case] requests: &str,
+    #[case] limits: &str,
+) {
+    let mut spec: PodSpec = serde_json::from_value(json!({
+        "containers": [{"name": "c", "resources": {"requests": {"memory": "100Mi"}}}],
+        "initContainers": [{"name": "i", "resources": {"requests": {"memory": "100Mi"}}}]
+    }))
+    .unwrap();
+    ContainerDefaults::of(&[limit_range("Container", item)]).apply(&mut spec);
+    let raw = |spec: PodSpec| RawPod {
+        spec: Some(spec),
+        ..RawPod::default()
+    };
+    let pod = Pod::from_k8s(&raw(spec));
+    assert_eq!(text(&pod.requests), requests);
+    assert_eq!(text(&pod.limits), limits);
+}
+
+#[test]
+fn of_two_limit_ranges_the_first_gives_and_other_types_give_nothing() {
+    let mut spec: PodSpec = serde_json::from_value(json!({"containers": [{"name": "c"}]})).unwrap();
+    ContainerDefaults::of(&[
+        limit_range("Pod", json!({"max": {"memory": "9Gi"}})),
+        limit_range("Container", json!({"defaultRequest": {"cpu": "1"}})),
+        limit_range(
+            "Container",
+            json!({"defaultRequest": {"cpu": "7"}, "default": {"cpu": "7"}}),
+        ),
+    ])
+    .apply(&mut spec);
+    let pod = Pod::from_k8s(&RawPod {
+        spec: Some(spec),
+        ..RawPod::default()
+    });
+    assert_eq!(text(&pod.requests), "cpu 1");
+    assert_eq!(text(&pod.limits), "cpu 7");
+}
+
+fn limit_range(kind: &str, mut item: Value) -> LimitRange {
+    item["type"] = kind.into();
+    serde_json::from_value(json!({"spec": {"limits": [item]}})).unwrap()
 }
 
 #[test]

@@ -8,6 +8,7 @@
     clippy::print_stdout
 )]
 
+mod buffers;
 mod constraints;
 mod explain;
 mod invariants;
