@@ -7,7 +7,7 @@ use karpenter_api::labels;
 use karpenter_fake_kube::server::{ApiServer, gr};
 use serde_json::Value;
 
-use crate::json::{condition, is_daemon, label, name, text};
+use crate::json::{condition, is_daemon, is_ours, label, name, text};
 use crate::kinds;
 use crate::scenario::schema::{EventExpect, Expect, ObjectExpect};
 use crate::world::World;
@@ -41,7 +41,7 @@ pub fn judge(world: &World, expect: &Expect) -> Vec<Verdict> {
     let nodes: Vec<Arc<Value>> = api
         .list(gr("", "nodes"), None)
         .into_iter()
-        .filter(|n| !label(n, labels::NODEPOOL).is_empty())
+        .filter(|n| is_ours(n))
         .collect();
     let pods: Vec<Arc<Value>> = api
         .list(gr("", "pods"), None)

@@ -1,5 +1,6 @@
 //! Small readers for objects held as JSON.
 
+use karpenter_api::labels;
 use serde_json::Value;
 
 /// The text at a JSON pointer, empty when there is none.
@@ -46,6 +47,12 @@ pub fn condition_field<'a>(object: &'a Value, kind: &str, field: &str) -> &'a st
         .and_then(|c| c.get(field))
         .and_then(Value::as_str)
         .unwrap_or_default()
+}
+
+/// Whether a Node is Karpenter's: of a NodePool, or registered for a NodeClaim of its own.
+#[must_use]
+pub fn is_ours(node: &Value) -> bool {
+    !label(node, labels::NODEPOOL).is_empty() || label(node, labels::REGISTERED) == "true"
 }
 
 /// Whether a pod belongs to a DaemonSet.

@@ -6,7 +6,7 @@ use karpenter_api::labels;
 use karpenter_fake_kube::server::gr;
 use serde::Serialize;
 
-use crate::json::{condition, condition_field, is_daemon, label, name, text};
+use crate::json::{condition, condition_field, is_daemon, is_ours, label, name, text};
 use crate::observe::Entry;
 use crate::world::World;
 
@@ -220,7 +220,7 @@ pub fn violations(world: &World) -> Vec<String> {
     }
     for node in world.api.list(gr("", "nodes"), None) {
         let id = text(&node, "/spec/providerID");
-        if !label(&node, labels::NODEPOOL).is_empty() && !owners.contains_key(id) {
+        if is_ours(&node) && !owners.contains_key(id) {
             out.push(format!("node {} ({id}) has no NodeClaim", name(&node)));
         }
     }

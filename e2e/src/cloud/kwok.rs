@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use karpenter_api::labels;
 use karpenter_cloud::Provider;
 use karpenter_fake_kube::server::{ApiServer, PatchKind, gr};
 use karpenter_fake_machine::kwok::HOLD;
@@ -13,7 +12,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::{LiveMachine, Surroundings};
-use crate::json::{label, name, text};
+use crate::json::{name, text};
 use crate::observe::PriceLookup;
 use crate::run::nodes;
 use crate::scenario::schema::{CloudFault, MachineFault, OfferingSelector};
@@ -93,12 +92,10 @@ impl KwokCloud {
     }
 }
 
-/// Nodes of NodePools: a KWOK machine is paid for while its Node is there.
+/// Our Nodes: a KWOK machine is paid for while its Node is there.
 pub(super) fn machines(api: &ApiServer) -> Vec<LiveMachine> {
     let nodes = api.list(gr("", "nodes"), None);
-    let ours = nodes
-        .iter()
-        .filter(|n| !label(n, labels::NODEPOOL).is_empty());
+    let ours = nodes.iter().filter(|n| crate::json::is_ours(n));
     ours.map(|n| LiveMachine {
         provider_id: text(n, "/spec/providerID").to_owned(),
         launched: text(n, "/metadata/creationTimestamp").parse().ok(),

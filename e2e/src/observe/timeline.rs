@@ -230,9 +230,15 @@ fn created(claim: &Value) -> String {
         .and_then(|r| r.get("values"))
         .and_then(Value::as_array)
         .map_or(0, Vec::len);
-    let pool = label(claim, labels::NODEPOOL);
-    if requests.is_empty() && types == 0 {
-        return format!("created in pool {pool} from its template");
+    let requests = match requests.as_str() {
+        "" => String::new(),
+        requests => format!(" for {requests}"),
+    };
+    match label(claim, labels::NODEPOOL) {
+        "" => format!("created{requests}, without a NodePool"),
+        pool if requests.is_empty() && types == 0 => {
+            format!("created in pool {pool} from its template")
+        }
+        pool => format!("created in pool {pool}{requests}; {types} instance types fit"),
     }
-    format!("created in pool {pool} for {requests}; {types} instance types fit")
 }

@@ -387,7 +387,7 @@ pub struct Wait {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Expect {
-    /// Nodes of NodePools.
+    /// Nodes of NodePools, and those that registered for a NodeClaim of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<Count>,
     /// Of those, Ready and initialized.
