@@ -3,10 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // A test may fail loudly.
 
+use karpenter_api::NodePool;
 use karpenter_fake_kube::{ApiServer, ServerOptions};
 use karpenter_provider_ec2::nodeclass;
 use karpenter_runtime::{Clock, RngTree};
-use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 struct World {
@@ -236,5 +237,55 @@ async fn what_is_refused() {
     for (name, object, expected) in cases {
         let message = world.create(object).await.unwrap_err();
         assert!(message.contains(expected), "{name}: {message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_static_pool_is_scaled_and_stays_static() {
+    let world = World::new().await;
+    let named = |name: &str, more: Value| {
+        let mut pool = pool_with(json!({ "key": "kubernetes.io/os", "operator": "Exists" }));
+        pool["metadata"]["name"] = name.into();
+        pool["spec"]
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        pool
+    };
+    for (more, why) in [
+        (json!({ "replicas": 1, "weight": 5 }), "has no 'weight'"),
+        (
+            json!({ "replicas": 1, "limits": { "cpu": "8" } }),
+            "limited by 'nodes' only",
+        ),
+        (
+            json!({ "replicas": 1, "limits": { "nodes": "2", "cpu": "8" } }),
+            "limited by 'nodes' only",
+        ),
+        (json!({ "replicas": -1 }), "spec.replicas"),
+    ] {
+        let error = world.create(named("bad", more)).await.unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
+    let limited = json!({ "replicas": 2, "limits": { "nodes": "3" } });
+    world.create(named("fixed", limited)).await.unwrap();
+    world.create(named("free", json!({}))).await.unwrap();
+
+    // What `kubectl scale nodepool` does.
+    let pools: Api<NodePool> = Api::all(world.server.client());
+    let (params, merge) = (PatchParams::default(), |patch: Value| Patch::Merge(patch));
+    let five = merge(json!({ "spec": { "replicas": 5 } }));
+    let scale = pools.patch_scale("fixed", &params, &five).await.unwrap();
+    assert_eq!(scale.spec.and_then(|s| s.replicas), Some(5));
+    assert_eq!(pools.get("fixed").await.unwrap().spec.replicas, Some(5));
+    let four = merge(json!({ "status": { "nodes": 4 } }));
+    pools.patch_status("fixed", &params, &four).await.unwrap();
+    let scale = pools.get_scale("fixed").await.unwrap();
+    assert_eq!(scale.status.map(|s| s.replicas), Some(4));
+
+    for (name, replicas) in [("fixed", json!(null)), ("free", json!(1))] {
+        let switched = merge(json!({ "spec": { "replicas": replicas } }));
+        let error = pools.patch(name, &params, &switched).await.unwrap_err();
+        assert!(error.to_string().contains("for life"), "{error}");
     }
 }
