@@ -17,6 +17,7 @@ use super::ground::Ground;
 use super::method::{Class, Method, Proposal};
 use super::single::SingleNode;
 use super::snapshot::{Member, Pool, Snapshot};
+use super::static_drift::StaticDrift;
 
 fn at(text: &str) -> Timestamp {
     text.parse().expect("a time")
@@ -369,4 +370,85 @@ fn a_command_is_revised_to_what_still_holds() {
             .revise(&command, &snapshot(after, &free()), now())
             .is_none()
     );
+}
+
+/// Ten drifted nodes of a static pool that should have ten, the last ones the longest ago.
+fn drifted(spec: &Value) -> Snapshot {
+    let members = (0..10).map(|i| {
+        let mut member = member(&format!("m{i}"), "small");
+        let mut claim = (*member.claim).clone();
+        let mut drifted = condition("Drifted");
+        drifted["lastTransitionTime"] = format!("2026-01-01T09:0{}:00Z", 9 - i).into();
+        let drifted = serde_json::from_value(drifted).expect("a condition");
+        claim.status.conditions.push(drifted);
+        member.claim = Arc::new(claim);
+        member
+    });
+    let mut snapshot = snapshot(members.collect(), &free());
+    let pool = snapshot.pools.get_mut("p").expect("a pool");
+    let mut object = json!({"metadata": {"name": "p"},
+        "spec": {"replicas": 10, "disruption": free()},
+        "status": {"conditions": [condition("Ready")]}});
+    for (key, value) in spec.as_object().expect("an object") {
+        object["spec"][key] = value.clone();
+    }
+    pool.pool = Arc::new(serde_json::from_value(object).expect("a pool"));
+    pool.count.active = 10;
+    snapshot
+}
+
+#[rstest]
+#[case::all_of_them(json!({}), |_: &mut PoolCount| (), 10)]
+#[case::budget(json!({"disruption": {"consolidateAfter": "0s", "budgets": [{"nodes": "3"}]}}), |_: &mut PoolCount| (), 3)]
+#[case::limit(json!({"limits": {"nodes": "12"}}), |_: &mut PoolCount| (), 2)]
+#[case::what_goes_counts(json!({"limits": {"nodes": "12"}}), |c: &mut PoolCount| c.deleting = 1, 1)]
+#[case::what_is_being_created_counts(json!({"limits": {"nodes": "12"}}), |c: &mut PoolCount| c.reserved = 1, 1)]
+#[case::no_room(json!({"limits": {"nodes": "10"}}), |_: &mut PoolCount| (), 0)]
+#[case::limit_that_cannot_be_read(json!({"limits": {"nodes": "many"}}), |_: &mut PoolCount| (), 0)]
+#[case::one_too_many(json!({"replicas": 9}), |_: &mut PoolCount| (), 0)]
+#[case::one_is_being_replaced(json!({}), |c: &mut PoolCount| c.pending_disruption = 1, 0)]
+#[case::dynamic(json!({"replicas": null}), |_: &mut PoolCount| (), 0)]
+fn static_drift_goes_as_far_as_it_may(
+    #[case] spec: Value,
+    #[case] count: impl Fn(&mut PoolCount),
+    #[case] expected: usize,
+) {
+    let mut snapshot = drifted(&spec);
+    count(&mut snapshot.pools.get_mut("p").expect("a pool").count);
+    let proposal = StaticDrift.propose(&snapshot, now());
+    let longest: Vec<String> = (0..10).rev().map(|i| format!("m{i}")).collect();
+    let expected: Vec<Vec<&str>> = longest
+        .iter()
+        .take(expected)
+        .map(|n| vec![n.as_str()])
+        .collect();
+    assert_eq!(
+        names(&proposal),
+        expected,
+        "one command each, the longest drifted first"
+    );
+    for command in &proposal.commands {
+        assert!(command.replacements.iter().all(|r| r.from_template));
+        assert_eq!(command.replacements.len(), 1);
+    }
+}
+
+#[test]
+fn a_static_pool_without_room_for_a_replacement_says_so_when_at_rest() {
+    let mut snapshot = drifted(&json!({"limits": {"nodes": "10"}}));
+    let refusals = |s: &Snapshot| StaticDrift.propose(s, now()).refusals.len();
+    assert_eq!(refusals(&snapshot), 10);
+    let pool = snapshot.pools.get_mut("p").expect("a pool");
+    (pool.count.active, pool.count.deleting) = (9, 1);
+    assert_eq!(refusals(&snapshot), 0, "room is being made");
+}
+
+#[test]
+fn a_static_pool_that_cannot_launch_replaces_nothing() {
+    let mut snapshot = drifted(&json!({}));
+    let pool = snapshot.pools.get_mut("p").expect("a pool");
+    let mut object = (*pool.pool).clone();
+    object.status.conditions.clear();
+    pool.pool = Arc::new(object);
+    assert!(StaticDrift.propose(&snapshot, now()).commands.is_empty());
 }

@@ -1,6 +1,7 @@
 //! Static NodePools are held at their size, within their limit of nodes, whatever goes wrong.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use karpenter_fake_kube::flaky::ClientFaults;
@@ -204,6 +205,12 @@ async fn a_pool_shrinks_by_what_is_missed_least() {
 #[tokio::test(start_paused = true)]
 async fn a_limit_of_nodes_holds_while_everything_changes() {
     let world = World::with_static_pools().await;
+    // Requests overtake each other, and answers come later than events.
+    world.faults(ClientFaults {
+        delayed: 800,
+        ..ClientFaults::default()
+    });
+    world.slow_answers.store(true, Ordering::Relaxed);
     world.static_pool(6, json!({"limits": {"nodes": "4"}}));
     until_within(&world, 60, 4, |w| initialized(w) == 4).await;
     world.pass(120).await;
@@ -226,14 +233,16 @@ async fn a_limit_of_nodes_holds_while_everything_changes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_makes_no_machine_too_many() {
-    let world = World::with_static_pools().await;
+    let mut world = World::with_static_pools().await;
     world.faults(ClientFaults {
         failed_after: 300,
         failed_before: 100,
         conflicts: 100,
-        watches_late: 500,
+        watches_late: 1000,
         ..ClientFaults::default()
     });
+    // A watch suffers from what it was opened under.
+    world.crash().await;
     world.static_pool(20, json!({"limits": {"nodes": "20"}}));
     until_within(&world, 600, 20, |w| w.claims().len() == 20).await;
     let end = world.clock.now() + Duration::from_secs(300);
@@ -309,6 +318,21 @@ async fn drift_keeps_to_budgets_and_limits() {
         world.pass(60).await;
         assert_eq!(of_team(&world, "blue"), 4);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replacement_is_not_taken_for_one_too_many() {
+    let world = World::with_static_pools().await;
+    world.static_pool(2, json!({}));
+    world.until(60, "nodes", |w| initialized(w) == 2).await;
+    // The watch tells of a replacement before the answer to its creation is there.
+    world.slow_answers.store(true, Ordering::Relaxed);
+    recolour(&world, "blue");
+    until_within(&world, 120, 4, |w| {
+        initialized(w) == 2 && w.claims().len() == 2 && of_team(w, "blue") == 2
+    })
+    .await;
+    assert_eq!(world.cloud.created.lock().len(), 4, "none in vain");
 }
 
 #[tokio::test(start_paused = true)]

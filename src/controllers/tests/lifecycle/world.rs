@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -291,6 +292,8 @@ pub(crate) struct World {
     pub(crate) cloud: Arc<Cloud>,
     pub(crate) context: Context,
     flaky: Flaky,
+    /// Whether the answers to creations of claims come later than the watch tells of them.
+    pub(crate) slow_answers: Arc<AtomicBool>,
     settings: Settings,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -354,10 +357,13 @@ impl World {
         );
         tokio::spawn(kubelets(server.clone()));
         let flaky = Flaky::new(clock.clone(), &rng);
-        let (context, tasks) = boot(&server, &clock, &rng, &cloud, &flaky, &settings).await;
+        let slow_answers = Arc::default();
+        let client = client(&server, &flaky, &slow_answers);
+        let (context, tasks) = boot(client, &clock, &rng, &cloud, &settings).await;
         Self {
             server,
             flaky,
+            slow_answers,
             settings,
             clock,
             rng,
@@ -372,15 +378,9 @@ impl World {
         self.tasks.drain(..).for_each(|t| t.abort());
         self.context.stop.cancel();
         self.rng = self.rng.child("next", "");
-        let (context, tasks) = boot(
-            &self.server,
-            &self.clock,
-            &self.rng,
-            &self.cloud,
-            &self.flaky,
-            &self.settings,
-        )
-        .await;
+        let client = client(&self.server, &self.flaky, &self.slow_answers);
+        let (context, tasks) =
+            boot(client, &self.clock, &self.rng, &self.cloud, &self.settings).await;
         self.context = context;
         self.tasks = tasks;
     }
@@ -632,15 +632,31 @@ fn definition(group: &str, version: &str, kind: &str, plural: &str) -> Value {
     })
 }
 
+/// The controller's client: what [`World::faults`] says goes wrong, and answers that take their time.
+fn client(server: &ApiServer, flaky: &Flaky, slow_answers: &Arc<AtomicBool>) -> kube::Client {
+    let (inner, slow) = (server.flaky_client(flaky), slow_answers.clone());
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (inner, slow) = (inner.clone(), slow.clone());
+        async move {
+            let creates = request.method() == http::Method::POST
+                && request.uri().path().ends_with("/nodeclaims");
+            let answer = inner.send(request).await;
+            if creates && slow.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            answer
+        }
+    });
+    kube::Client::new(service, "default")
+}
+
 async fn boot(
-    server: &ApiServer,
+    client: kube::Client,
     clock: &Clock,
     rng: &RngTree,
     cloud: &Arc<Cloud>,
-    flaky: &Flaky,
     settings: &Settings,
 ) -> (Context, Vec<JoinHandle<()>>) {
-    let client = server.flaky_client(flaky);
     let context = Context {
         client: client.clone(),
         client_no_retry: client.clone(),
