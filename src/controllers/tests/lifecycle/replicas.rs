@@ -417,6 +417,23 @@ async fn what_is_sold_out_is_asked_for_ever_more_rarely() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pool_that_shrank_is_not_taken_for_one_that_cannot_launch() {
+    let world = World::with_static_pools().await;
+    world.static_pool(0, json!({}));
+    // Claims that stay without a machine until somebody looks into it.
+    *world.cloud.launch.lock() = Launch::Unauthorized;
+    for _ in 0..6 {
+        set(&world, json!({"replicas": 3}));
+        world.pass(5).await;
+        set(&world, json!({"replicas": 0}));
+        world.pass(5).await;
+    }
+    world.until(60, "gone", |w| w.claims().is_empty()).await;
+    set(&world, json!({"replicas": 3}));
+    world.until(1, "created", |w| staying(w).len() == 3).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pool_that_goes_buys_nothing_more() {
     let world = World::with_static_pools().await;
     world.static_pool(2, json!({}));
