@@ -236,9 +236,7 @@ fn created(claim: &Value) -> String {
     };
     match label(claim, labels::NODEPOOL) {
         "" => format!("created{requests}, without a NodePool"),
-        pool if requests.is_empty() && types == 0 => {
-            format!("created in pool {pool} from its template")
-        }
+        pool if requests.is_empty() => format!("created in pool {pool} from its template"),
         pool => format!("created in pool {pool}{requests}; {types} instance types fit"),
     }
 }
