@@ -166,6 +166,14 @@ fn other(error: kube::Error) -> CloudError {
     CloudError::Other(error.to_string())
 }
 
+/// Name of the Node that is the machine of this id; there is none for an id that we did not give.
+fn node_of(provider_id: &str) -> Result<&str, CloudError> {
+    provider_id
+        .strip_prefix(PROVIDER_ID_PREFIX)
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| CloudError::NotFound(format!("{provider_id:?} is no machine of KWOK")))
+}
+
 /// A Node as a machine.
 pub(crate) fn machine(node: &Node) -> Option<Machine> {
     let provider_id = node.spec.as_ref()?.provider_id.clone()?;
@@ -235,8 +243,7 @@ impl CloudProvider for KwokCloud {
     }
 
     async fn delete(&self, claim: &NodeClaim) -> Result<(), CloudError> {
-        let id = &claim.status.provider_id;
-        let name = id.strip_prefix(PROVIDER_ID_PREFIX).unwrap_or(id);
+        let name = node_of(&claim.status.provider_id)?;
         let gone = || CloudError::NotFound(format!("node {name} is deleted"));
         match self.nodes().delete(name, &DeleteParams::default()).await {
             // The Node may stay for its finalizers; the machine behind it is off, and that is what counts here.
@@ -247,9 +254,7 @@ impl CloudProvider for KwokCloud {
     }
 
     async fn get(&self, provider_id: &str) -> Result<Machine, CloudError> {
-        let name = provider_id
-            .strip_prefix(PROVIDER_ID_PREFIX)
-            .unwrap_or(provider_id);
+        let name = node_of(provider_id)?;
         let node = self.nodes().get_opt(name).await.map_err(other)?;
         node.as_ref()
             .and_then(machine)

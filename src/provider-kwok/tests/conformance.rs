@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use karpenter_api::{NodeClaim, NodePool};
 use karpenter_cloud::conformance::{Subject, check};
-use karpenter_cloud::{CloudProvider, Launched, Provider, ProviderContext};
+use karpenter_cloud::{CloudError, CloudProvider, Launched, Provider, ProviderContext};
 use karpenter_fake_kube::server::{Gr, PatchKind, gr};
 use karpenter_fake_kube::{ApiServer, ServerOptions};
 use karpenter_model::LabelRegistry;
@@ -118,6 +118,54 @@ impl Subject for World {
         let object = self.server.update_status(CLAIMS, None, object).unwrap();
         serde_json::from_value((*object).clone()).unwrap()
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_of_others_are_no_machines() {
+    let world = World::new().await;
+    let mut claim = world.claim("a", &["c-4x-amd64-linux".into()]).await;
+    for id in [
+        "",
+        "kwok://",
+        "Provider:///AZ/i-01234567890123456",
+        "../pods",
+    ] {
+        claim.status.provider_id = id.to_owned();
+        let deleted = world.cloud().delete(&claim).await;
+        assert!(
+            matches!(deleted, Err(CloudError::NotFound(_))),
+            "{id}: {deleted:?}"
+        );
+        let found = world.cloud().get(id).await;
+        assert!(
+            matches!(found, Err(CloudError::NotFound(_))),
+            "{id}: {found:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_class_that_is_missing_or_not_ready_sells_nothing() {
+    let world = World::new().await;
+    let claim = world.claim("a", &["c-4x-amd64-linux".into()]).await;
+    let classes = gr("karpenter.kwok.sh", "kwoknodeclasses");
+    let status = json!({ "status": { "conditions": [{ "type": "Ready", "status": "False", "reason": "TestingNotReady",
+        "message": "NodeClass is not ready", "lastTransitionTime": "2026-01-01T00:00:00Z" }] } });
+    world
+        .server
+        .patch(classes, None, "default", "status", PatchKind::Merge, status)
+        .unwrap();
+    let refused = world.cloud().create(&claim).await;
+    assert!(
+        matches!(refused, Err(CloudError::NodeClassNotReady(_))),
+        "{refused:?}"
+    );
+    world.server.delete(classes, None, "default", None).unwrap();
+    let refused = world.cloud().create(&claim).await;
+    assert!(
+        matches!(refused, Err(CloudError::InsufficientCapacity(_))),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,4 +7,5 @@ mod death;
 mod emptiness;
 mod repair;
 mod replicas;
+mod standalone;
 mod world;

@@ -62,6 +62,8 @@ pub(crate) enum Launch {
     SoldOut,
     /// An error that names its reason.
     Unauthorized,
+    /// The class is not ready.
+    NotReady,
 }
 
 #[derive(Clone, Debug)]
@@ -110,6 +112,9 @@ impl CloudProvider for Cloud {
         let joins = match *self.launch.lock() {
             Launch::Joins => true,
             Launch::NeverJoins => false,
+            Launch::NotReady => {
+                return Err(CloudError::NodeClassNotReady("not ready yet".into()));
+            }
             Launch::SoldOut => return Err(CloudError::InsufficientCapacity("all sold".into())),
             Launch::Unauthorized => {
                 return Err(CloudError::Create {
@@ -461,6 +466,20 @@ impl World {
             .as_object_mut()
             .unwrap()
             .extend(spec.as_object().unwrap().clone());
+        self.server
+            .create(gr("karpenter.sh", "nodeclaims"), None, claim)
+            .unwrap();
+    }
+    /// A claim that no NodePool owns.
+    pub(crate) fn standalone(&self, name: &str, metadata: Value, spec: Value) {
+        let mut claim = json!({
+            "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim", "metadata": metadata,
+            "spec": {"requirements": [{"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot"]}],
+                "nodeClassRef": {"group": KIND.group, "kind": KIND.kind, "name": "plain"}},
+        });
+        claim["metadata"]["name"] = name.into();
+        let spec = spec.as_object().unwrap().clone();
+        claim["spec"].as_object_mut().unwrap().extend(spec);
         self.server
             .create(gr("karpenter.sh", "nodeclaims"), None, claim)
             .unwrap();
