@@ -238,3 +238,56 @@ fn a_broken_budget_is_named_and_the_rest_is_planned() {
         7
     );
 }
+
+#[test]
+fn buffers_and_limit_ranges_are_planned_for() {
+    let objects = r#"
+apiVersion: karpenter.sh/v1
+kind: NodePool
+metadata: { name: default }
+spec: { template: { spec: { nodeClassRef: { group: karpenter.kwok.sh, kind: KWOKNodeClass, name: default }, requirements: [] } } }
+---
+apiVersion: v1
+kind: LimitRange
+metadata: { name: defaults }
+spec: { limits: [ { type: Container, default: { cpu: "2" } } ] }
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web }
+spec:
+  replicas: 4
+  selector: { matchLabels: { app: web } }
+  template: { metadata: { labels: { app: web } }, spec: { containers: [ { name: web, image: pause } ] } }
+---
+apiVersion: autoscaling.x-k8s.io/v1beta1
+kind: CapacityBuffer
+metadata: { name: spare }
+spec: { scalableRef: { kind: Deployment, name: web }, percentage: 50 }
+---
+apiVersion: autoscaling.x-k8s.io/v1beta1
+kind: CapacityBuffer
+metadata: { name: lost }
+spec: { podTemplateRef: { name: nowhere }, replicas: 1 }
+"#;
+    let output = run(&["plan", "-f", &file("buffers.yaml", objects)]);
+    let told = stderr(&output);
+    assert!(
+        told.contains("CapacityBuffer lost: PodTemplate \"nowhere\" not found"),
+        "{told}"
+    );
+    let plan = json(&output);
+    let machines = plan["newNodes"].as_array().unwrap();
+    let pods: Vec<&str> = machines
+        .iter()
+        .flat_map(|m| m["pods"].as_array().unwrap())
+        .map(|p| p.as_str().unwrap())
+        .collect();
+    let chunks = pods.iter().filter(|p| p.contains("capacity-buffer-spare#"));
+    assert_eq!((pods.len(), chunks.count()), (6, 2), "{plan:#}");
+    let text = plan.to_string();
+    assert!(
+        text.contains("\"cpu\":\"12\""),
+        "two CPUs for each of six: {plan:#}"
+    );
+}

@@ -111,6 +111,7 @@ impl Cluster {
             .env("METRICS_PORT", free_port().to_string())
             .env("HEALTH_PROBE_PORT", free_port().to_string())
             .env("LEADER_ELECTION_NAMESPACE", "kube-system")
+            .env("FEATURE_GATES", "CapacityBuffer=true")
             .env("LOG_OUTPUT_PATHS", &log)
             .stdout(Stdio::null())
             .spawn()
@@ -128,9 +129,13 @@ impl Cluster {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         match kind {
-            "Pod" | "Deployment" | "PodDisruptionBudget" => {
-                Api::default_namespaced_with(self.client.clone(), &resource)
-            }
+            "Pod"
+            | "Deployment"
+            | "DaemonSet"
+            | "PodDisruptionBudget"
+            | "PodTemplate"
+            | "LimitRange"
+            | "CapacityBuffer" => Api::default_namespaced_with(self.client.clone(), &resource),
             _ => Api::all_with(self.client.clone(), &resource),
         }
     }
@@ -186,6 +191,24 @@ impl Cluster {
         .await;
     }
 
+    async fn delete(&self, api_version: &str, kind: &str, name: &str) {
+        let api = self.api(api_version, kind);
+        api.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// A buffer's number of chunks, and of a condition status and reason.
+    async fn buffer(&self, condition: &str) -> (Option<i64>, String) {
+        let all = self.list(BUFFERS, "CapacityBuffer").await;
+        let status = &all[0]["status"];
+        let conditions = status["conditions"].as_array();
+        let found = conditions.into_iter().flatten();
+        let text = found
+            .filter(|c| c["type"] == condition)
+            .map(|c| format!("{} {}", c["status"], c["reason"]).replace('"', ""))
+            .collect();
+        (status["replicas"].as_i64(), text)
+    }
+
     async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let deadline = Instant::now() + LIMIT;
         while !holds().await {
@@ -198,6 +221,111 @@ impl Cluster {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
+}
+
+const BUFFERS: &str = "autoscaling.x-k8s.io/v1beta1";
+
+/// Room for two pods is kept free: bought, used, bought again, and given back with the buffer.
+async fn the_story_of_a_buffer(c: &Cluster) {
+    let buffer = |spec: Value| json!({ "apiVersion": BUFFERS, "kind": "CapacityBuffer", "metadata": { "name": "spare" }, "spec": spec });
+    let lonely = buffer(json!({ "podTemplateRef": { "name": "web" } }));
+    let refused = c.create(lonely).await.unwrap_err().to_string();
+    assert!(refused.contains("needs replicas or limits"), "{refused}");
+    let template = deployment()["spec"]["template"].clone();
+    let template = json!({ "apiVersion": "v1", "kind": "PodTemplate", "metadata": { "name": "web" }, "template": template });
+    c.create(template).await.unwrap();
+    c.create(buffer(
+        json!({ "podTemplateRef": { "name": "web" }, "replicas": 2 }),
+    ))
+    .await
+    .unwrap();
+    let full = (Some(2), "True FitsExistingCapacity".to_owned());
+    c.until("there is room for the buffer", async || {
+        c.buffer("Provisioning").await == full
+    })
+    .await;
+    assert_eq!(c.running().await, 0, "chunks are no pods");
+    let before = c.claims().await.len();
+    c.scale(2).await;
+    c.until("two pods run", async || c.running().await == 2)
+        .await;
+    c.until("the room is bought again", async || {
+        c.claims().await.len() > before && c.buffer("Provisioning").await == full
+    })
+    .await;
+    let larger = json!({ "template": { "metadata": { "labels": { "size": "larger" } } } });
+    c.merge("v1", "PodTemplate", "web", larger).await;
+    c.until("the template's generation is told", async || {
+        let all = c.list(BUFFERS, "CapacityBuffer").await;
+        all[0]["status"]["podTemplateGeneration"] == 2
+    })
+    .await;
+    c.scale(0).await;
+    c.delete(BUFFERS, "CapacityBuffer", "spare").await;
+    c.until("the buffer's machines are given back", async || {
+        c.claims().await.is_empty() && c.nodes().await.is_empty()
+    })
+    .await;
+}
+
+/// A DaemonSet that asks for nothing in a namespace that gives it two CPUs: the first machine is large enough.
+async fn the_story_of_a_limit_range(c: &Cluster) {
+    let range = json!({ "apiVersion": "v1", "kind": "LimitRange", "metadata": { "name": "defaults" },
+        "spec": { "limits": [{ "type": "Container", "default": { "cpu": "2" } }] } });
+    c.create(range).await.unwrap();
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "agent" },
+        "spec": { "selector": { "matchLabels": { "app": "agent" } }, "template": {
+            "metadata": { "labels": { "app": "agent" } },
+            "spec": { "terminationGracePeriodSeconds": 1, "tolerations": [{ "operator": "Exists" }],
+                "containers": [{ "name": "agent", "image": "pause" }] },
+        } },
+    });
+    c.create(set).await.unwrap();
+    c.scale(1).await;
+    c.until("the pod and the daemon run", async || {
+        c.running().await == 2
+    })
+    .await;
+    assert_eq!(c.claims().await.len(), 1, "one machine was enough");
+    c.delete("apps/v1", "DaemonSet", "agent").await;
+    c.delete("v1", "LimitRange", "defaults").await;
+    c.scale(0).await;
+    c.until("its machine is given back", async || {
+        c.claims().await.is_empty()
+    })
+    .await;
+}
+
+/// A machine without a NodePool comes, stays, and goes with its Node.
+async fn the_story_of_a_claim_of_its_own(c: &Cluster) {
+    c.create(json!({
+        "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim",
+        "metadata": { "name": "alone", "labels": { "team": "blue" } },
+        "spec": {
+            "nodeClassRef": { "group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default" },
+            "requirements": [{ "key": "node.kubernetes.io/instance-type", "operator": "In", "values": ["c-16x-arm64-linux"] }],
+        },
+    }))
+    .await
+    .unwrap();
+    c.until("it is a node", async || {
+        let nodes = c.nodes().await;
+        nodes.iter().any(|n| {
+            let labels = &n["metadata"]["labels"];
+            labels["karpenter.sh/initialized"] == "true" && labels["team"] == "blue"
+        })
+    })
+    .await;
+    let node = c.nodes().await[0]["metadata"]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    c.delete("v1", "Node", &node).await;
+    c.until("both are gone", async || {
+        c.claims().await.is_empty() && c.nodes().await.is_empty()
+    })
+    .await;
 }
 
 fn deployment() -> Value {
@@ -296,4 +424,8 @@ async fn the_story_of_a_deployment_on_a_real_cluster() {
         c.claims().await.is_empty() && c.nodes().await.is_empty()
     })
     .await;
+
+    the_story_of_a_buffer(c).await;
+    the_story_of_a_limit_range(c).await;
+    the_story_of_a_claim_of_its_own(c).await;
 }

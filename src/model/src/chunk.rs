@@ -1,11 +1,11 @@
 //! The virtual pods of a capacity buffer: what would be there if somebody used the room. They are planned for like
 //! pods, after all others, and exist nowhere but in plans.
 
-use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use karpenter_api::labels;
 
-use crate::pod_from::{admitted, fill_resources, read};
+use crate::pod_from::{fill_resources, read};
 use crate::{ContainerDefaults, Pod, PodKey};
 
 /// Stands before a chunk's number; no name of the API can contain it.
@@ -21,7 +21,7 @@ impl Pod {
         defaults: &ContainerDefaults,
     ) -> Self {
         let mut spec = template.spec.clone().unwrap_or_default();
-        admitted(&mut spec, defaults);
+        defaults.admit(&mut spec);
         spec.node_name = None;
         without_claims(&mut spec);
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
@@ -45,6 +45,12 @@ impl Pod {
         // Below everything that is there to run.
         pod.priority = i32::MIN;
         pod.priority_class = None;
+        // A node that is about to go keeps its chunks until it does: what takes its place is bought with them in mind.
+        pod.tolerations.push(Toleration {
+            key: Some(labels::DISRUPTED_TAINT.to_owned()),
+            operator: Some("Exists".to_owned()),
+            ..Toleration::default()
+        });
         if let Err(error) = fill_resources(&mut pod, &spec, None) {
             pod.invalid = Some(error.to_string().into());
         }
@@ -100,9 +106,11 @@ fn without_claims(spec: &mut PodSpec) {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Taint;
     use serde_json::json;
 
     use super::*;
+    use crate::taints::first_untolerated;
 
     #[test]
     fn a_chunk_is_what_a_pod_would_be_without_what_is_only_its_own() {
@@ -138,6 +146,12 @@ mod tests {
         assert_eq!(chunk.requests.get("cpu").units(), 2);
         assert_eq!((chunk.priority, chunk.priority_class), (i32::MIN, None));
         assert!(chunk.volumes.is_empty());
+        let going = Taint {
+            key: labels::DISRUPTED_TAINT.to_owned(),
+            effect: "NoSchedule".to_owned(),
+            ..Taint::default()
+        };
+        assert!(first_untolerated([&going], &chunk.tolerations).is_none());
         assert!(chunk.created.is_some());
 
         let mut spec = template.spec.unwrap();

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, PodSpec};
 use karpenter_api::kinds::RawQuantity;
 
+use crate::pod_requests;
+
 type Raw = BTreeMap<String, RawQuantity>;
 
 /// The item type whose defaults go into containers.
@@ -33,8 +35,15 @@ impl ContainerDefaults {
         defaults
     }
 
+    /// Gives a pod the requests and limits that it would be admitted with: limits stand in for missing requests, then
+    /// what the namespace gives is filled in.
+    pub fn admit(&self, spec: &mut PodSpec) {
+        pod_requests::default_requests(spec);
+        self.fill(spec);
+    }
+
     /// Fills in what the containers, init containers too, do not say.
-    pub fn apply(&self, spec: &mut PodSpec) {
+    fn fill(&self, spec: &mut PodSpec) {
         if self.requests.is_empty() && self.limits.is_empty() {
             return;
         }

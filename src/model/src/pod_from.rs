@@ -64,7 +64,7 @@ impl Pod {
         defaults: &ContainerDefaults,
     ) -> Self {
         let mut spec = template.spec.clone().unwrap_or_default();
-        admitted(&mut spec, defaults);
+        defaults.admit(&mut spec);
         let owner = &daemon_set.metadata;
         let mut meta = template.metadata.clone().unwrap_or_default();
         meta.namespace.clone_from(&owner.namespace);
@@ -81,13 +81,6 @@ impl Pod {
         }
         pod
     }
-}
-
-/// Requests and limits as a pod is admitted with them: limits copied into missing requests, then what the namespace's
-/// LimitRanges give.
-pub(crate) fn admitted(spec: &mut PodSpec, defaults: &ContainerDefaults) {
-    pod_requests::default_requests(spec);
-    defaults.apply(spec);
 }
 
 pub(crate) fn fill_resources(

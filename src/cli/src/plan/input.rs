@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod as RawPod};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{LimitRange, Node, Pod as RawPod, PodTemplate};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use karpenter_api::{NodeClaim, NodePool};
+use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
 use karpenter_controllers::provisioning::pools;
 use karpenter_e2e::json::{name, text};
-use karpenter_model::{InstanceType, LabelRegistry, Pod, Problem, SolveOptions};
+use karpenter_e2e::kinds;
+use karpenter_model::{ContainerDefaults, InstanceType, LabelRegistry, Pod, Problem, SolveOptions};
 use karpenter_provider_kwok::catalog::{self, Catalog};
 use karpenter_runtime::Settings;
-use karpenter_state::Store;
+use karpenter_state::{Resolution, Store, Watched};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -120,14 +121,17 @@ pub(super) fn problem(
     let (mut pods, mut pools, mut warnings): (Vec<Arc<Pod>>, Vec<NodePool>, Vec<String>) =
         Default::default();
     let (mut classes, mut ignored) = (BTreeSet::new(), BTreeSet::new());
-    for object in objects {
+    let defaults = defaults(&objects, &store, errors);
+    for mut object in objects {
+        settle(&mut object);
         let kind = text(&object, "/kind").to_owned();
         match kind.as_str() {
             "Pod" => {
                 if let Some(pod) = read::<RawPod>(object, errors) {
-                    place(pod, &store, &mut pods, errors);
+                    place(pod, &defaults, &store, &mut pods, errors);
                 }
             }
+            "LimitRange" => {}
             "Node" => read::<Node>(object, errors)
                 .into_iter()
                 .for_each(|n| store.apply_node(n)),
@@ -145,9 +149,19 @@ pub(super) fn problem(
             }
             "Deployment" | "ReplicaSet" | "StatefulSet" | "Job" => {
                 for pod in workloads::pods(&object, errors) {
-                    place(pod, &store, &mut pods, errors);
+                    place(pod, &defaults, &store, &mut pods, errors);
+                }
+                // What is wrong with it was told by its pods.
+                let told = &mut Vec::new();
+                match kind.as_str() {
+                    "Deployment" => apply::<Deployment>(object, &store, told),
+                    "ReplicaSet" => apply::<ReplicaSet>(object, &store, told),
+                    "StatefulSet" => apply::<StatefulSet>(object, &store, told),
+                    _ => {}
                 }
             }
+            "PodTemplate" => apply::<PodTemplate>(object, &store, errors),
+            "CapacityBuffer" => apply::<CapacityBuffer>(object, &store, errors),
             class if class.ends_with("NodeClass") => {
                 classes.insert((kind.clone(), name(&object).to_owned()));
             }
@@ -189,6 +203,12 @@ pub(super) fn problem(
             Err(e) => errors.push(e.to_string()),
         }
     }
+    for (key, resolution) in store.resolutions() {
+        if let Resolution::NotReady { message, .. } = &*resolution {
+            errors.push(format!("CapacityBuffer {}: {message}", key.name));
+        }
+    }
+    pods.extend(store.virtual_pods());
     let problem = Problem {
         pods,
         nodes: store.problem_nodes(&BTreeSet::new()),
@@ -202,6 +222,44 @@ pub(super) fn problem(
         },
     };
     Read { problem, warnings }
+}
+
+/// Gives an object that lives in a namespace the one that kubectl would.
+fn settle(object: &mut Value) {
+    let namespaced = kinds::of(text(object, "/kind")).is_some_and(|p| p.namespaced);
+    if namespaced && text(object, "/metadata/namespace").is_empty() {
+        let meta = object.get_mut("metadata").and_then(Value::as_object_mut);
+        if let Some(meta) = meta {
+            meta.insert("namespace".to_owned(), "default".into());
+        }
+    }
+}
+
+fn apply<T: DeserializeOwned + Watched>(object: Value, store: &Store, errors: &mut Vec<String>) {
+    if let Some(read) = read::<T>(object, errors) {
+        read.apply(store);
+    }
+}
+
+/// What the LimitRanges among the objects give, by namespace; the store gets to know them, too.
+fn defaults(
+    objects: &[Value],
+    store: &Store,
+    errors: &mut Vec<String>,
+) -> BTreeMap<String, ContainerDefaults> {
+    let mut ranges: BTreeMap<String, Vec<LimitRange>> = BTreeMap::new();
+    for object in objects.iter().filter(|o| text(o, "/kind") == "LimitRange") {
+        let mut object = object.clone();
+        settle(&mut object);
+        if let Some(range) = read::<LimitRange>(object, errors) {
+            let namespace = range.metadata.namespace.clone().unwrap_or_default();
+            ranges.entry(namespace).or_default().push(range.clone());
+            store.apply_limit_range(range);
+        }
+    }
+    let all = ranges.into_iter();
+    all.map(|(namespace, here)| (namespace, ContainerDefaults::of(&here)))
+        .collect()
 }
 
 /// Says what is wrong with a NodePool; whether it can be planned with. What its definition's own rules would refuse is
@@ -224,7 +282,18 @@ fn judge(
 }
 
 /// A pod with a node is there; one without is to be placed; one that has ended is neither.
-fn place(raw: RawPod, store: &Store, pods: &mut Vec<Arc<Pod>>, errors: &mut Vec<String>) {
+fn place(
+    mut raw: RawPod,
+    defaults: &BTreeMap<String, ContainerDefaults>,
+    store: &Store,
+    pods: &mut Vec<Arc<Pod>>,
+    errors: &mut Vec<String>,
+) {
+    // A pod that is there was admitted long ago.
+    if let Some(spec) = raw.spec.as_mut().filter(|s| s.node_name.is_none()) {
+        let here = raw.metadata.namespace.as_deref().unwrap_or_default();
+        defaults.get(here).cloned().unwrap_or_default().admit(spec);
+    }
     match Pod::try_from_k8s(&raw) {
         Err(e) => errors.push(format!(
             "Pod {}/{}: {e}",

@@ -192,6 +192,22 @@ async fn a_lost_node_is_made_up_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_is_about_to_go_keeps_its_chunks_until_it_does() {
+    let world = World::provided().await;
+    let node = world.claims()[0].metadata.name.clone().unwrap();
+    world.taint(&node, "karpenter.sh/disrupted");
+    world.pass(10.0).await;
+    assert_eq!(
+        world.cores(),
+        2,
+        "whoever takes it away has a replacement in mind"
+    );
+    world.store().mark_for_deletion(&node);
+    world.pass(3.0).await;
+    assert_eq!(world.cores(), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_share_follows_its_workload_which_may_come_later() {
     let world = World::with_buffers().await;
     world.pool("default", json!({})).await;

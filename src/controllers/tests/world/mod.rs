@@ -245,6 +245,12 @@ impl World {
             .delete(gr("karpenter.sh", "nodeclaims"), None, name, None)
             .unwrap();
     }
+    pub(crate) fn taint(&self, node: &str, key: &str) {
+        let patch = json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}});
+        self.server
+            .patch(gr("", "nodes"), None, node, "", PatchKind::Merge, patch)
+            .unwrap();
+    }
     /// A Node is gone.
     pub(crate) fn lose(&self, node: &str) {
         self.server

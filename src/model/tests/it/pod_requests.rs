@@ -133,7 +133,7 @@ fn a_limit_range_gives_what_containers_do_not_say(
         "initContainers": [{"name": "i", "resources": {"requests": {"memory": "100Mi"}}}]
     }))
     .unwrap();
-    ContainerDefaults::of(&[limit_range("Container", item)]).apply(&mut spec);
+    ContainerDefaults::of(&[limit_range("Container", item)]).admit(&mut spec);
     let raw = |spec: PodSpec| RawPod {
         spec: Some(spec),
         ..RawPod::default()
@@ -154,7 +154,7 @@ fn of_two_limit_ranges_the_first_gives_and_other_types_give_nothing() {
             json!({"defaultRequest": {"cpu": "7"}, "default": {"cpu": "7"}}),
         ),
     ])
-    .apply(&mut spec);
+    .admit(&mut spec);
     let pod = Pod::from_k8s(&RawPod {
         spec: Some(spec),
         ..RawPod::default()
