@@ -279,6 +279,7 @@ async fn buys_a_node_for_a_pending_pod_and_ends_in_order() {
         page.contains("leader_election_master_status{name=\"karpenter-leader-election\"} 1"),
         "{page}"
     );
+    assert!(page.contains("karpenter_cloudprovider_duration_seconds_count{controller=\"provisioner\",method=\"GetInstanceTypes\",provider=\"kwok\"}"), "{page}");
     let pid = process.child.id().to_string();
     assert!(
         Command::new("kill")
@@ -298,6 +299,14 @@ async fn buys_a_node_for_a_pending_pod_and_ends_in_order() {
     ] {
         assert!(written.contains(message), "{written}");
     }
+    // Loops without keys log and count under their name as the others do.
+    let created: Value = written
+        .lines()
+        .find(|line| line.contains("\"message\":\"created nodeclaim\""))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .unwrap();
+    assert_eq!(created["controller"], "provisioner", "{created}");
+    assert_eq!(created["reconcileID"].as_str().unwrap().len(), 36);
     let leases = api(&client, "coordination.k8s.io", "v1", "Lease", "leases");
     let lease = leases.get("karpenter-leader-election").await.unwrap();
     assert_eq!(

@@ -1,6 +1,8 @@
 //! Golden lines: what users' tools match on.
 
 use super::*;
+use crate::RngTree;
+use crate::runner::Rounds;
 
 /// What `body` logs from 2026-01-02T03:04:05.678Z on.
 fn lines(level: LogLevel, body: impl FnOnce()) -> Vec<String> {
@@ -146,11 +148,41 @@ async fn loops_without_keys_have_a_context_too() {
         tracing::info!("m");
         crate::runner::current_controller()
     };
-    let name = crate::runner::as_singleton("provisioner", "0-0", body).await;
-    assert_eq!(name, "provisioner");
+    let mut rounds = Rounds::new("provisioner", &RngTree::new(7));
+    assert_eq!(rounds.begin().run(body).await, "provisioner");
     assert_eq!(crate::runner::current_controller(), "");
-    let context = r#""controller":"provisioner","namespace":"","name":"","reconcileID":"0-0"}"#;
-    assert!(memory.lines()[0].ends_with(context), "{:?}", memory.lines());
+    let context = r#""controller":"provisioner","namespace":"","name":"","reconcileID":""#;
+    assert!(memory.lines()[0].contains(context), "{:?}", memory.lines());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rounds_are_told_apart_and_the_same_for_a_seed() {
+    async fn told(seed: u64, names: [&'static str; 2]) -> Vec<String> {
+        let memory = MemorySink::default();
+        let sinks = vec![Sink::Memory(memory.clone())];
+        let subscriber = subscriber(LogLevel::Info, Clock::real(), sinks);
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let tree = RngTree::new(seed);
+        let mut loops = names.map(|name| Rounds::new(name, &tree));
+        for _ in 0..2 {
+            for rounds in &mut loops {
+                rounds.begin().run(async { tracing::info!("m") }).await;
+            }
+        }
+        let id = |line: &String| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["reconcileID"].as_str().unwrap().to_owned()
+        };
+        memory.lines().iter().map(id).collect()
+    }
+    let first = told(7, ["provisioner", "disruption"]).await;
+    let different: std::collections::BTreeSet<&String> = first.iter().collect();
+    assert_eq!(different.len(), 4, "{first:?}");
+    assert_eq!(told(7, ["provisioner", "disruption"]).await, first);
+    // What other loops there are makes no difference.
+    let beside = told(7, ["provisioner", "other"]).await;
+    assert_eq!([&beside[0], &beside[2]], [&first[0], &first[2]]);
+    assert_ne!(told(8, ["provisioner", "disruption"]).await, first);
 }
 
 #[tokio::test(start_paused = true)]

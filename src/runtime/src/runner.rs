@@ -33,22 +33,69 @@ pub fn current_controller() -> &'static str {
     CONTROLLER.try_with(|name| *name).unwrap_or_default()
 }
 
-/// Runs `body` as the controller `name`: for loops that are not keyed.
-pub async fn as_controller<F: Future>(name: &'static str, body: F) -> F::Output {
+/// Runs `body` as the controller `name`.
+async fn as_controller<F: Future>(name: &'static str, body: F) -> F::Output {
     CONTROLLER.scope(name, body).await
 }
 
-/// Runs one round of a loop that is not keyed, such as the provisioner's: its log lines carry the context that a
-/// keyed reconcile's do, and the cloud's metrics its name.
-pub async fn as_singleton<F: Future>(name: &'static str, reconcile_id: &str, body: F) -> F::Output {
-    let span = tracing::error_span!(
-        "reconcile",
-        controller = name,
-        namespace = "",
-        name = "",
-        reconcileID = reconcile_id,
-    );
-    as_controller(name, body.instrument(span)).await
+/// The rounds of a loop that is not keyed, such as the provisioner's. What is done in one has the context that a keyed
+/// reconcile has: its log lines name controller and round, the cloud's metrics the controller.
+#[derive(Debug)]
+pub struct Rounds {
+    name: &'static str,
+    ids: Rng,
+}
+
+impl Rounds {
+    /// For the controller `name`. Its rounds are numbered from a generator of its own, so that a seed tells the same
+    /// ones whatever other controllers do.
+    #[must_use]
+    pub fn new(name: &'static str, rng: &RngTree) -> Self {
+        Self {
+            name,
+            ids: reconcile_ids(&tree_of(rng, name)),
+        }
+    }
+
+    /// The next round. It may be run in a task of its own, beside later ones.
+    pub fn begin(&mut self) -> Round {
+        Round {
+            name: self.name,
+            reconcile_id: self.ids.uuid(),
+        }
+    }
+}
+
+/// One round of a loop that is not keyed.
+#[derive(Debug)]
+#[must_use = "a round is there to be run"]
+pub struct Round {
+    name: &'static str,
+    reconcile_id: String,
+}
+
+impl Round {
+    /// Does `body` as this round.
+    pub async fn run<F: Future>(self, body: F) -> F::Output {
+        // At error level, so that the context is there whatever the log level is.
+        let span = tracing::error_span!(
+            "reconcile",
+            controller = self.name,
+            namespace = "",
+            name = "",
+            reconcileID = self.reconcile_id,
+        );
+        as_controller(self.name, body.instrument(span)).await
+    }
+}
+
+/// The part of the tree that belongs to a controller's runner.
+fn tree_of(rng: &RngTree, name: &str) -> RngTree {
+    rng.child("runner", name)
+}
+
+fn reconcile_ids(tree: &RngTree) -> Rng {
+    tree.child("reconcile-id", "").rng()
 }
 
 /// Conflicts in a row that are retried at once; more of them wait like errors do (without counting as such), so
@@ -161,9 +208,9 @@ pub fn spawn<R: Reconciler>(
             true
         })
     });
-    let tree = rng.child("runner", reconciler.name());
+    let tree = tree_of(rng, reconciler.name());
     let runner = Runner {
-        ids: tree.child("reconcile-id", "").rng(),
+        ids: reconcile_ids(&tree),
         tree,
         reconciler,
         options,

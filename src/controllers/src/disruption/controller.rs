@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use karpenter_runtime::runner::Rounds;
 use karpenter_state::{Changed, Kind};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinHandle, JoinSet};
@@ -23,6 +24,10 @@ use super::{allowance::Allowance, events};
 use crate::Context;
 use crate::lifecycle::objects::until;
 
+/// Name of the passes in logs and metrics.
+const CONTROLLER: &str = "disruption";
+/// Name of what carries commands out.
+const QUEUE_CONTROLLER: &str = "disruption.queue";
 /// How long a command is thought over before it is begun.
 const VALIDATION_WAIT: Duration = Duration::from_secs(15);
 /// Shortest time between two passes: a burst of changes is looked at once.
@@ -46,6 +51,8 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
         ctx: ctx.clone(),
         methods,
         under_way: UnderWay::default(),
+        rounds: Rounds::new(CONTROLLER, &ctx.rng),
+        command_rounds: Rounds::new(QUEUE_CONTROLLER, &ctx.rng),
         commands: JoinSet::new(),
     };
     vec![tokio::spawn(disruption.run(changes, ctx.stop.clone()))]
@@ -56,6 +63,10 @@ struct Disruption {
     /// In the order they are asked.
     methods: Vec<Arc<dyn Method>>,
     under_way: UnderWay,
+    /// One a pass.
+    rounds: Rounds,
+    /// One a command that is carried out.
+    command_rounds: Rounds,
     commands: JoinSet<()>,
 }
 
@@ -84,7 +95,8 @@ impl Disruption {
         loop {
             while changes.try_recv().is_ok() {}
             let started = self.ctx.clock.now();
-            match self.pass().await {
+            let round = self.rounds.begin();
+            match round.run(self.pass()).await {
                 Pass::Began => {}
                 Pass::Nothing(wake) => self.wait(changes, wake).await,
             }
@@ -170,8 +182,9 @@ impl Disruption {
         match orchestrate::begin(&self.ctx, &self.under_way, method, command).await {
             Some(command) => {
                 let (ctx, under_way) = (self.ctx.clone(), self.under_way.clone());
+                let round = self.command_rounds.begin();
                 self.commands
-                    .spawn(orchestrate::carry_out(ctx, under_way, command));
+                    .spawn(round.run(orchestrate::carry_out(ctx, under_way, command)));
             }
             None => self.rejected(method, size),
         }

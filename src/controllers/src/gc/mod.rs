@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use karpenter_api::NodeClaim;
 use karpenter_cloud::Machine;
-use karpenter_runtime::runner::ReconcileError;
+use karpenter_runtime::runner::{ReconcileError, Rounds};
 use karpenter_state::Kind;
 use tokio::task::JoinHandle;
 
@@ -17,6 +17,9 @@ use crate::lifecycle::objects::{
     conditions, is_deleting, is_managed_claim, is_ready, is_true, name,
 };
 use crate::lifecycle::write;
+
+/// Name in logs and metrics.
+const CONTROLLER: &str = "nodeclaim.garbagecollection";
 
 /// How often the cloud is asked, and how long after the start for the first time.
 const INTERVAL: Duration = Duration::from_secs(120);
@@ -41,6 +44,7 @@ async fn run(ctx: &Context) {
     let mut changes = ctx.state.subscribe();
     ctx.state.wait_synced().await;
     let mut next = ctx.clock.now() + INTERVAL;
+    let mut rounds = Rounds::new(CONTROLLER, &ctx.rng);
     loop {
         while suspects(ctx).is_empty() {
             // Only what becomes of claims and nodes can raise a suspicion.
@@ -61,13 +65,12 @@ async fn run(ctx: &Context) {
         }
         tokio::time::sleep_until(next).await;
         next += INTERVAL;
-        if let Err(error) = collect(ctx).await {
-            tracing::error!(
-                controller = "nodeclaim.garbagecollection",
-                error = %error,
-                "Reconciler error"
-            );
-        }
+        let round = async {
+            if let Err(error) = collect(ctx).await {
+                tracing::error!(error = %error, "Reconciler error");
+            }
+        };
+        rounds.begin().run(round).await;
         while changes.try_recv().is_ok() {}
     }
 }
@@ -111,7 +114,6 @@ async fn collect(ctx: &Context) -> Result<(), ReconcileError> {
     for claim in without_machine(suspects(ctx), &machines) {
         if write::disrupt_claim(ctx, &claim, "garbage_collected").await? {
             tracing::info!(
-                controller = "nodeclaim.garbagecollection",
                 NodeClaim = name(&claim.metadata),
                 "provider-id" = %claim.status.provider_id,
                 "garbage collecting nodeclaim with no cloudprovider representation"

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use karpenter_model::{Plan, Problem};
 use karpenter_plan_check::Severity;
+use karpenter_runtime::runner::Rounds;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -94,8 +95,9 @@ impl Provisioner {
             () = self.ctx.stop.cancelled() => return,
             () = self.ctx.state.wait_synced() => {}
         }
+        let mut rounds = Rounds::new(CONTROLLER, &self.ctx.rng);
         while batch::collect(&mut feed, lengths).await.is_some() {
-            let last = self.provision(&mut feed).await;
+            let last = rounds.begin().run(self.provision(&mut feed)).await;
             feed.ran(last);
         }
     }

@@ -11,12 +11,15 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Node;
 use karpenter_ec2_api::InstanceState;
+use karpenter_runtime::runner::Rounds;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use tokio_util::sync::CancellationToken;
 
 use crate::shared::{Shared, provider_id};
 
+/// Name in logs and metrics.
+const CONTROLLER: &str = "instance.garbagecollection";
 /// Interval at the start.
 const START_INTERVAL: Duration = Duration::from_secs(10);
 /// Good rounds at the start.
@@ -41,8 +44,16 @@ enum GcError {
 pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut rounds = 0_u32;
     let mut interval = INTERVAL;
+    let mut told = Rounds::new(CONTROLLER, &shared.rng);
     loop {
-        let wait = match collect(&shared).await {
+        let found = told.begin().run(async {
+            let found = collect(&shared).await;
+            if let Err(error) = &found {
+                tracing::warn!(%error, "garbage collection of instances failed");
+            }
+            found
+        });
+        let wait = match found.await {
             Ok(found) => {
                 rounds = rounds.saturating_add(1);
                 interval = if found > 0 {
@@ -57,10 +68,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                     interval
                 }
             }
-            Err(error) => {
-                tracing::warn!(%error, "garbage collection of instances failed");
-                START_INTERVAL
-            }
+            Err(_) => START_INTERVAL,
         };
         tokio::select! {
             biased;

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use karpenter_runtime::runner::Rounds;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::shared::Shared;
 
+/// Name in logs and metrics of the loop that asks; upstream has one for types and one for prices.
+const CONTROLLER: &str = "providers.pricing";
 /// How often types and prices are asked for.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 /// First wait after a failure, doubled up to the last one.
@@ -17,13 +20,20 @@ const RETRY_INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration:
 pub(crate) async fn refresh(shared: Arc<Shared>, changed: Arc<Notify>, stop: CancellationToken) {
     let mut retry = RETRY_INTERVALS.0;
     let mut first = true;
+    let mut rounds = Rounds::new(CONTROLLER, &shared.rng);
     loop {
-        let result = if first {
-            shared.market.hydrate(&*shared.ec2).await.map(|()| true)
-        } else {
-            once(&shared).await
-        };
-        let wait = match result {
+        let round = rounds.begin().run(async {
+            let result = if first {
+                shared.market.hydrate(&*shared.ec2).await.map(|()| true)
+            } else {
+                once(&shared).await
+            };
+            if let Err(error) = &result {
+                tracing::warn!(%error, "cannot refresh instance types and prices");
+            }
+            result
+        });
+        let wait = match round.await {
             Ok(news) => {
                 if news {
                     changed.notify_one();
@@ -32,8 +42,7 @@ pub(crate) async fn refresh(shared: Arc<Shared>, changed: Arc<Notify>, stop: Can
                 retry = RETRY_INTERVALS.0;
                 REFRESH_INTERVAL
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot refresh instance types and prices");
+            Err(_) => {
                 let wait = retry;
                 retry = (retry * 2).min(RETRY_INTERVALS.1);
                 wait
