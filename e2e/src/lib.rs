@@ -3,6 +3,7 @@
 mod cloud;
 mod drain;
 pub mod expect;
+mod holding;
 pub mod json;
 pub mod kinds;
 pub mod manifests;

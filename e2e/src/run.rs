@@ -8,6 +8,7 @@ use karpenter_runtime::Settings;
 use serde_json::{Value, json};
 
 use crate::expect::{judge, select};
+use crate::holding::Holding;
 use crate::json::{name, text};
 use crate::kinds;
 use crate::manifests::{ManifestError, read_objects, upgrade};
@@ -258,16 +259,21 @@ async fn take(
         told("api", serde_json::to_string(faults).unwrap_or_default());
         world.api_faults(faults);
     } else if let Some(wait) = &step.wait {
+        let mut holding = Holding::new(world, wait.holding.as_ref());
         match &wait.until {
-            None => world.clock.sleep(wait.duration.unwrap_or_default().0).await,
+            None => {
+                let duration = wait.duration.unwrap_or_default().0;
+                holding.sleep(world, duration).await;
+            }
             Some(expect) => {
                 let deadline = world.clock.now() + wait.timeout.unwrap_or(DEFAULT_TIMEOUT).0;
                 while world.clock.now() < deadline && !judge(world, expect).iter().all(|v| v.ok) {
-                    world.clock.sleep(LOOK_EVERY).await;
+                    holding.sleep(world, LOOK_EVERY).await;
                 }
                 record(world, expect, out);
             }
         }
+        out.extend(holding.end(world));
     } else if let Some(expect) = &step.expect {
         record(world, expect, out);
     }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cloud::{Cloud, Surroundings};
 use crate::kinds;
 use crate::observe::{self, Observed};
-use crate::scenario::schema::{ApiFaults, CloudFault, MachineFault};
+use crate::scenario::faults::{ApiFaults, CloudFault, MachineFault};
 
 pub use crate::cloud::{CloudKind, Ec2Account, LiveMachine};
 

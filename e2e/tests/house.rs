@@ -100,6 +100,7 @@ fn the_scenario_schema_in_the_tree_is_that_of_the_types() {
 #[case::no_action("steps:\n  - { at: 1s }\n", &["steps[0]", "got none"])]
 #[case::time_goes_back("steps:\n  - { at: 5m, controller: crash }\n  - { at: 1m, controller: start }\n", &["steps[1]", "at: 1m"])]
 #[case::negative_price("steps:\n  - { cloud: { price: { factor: -1 } } }\n", &["cloud.price.factor", "0 or more"])]
+#[case::nothing_held("steps:\n  - { wait: { for: 1m, holding: {} } }\n", &["steps[0]", "wait.holding", "podsRunning"])]
 #[case::no_span("steps:\n  - { wait: { for: soon } }\n", &["soon", "length of time"])]
 fn what_cannot_be_meant_is_refused(#[case] text: &str, #[case] says: &[&str]) {
     let error = parse(text, "scenario.yaml").unwrap_err().to_string();

@@ -21,9 +21,8 @@ use super::{LiveMachine, Surroundings};
 use crate::json::{name, text};
 use crate::observe::PriceLookup;
 use crate::run::nodes;
-use crate::scenario::schema::{
-    CallFault as Told, CloudFault, MachineFault, NodeSelector, OfferingSelector,
-};
+use crate::scenario::faults::{CallFault as Told, CloudFault, MachineFault, OfferingSelector};
+use crate::scenario::schema::NodeSelector;
 
 /// Service network of the cluster, which EKS would tell.
 const CLUSTER_CIDR: &str = "10.100.0.0/16";

@@ -15,7 +15,7 @@ use super::{LiveMachine, Surroundings};
 use crate::json::{name, text};
 use crate::observe::PriceLookup;
 use crate::run::nodes;
-use crate::scenario::schema::{CloudFault, MachineFault, OfferingSelector};
+use crate::scenario::faults::{CloudFault, MachineFault, OfferingSelector};
 
 /// The KWOK market and what it sells.
 pub(crate) struct KwokCloud {

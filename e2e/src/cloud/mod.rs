@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub use ec2::Ec2Account;
 
 use crate::observe::PriceLookup;
-use crate::scenario::schema::{CloudFault, MachineFault};
+use crate::scenario::faults::{CloudFault, MachineFault};
 
 /// What machines come from.
 #[derive(Clone)]

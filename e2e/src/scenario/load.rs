@@ -182,6 +182,19 @@ fn check_step(s: &Step) -> Result<(), String> {
             _ => {}
         }
     }
+    let wait = s.wait.as_ref();
+    for (field, expect) in [
+        ("expect", s.expect.as_ref()),
+        ("wait.until", wait.and_then(|w| w.until.as_ref())),
+        ("wait.holding", wait.and_then(|w| w.holding.as_ref())),
+    ] {
+        if expect.is_some_and(|e| serde_json::to_value(e).is_ok_and(|v| v == serde_json::json!({})))
+        {
+            return Err(format!(
+                "{field}: says nothing that could fail; expected a field such as podsRunning"
+            ));
+        }
+    }
     if let Some(scale) = &s.scale
         && scale.replicas < 0
     {

@@ -1,5 +1,6 @@
 //! Scenarios: a folder with a `scenario.yaml` is a story and a test.
 
+pub mod faults;
 pub mod load;
 pub mod schema;
 

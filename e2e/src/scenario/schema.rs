@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::faults::{ApiFaults, CloudFault, MachineFault};
+
 /// A story about a cluster, told in timed steps.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -233,139 +235,6 @@ pub enum ControllerAction {
     Restart,
 }
 
-/// A fault of the cloud; several fields may be set.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct CloudFault {
-    /// Capacity that cannot be had.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub capacity_out: Option<OfferingSelector>,
-    /// Capacity that can be had again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub capacity_back: Option<OfferingSelector>,
-    /// A price that changes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub price: Option<PriceChange>,
-    /// Spot interruption of the machines behind these nodes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interrupt: Option<NodeSelector>,
-    /// A call that is throttled (`RequestLimitExceeded`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub throttle: Option<CallFault>,
-    /// A call that fails.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<CallFault>,
-    /// A call that happens but whose answer is lost.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lost_response: Option<CallFault>,
-}
-
-/// Offerings; an empty list means all.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct OfferingSelector {
-    /// Instance types; a trailing `*` matches a prefix.
-    #[serde(default)]
-    pub instance_types: Vec<String>,
-    /// Zones.
-    #[serde(default)]
-    pub zones: Vec<String>,
-    /// Capacity types.
-    #[serde(default)]
-    pub capacity_types: Vec<String>,
-    /// For how long; none = until it is taken back.
-    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub duration: Option<Span>,
-}
-
-/// New prices of offerings; an empty list means all.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct PriceChange {
-    /// Instance types; a trailing `*` matches a prefix.
-    #[serde(default)]
-    pub instance_types: Vec<String>,
-    /// Zones.
-    #[serde(default)]
-    pub zones: Vec<String>,
-    /// Capacity types.
-    #[serde(default)]
-    pub capacity_types: Vec<String>,
-    /// New price is the old one times this (≥ 0).
-    pub factor: f64,
-}
-
-/// A call that misbehaves.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct CallFault {
-    /// EC2 action, such as `CreateFleet`.
-    pub call: String,
-    /// How often; none = once, or for as long as `for` says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub times: Option<u32>,
-    /// For how long.
-    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub duration: Option<Span>,
-    /// AWS error code.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
-    /// Error message.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-}
-
-/// How often requests of the controller go wrong, each in a thousand of those that can; drawn from the seed.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct ApiFaults {
-    /// Requests that take up to two seconds.
-    #[serde(default)]
-    pub delayed: u32,
-    /// Updates and patches refused with 409.
-    #[serde(default)]
-    pub conflicts: u32,
-    /// Requests refused with 429 and `Retry-After: 1`.
-    #[serde(default)]
-    pub throttled: u32,
-    /// Requests answered with 500 that had no effect.
-    #[serde(default)]
-    pub failed_before: u32,
-    /// Writes that took effect and are answered with 500 all the same.
-    #[serde(default)]
-    pub failed_after: u32,
-    /// Watches that end within a minute.
-    #[serde(default)]
-    pub watches_dropped: u32,
-    /// Watches whose events come up to five seconds late.
-    #[serde(default)]
-    pub watches_late: u32,
-}
-
-/// A fault of machines; several fields may be set.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct MachineFault {
-    /// Machines launched from now on never join.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub never_boots: Option<bool>,
-    /// Machines launched from now on join this much later.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub boots_late: Option<Span>,
-    /// These nodes turn NotReady.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_ready: Option<NodeSelector>,
-    /// These nodes turn Ready again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ready: Option<NodeSelector>,
-    /// The machines behind these nodes vanish.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dies: Option<NodeSelector>,
-}
-
 /// Lets time pass.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -377,6 +246,9 @@ pub struct Wait {
     /// Until this holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Expect>,
+    /// Must hold all the while: at the end of every moment of the wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holding: Option<Expect>,
     /// How long to wait for `until` at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
