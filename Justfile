@@ -28,6 +28,10 @@ e2e TIER="embedded" *ARGS:
       *) echo "just e2e: expected embedded or local, got {{TIER}}" >&2; exit 2 ;; \
     esac
 
+# The table of API behaviours, on a real kube-apiserver and on the embedded server: just conformance [part of a name]
+conformance *CHECKS:
+    e2e/local.sh conformance {{CHECKS}}
+
 # A real control plane on loopback, kept up: just local-up, then KUBECONFIG as it says; just local-down ends it.
 local-up *ARGS:
     e2e/local.sh up {{ARGS}}
@@ -65,4 +69,4 @@ deny *WHAT="bans licenses sources":
     cargo deny --workspace check {{WHAT}}
 
 # What CI runs, in its order.
-ci: lint test e2e (e2e "local") determinism (chaos "SEEDS=20") pending-snapshots deny
+ci: lint test e2e (e2e "local") conformance determinism (chaos "SEEDS=20") pending-snapshots deny

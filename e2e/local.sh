@@ -2,6 +2,7 @@
 # The `local` tier: the controller's binary on a real control plane without Docker (e2e/local-control-plane).
 #   local.sh [TEST FILTER...]   builds it once and runs the tests of the tier
 #   local.sh up [OPTION...]     keeps one up in the background and prints how to reach it
+#   local.sh conformance [CHECK...]  the table of API behaviours on the real API server and on the embedded one
 #   local.sh down               ends the one that `up` started
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -38,6 +39,15 @@ case "${1:-}" in
       sleep 0.1
     done
     echo "export KUBECONFIG=$state/cluster/admin.kubeconfig"
+    ;;
+  conformance)
+    shift
+    # Without the real server the embedded one is still compared with what was recorded; hence no exit when it is missing.
+    executable=$(build && echo "$executable")
+    if [ -n "$executable" ]; then
+      export LOCAL_CONTROL_PLANE="$executable"
+    fi
+    cargo test --package karpenter-fake-kube --test conformance -- "$@"
     ;;
   down)
     if [ ! -e "$state/pid" ]; then

@@ -127,6 +127,13 @@ func (c *cluster) start(ctx context.Context) error {
 	if err := c.wait(ctx, "kube-apiserver", ready); err != nil {
 		return err
 	}
+	if c.apiOnly {
+		// Its namespaces and roles come some moments after it says that it is ready.
+		return c.wait(ctx, "namespace default", func() error {
+			_, err := client.CoreV1().Namespaces().Get(ctx, "default", meta.GetOptions{})
+			return err
+		})
+	}
 	if err := c.startOthers(config, client); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ type options struct {
 	verbosity   int
 	stock       bool
 	holdStatus  bool
+	apiOnly     bool
 	silentAfter time.Duration
 	leaseLength time.Duration
 	toleration  time.Duration
@@ -54,6 +55,7 @@ func parseOptions(arguments []string) (*options, []string, error) {
 	f.IntVar(&o.verbosity, "v", 1, "verbosity of the components' logs")
 	f.BoolVar(&o.stock, "stock", false, "tolerations and node grace periods of a cluster in production")
 	f.BoolVar(&o.holdStatus, "keep-not-ready", false, "KWOK makes a Node Ready once and then leaves its conditions to whoever writes them")
+	f.BoolVar(&o.apiOnly, "api-server-only", false, "run etcd and kube-apiserver and nothing that writes by itself: what the API does shows undisturbed")
 	f.DurationVar(&o.silentAfter, "silent-after", 50*time.Second, "silence of a kubelet after which its Node is Unknown")
 	f.DurationVar(&o.leaseLength, "lease", 40*time.Second, "length of node leases; they are renewed at a quarter of it")
 	f.DurationVar(&o.toleration, "toleration", 3*time.Second, "how long pods put up with a node that is not ready or unreachable")
