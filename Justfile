@@ -23,7 +23,7 @@ demo *ARGS:
 # plane on loopback; needs Go, and says so where there is none).
 e2e TIER="embedded" *ARGS:
     @case "{{TIER}}" in \
-      embedded) cargo test --release --package karpenter-e2e --test scenarios -- {{ARGS}} ;; \
+      embedded) e2e/build.sh --test scenarios -- {{ARGS}} ;; \
       local) e2e/local.sh {{ARGS}} ;; \
       *) echo "just e2e: expected embedded or local, got {{TIER}}" >&2; exit 2 ;; \
     esac

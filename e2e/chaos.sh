@@ -12,8 +12,7 @@ for argument in "$@"; do
     *) echo "chaos.sh: expected SEEDS=N or FROM=N, got $argument" >&2; exit 2 ;;
   esac
 done
-cargo build --release --quiet --package karpenter-cli --bin kubectl-karpenter
-binary="${CARGO_TARGET_DIR:-target}/release/kubectl-karpenter"
+binary="$(e2e/build.sh)/kubectl-karpenter"
 passed=0 failed=0
 for seed in $(seq "$from" $((from + seeds - 1))); do
   for story in rough-weather static-rough-weather; do

@@ -5,8 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-cargo build --release --quiet --package karpenter-cli
-bin="${CARGO_TARGET_DIR:-target}/release/kubectl-karpenter"
+bin="$(e2e/build.sh)/kubectl-karpenter"
 for run in 1 2; do
   mkdir "$out/$run"
   "$bin" demo --seed 7 --output json | grep -v '"wallSeconds"' > "$out/$run/demo.json"

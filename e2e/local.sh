@@ -61,6 +61,6 @@ case "${1:-}" in
     ;;
   *)
     build
-    LOCAL_CONTROL_PLANE="$executable" cargo test --release --package karpenter --test local -- --nocapture "$@"
+    LOCAL_CONTROL_PLANE="$executable" e2e/build.sh --test local -- --nocapture "$@"
     ;;
 esac
