@@ -1,12 +1,9 @@
 //! Kubernetes objects from files: YAML streams, JSON, `List`s, gzip. Every error names the file and the document.
 
-use std::io::Read as _;
 use std::path::Path;
 
+use karpenter_runtime::gzip::{self, GzipError};
 use serde_json::Value;
-
-/// Most bytes a (decompressed) input may have; a guard against zip bombs, far above any real dump.
-pub const MAX_INPUT_BYTES: u64 = 2 << 30;
 
 /// Why a file is not a list of objects.
 #[derive(Debug, thiserror::Error)]
@@ -19,14 +16,9 @@ pub enum ManifestError {
         /// Why.
         source: std::io::Error,
     },
-    /// The gzip stream is broken.
-    #[error("{file}: expected a whole gzip stream, but it is broken or cut off: {source}")]
-    Gzip {
-        /// File.
-        file: String,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// It cannot be decompressed.
+    #[error(transparent)]
+    Gzip(#[from] GzipError),
     /// The text is not YAML or JSON.
     #[error("{file}: expected YAML or JSON: {message}")]
     Parse {
@@ -87,26 +79,7 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, ManifestError> {
         file: file.clone(),
         source,
     })?;
-    gunzip(raw, &file)
-}
-
-/// Decompresses `raw` when it is gzip.
-///
-/// # Errors
-/// When the stream is broken or cut off.
-pub fn gunzip(raw: Vec<u8>, file: &str) -> Result<Vec<u8>, ManifestError> {
-    if !raw.starts_with(&[0x1f, 0x8b]) {
-        return Ok(raw);
-    }
-    let mut out = Vec::new();
-    flate2::read::MultiGzDecoder::new(raw.as_slice())
-        .take(MAX_INPUT_BYTES)
-        .read_to_end(&mut out)
-        .map_err(|source| ManifestError::Gzip {
-            file: file.to_owned(),
-            source,
-        })?;
-    Ok(out)
+    Ok(gzip::unpack(&raw, &file)?.into_owned())
 }
 
 /// The objects of a file, `List`s taken apart, empty documents left out.

@@ -1,11 +1,10 @@
 //! The catalogue: the facts of all EC2 instance types and the on-demand price lists, from `fixtures/catalog`.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::sync::{Arc, OnceLock};
 
-use flate2::read::GzDecoder;
 use karpenter_ec2_api::InstanceTypeInfo;
+use karpenter_runtime::gzip::{self, GzipError};
 
 /// Region whose price list stands in for regions without one, as in the provider.
 pub const FALLBACK_REGION: &str = "us-east-1";
@@ -28,9 +27,9 @@ pub struct Catalog {
 /// Why a catalogue cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// Not gzip, or cut off.
-    #[error("instance type catalogue: gzip stream is broken or truncated: {0}")]
-    Gzip(std::io::Error),
+    /// It cannot be decompressed.
+    #[error(transparent)]
+    Gzip(#[from] GzipError),
     /// A line is not an instance type.
     #[error("instance type catalogue, line {line}: {problem}")]
     Line {
@@ -61,9 +60,11 @@ impl Catalog {
     /// When either is truncated or holds something else.
     pub fn read(types: &[u8], prices: &[u8]) -> Result<Self, CatalogError> {
         let mut catalog = Self::default();
-        for (index, line) in gunzip(types)?.lines().enumerate() {
+        let types = gzip::unpack(types, "instance type catalogue")?;
+        let lines = types.split(|byte| *byte == b'\n');
+        for (index, line) in lines.enumerate().filter(|(_, line)| !line.is_empty()) {
             let mut info: InstanceTypeInfo =
-                serde_json::from_str(line).map_err(|e| CatalogError::Line {
+                serde_json::from_slice(line).map_err(|e| CatalogError::Line {
                     line: index + 1,
                     problem: e.to_string(),
                 })?;
@@ -72,8 +73,9 @@ impl Catalog {
             }
             catalog.types.insert(info.name.clone(), Arc::new(info));
         }
-        catalog.prices = serde_json::from_str(&gunzip(prices)?)
-            .map_err(|e| CatalogError::Prices(e.to_string()))?;
+        let prices = gzip::unpack(prices, "on-demand price list")?;
+        catalog.prices =
+            serde_json::from_slice(&prices).map_err(|e| CatalogError::Prices(e.to_string()))?;
         Ok(catalog)
     }
 
@@ -84,14 +86,6 @@ impl Catalog {
             .get(region)
             .or_else(|| self.prices.get(FALLBACK_REGION))
     }
-}
-
-fn gunzip(bytes: &[u8]) -> Result<String, CatalogError> {
-    let mut text = String::new();
-    GzDecoder::new(bytes)
-        .read_to_string(&mut text)
-        .map_err(CatalogError::Gzip)?;
-    Ok(text)
 }
 
 #[cfg(test)]
@@ -116,8 +110,14 @@ mod tests {
 
     #[test]
     fn truncated_gzip_is_an_error() {
-        let error = Catalog::read(&TYPES[..TYPES.len() / 2], PRICES).unwrap_err();
-        assert!(error.to_string().contains("truncated"), "{error}");
+        for (types, prices, named) in [
+            (&TYPES[..TYPES.len() / 2], PRICES, "instance type catalogue"),
+            (TYPES, &PRICES[..PRICES.len() / 2], "on-demand price list"),
+        ] {
+            let error = Catalog::read(types, prices).unwrap_err().to_string();
+            let expected = format!("{named}: expected a whole gzip stream");
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! What no API tells and upstream ships as tables too: network bandwidth, branch interfaces, and prices to start with.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::sync::{Arc, OnceLock};
 
-use flate2::read::GzDecoder;
+use karpenter_runtime::gzip;
 use serde::de::DeserializeOwned;
 
 const LIMITS: &[u8] = include_bytes!("../../../fixtures/catalog/ec2-static-limits.json.gz");
@@ -43,11 +42,9 @@ pub(crate) fn on_demand_prices(region: &str) -> BTreeMap<Arc<str>, f64> {
 
 /// The embedded files are checked by a test; a build with a broken one knows nothing.
 fn read<T: DeserializeOwned + Default>(bytes: &[u8]) -> T {
-    let mut text = String::new();
-    match GzDecoder::new(bytes).read_to_string(&mut text) {
-        Ok(_) => serde_json::from_str(&text).unwrap_or_default(),
-        Err(_) => T::default(),
-    }
+    let text = gzip::unpack(bytes, "built-in table").ok();
+    text.and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! of it a type may carry `allocatable`, `kubeReserved` and `requirements[]`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 use std::sync::Arc;
 
 use karpenter_api::Quantity;
@@ -13,6 +12,7 @@ use karpenter_model::instance::Overhead;
 use karpenter_model::{
     InstanceType, LabelRegistry, Offering, Requirement, Requirements, ResourceList,
 };
+use karpenter_runtime::gzip::{self, GzipError};
 use serde::Deserialize;
 
 /// Label: `small`, `2xlarge`, or the number of cores where names have no size.
@@ -24,8 +24,6 @@ pub const INSTANCE_CPU: &str = "karpenter.kwok.sh/instance-cpu";
 /// Label: memory.
 pub const INSTANCE_MEMORY: &str = "karpenter.kwok.sh/instance-memory";
 
-/// Most bytes an instance type file may have once decompressed.
-const MAX_CATALOG_BYTES: u64 = 1 << 30;
 /// Pods of a type whose file does not say.
 const DEFAULT_PODS: i64 = 110;
 
@@ -43,14 +41,9 @@ pub struct Catalog {
 /// Why a file is no catalogue.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// The gzip stream is broken.
-    #[error("{file}: expected a whole gzip stream, but it is broken or cut off: {source}")]
-    Gzip {
-        /// File.
-        file: String,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// It cannot be decompressed.
+    #[error(transparent)]
+    Gzip(#[from] GzipError),
     /// Not a list of types.
     #[error(
         "{file}: expected a JSON list of instance types {{name, offerings, architecture, operatingSystems, resources}}: {source}"
@@ -132,23 +125,12 @@ pub fn label_registry() -> LabelRegistry {
 /// # Errors
 /// When it is no catalogue at all.
 pub fn parse(bytes: &[u8], file: &str) -> Result<Catalog, CatalogError> {
-    let mut unpacked = Vec::new();
-    let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
-        flate2::read::MultiGzDecoder::new(bytes)
-            .take(MAX_CATALOG_BYTES)
-            .read_to_end(&mut unpacked)
-            .map_err(|source| CatalogError::Gzip {
-                file: file.to_owned(),
-                source,
-            })?;
-        unpacked.as_slice()
-    } else {
-        bytes
-    };
-    let raw: Vec<RawType> = serde_json::from_slice(bytes).map_err(|source| CatalogError::Json {
-        file: file.to_owned(),
-        source,
-    })?;
+    let bytes = gzip::unpack(bytes, file)?;
+    let raw: Vec<RawType> =
+        serde_json::from_slice(&bytes).map_err(|source| CatalogError::Json {
+            file: file.to_owned(),
+            source,
+        })?;
     Ok(build(raw))
 }
 

@@ -6,6 +6,7 @@ pub mod build;
 pub mod clock;
 mod event_writer;
 pub mod events;
+pub mod gzip;
 pub mod health;
 pub mod key;
 pub mod leader;
