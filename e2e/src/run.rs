@@ -90,7 +90,11 @@ pub async fn run(loaded: &Loaded, seed: Option<u64>) -> Result<Report, RunError>
     Ok(report)
 }
 
-fn settings(loaded: &Loaded) -> Result<Settings, RunError> {
+/// Settings of the controller in a scenario.
+///
+/// # Errors
+/// When some cannot be meant.
+pub fn settings(loaded: &Loaded) -> Result<Settings, RunError> {
     let chart = json!(loaded.scenario.settings);
     Settings::from_chart(&chart).map_err(|errors| {
         RunError::Settings(

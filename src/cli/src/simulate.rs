@@ -36,6 +36,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     for warning in &loaded.warnings {
         output::note(&format!("warning: {warning}"));
     }
+    for name in runner::settings(&loaded)?.without_effect() {
+        output::note(&format!(
+            "warning: settings: {name} has no effect here (docs/differences.md)"
+        ));
+    }
     let report = crate::runtime::virtual_time()?.block_on(runner::run(&loaded, args.seed))?;
     match args.output {
         Format::Text => output::line(report::text_of(&report).trim_end()),

@@ -70,14 +70,18 @@ pub(crate) fn main(args: Vec<String>, env: BTreeMap<String, String>) -> ExitCode
         }
     };
     let clock = Clock::real();
-    let sinks = match log::Sink::open(&settings.log_output_paths) {
-        Ok(sinks) => sinks,
+    let opened = log::Sink::open(&settings.log_output_paths).and_then(|lines| {
+        let complaints = log::Sink::open(&settings.log_error_output_paths)?;
+        Ok(log::Outputs { lines, complaints })
+    });
+    let outputs = match opened {
+        Ok(outputs) => outputs,
         Err(error) => {
             complain(&error);
             return ExitCode::from(BAD_SETTINGS);
         }
     };
-    let subscriber = log::subscriber(settings.log_level, clock.clone(), sinks);
+    let subscriber = log::subscriber(settings.log_level, clock.clone(), outputs);
     // Only this process's own main sets one, so that there is none yet.
     let _ = tracing::subscriber::set_global_default(subscriber);
     match run(settings, &env, clock) {
@@ -156,11 +160,8 @@ async fn work(
         provider = settings.provider.as_str(),
         "starting karpenter"
     );
-    for name in without_effect(&settings) {
-        tracing::info!(
-            setting = name,
-            "accepted for compatibility, has no effect here"
-        );
+    for name in settings.without_effect() {
+        tracing::info!(setting = name, "setting has no effect here");
     }
     let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let (metrics_port, probe_port) = (settings.metrics_port, settings.health_probe_port);
@@ -224,47 +225,4 @@ fn complain(error: &dyn std::error::Error) {
         source = cause.source();
     }
     let _ = writeln!(std::io::stderr().lock(), "karpenter: {text}");
-}
-
-/// Settings that differ from their defaults and mean nothing to a native build (docs/differences.md says why).
-fn without_effect(settings: &Settings) -> Vec<&'static str> {
-    let default = Settings::default();
-    let odd = [
-        (
-            "enable-profiling",
-            settings.enable_profiling != default.enable_profiling,
-        ),
-        (
-            "memory-limit",
-            settings.memory_limit_bytes != default.memory_limit_bytes,
-        ),
-        (
-            "log-error-output-paths",
-            settings.log_error_output_paths != default.log_error_output_paths,
-        ),
-        (
-            "disable-cluster-state-observability",
-            settings.disable_cluster_state_observability
-                != default.disable_cluster_state_observability,
-        ),
-    ];
-    odd.into_iter()
-        .filter_map(|(name, set)| set.then_some(name))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_has_no_effect_is_named_only_where_it_was_asked_for() {
-        assert!(without_effect(&Settings::default()).is_empty());
-        let asked = Settings {
-            enable_profiling: true,
-            memory_limit_bytes: 1 << 30,
-            ..Settings::default()
-        };
-        assert_eq!(without_effect(&asked), ["enable-profiling", "memory-limit"]);
-    }
 }

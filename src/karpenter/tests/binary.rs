@@ -85,6 +85,34 @@ fn says_what_is_missing_and_ends_with_1() {
     );
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn complains_about_its_log_where_it_was_told_to() {
+    let folder = std::env::temp_dir().join(format!("karpenter-complaints-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let complaints = folder.join("complaints").display().to_string();
+    let full = output(
+        &["--provider=kwok", "--log-output-paths=/dev/full"],
+        &[
+            ("LOG_ERROR_OUTPUT_PATHS", &complaints),
+            ("HOME", "/nowhere"),
+        ],
+    );
+    let written = std::fs::read_to_string(&complaints).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(full.status.code(), Some(1));
+    assert!(written.contains("write error: No space left"), "{written}");
+    let nowhere = output(
+        &["--provider=kwok", "--log-error-output-paths=/nowhere/x"],
+        &[],
+    );
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(
+        text(&nowhere.stderr).contains("log output /nowhere/x cannot be opened"),
+        "{nowhere:?}"
+    );
+}
+
 /// A process that is ended when the test is.
 struct Process {
     child: Child,
@@ -207,6 +235,7 @@ async fn buys_a_node_for_a_pending_pod_and_ends_in_order() {
         .env("HEALTH_PROBE_PORT", probes.to_string())
         .env("LEADER_ELECTION_NAMESPACE", "kube-system")
         .env("LOG_OUTPUT_PATHS", &log)
+        .env("ENABLE_PROFILING", "true")
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -299,6 +328,8 @@ async fn buys_a_node_for_a_pending_pod_and_ends_in_order() {
     ] {
         assert!(written.contains(message), "{written}");
     }
+    let told = "\"message\":\"setting has no effect here\",\"commit\":\"unknown\",\"setting\":\"enable-profiling\"";
+    assert_eq!(written.matches(told).count(), 1, "{written}");
     // Loops without keys log and count under their name as the others do.
     let created: Value = written
         .lines()

@@ -38,33 +38,52 @@ const SAMPLED_LINES: usize = 4096;
 /// Only our own crates are heard: what libraries say is not part of the contract.
 const OWN_TARGETS: &str = "karpenter";
 
+/// Where a log goes.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs {
+    /// Its lines: each to all of these.
+    pub lines: Vec<Sink>,
+    /// What goes wrong with writing them.
+    pub complaints: Vec<Sink>,
+}
+
+impl From<Vec<Sink>> for Outputs {
+    /// Lines alone; what cannot be written is lost.
+    fn from(lines: Vec<Sink>) -> Self {
+        Self {
+            lines,
+            complaints: Vec::new(),
+        }
+    }
+}
+
 /// Writes events as JSON lines.
 pub struct JsonLines {
     level: LogLevel,
     clock: Clock,
-    sinks: Vec<Sink>,
+    outputs: Outputs,
     sampler: Option<Mutex<Sampler>>,
 }
 
-/// A subscriber that writes JSON lines to `sinks`: for `set_global_default` in a process, for `set_default` in a
+/// A subscriber that writes JSON lines to `outputs`: for `set_global_default` in a process, for `set_default` in a
 /// world that shares its process with others.
 #[must_use]
 pub fn subscriber(
     level: LogLevel,
     clock: Clock,
-    sinks: Vec<Sink>,
+    outputs: impl Into<Outputs>,
 ) -> impl Subscriber + Send + Sync {
-    Registry::default().with(JsonLines::new(level, clock, sinks))
+    Registry::default().with(JsonLines::new(level, clock, outputs))
 }
 
 impl JsonLines {
     /// A layer for a subscriber of one's own.
     #[must_use]
-    pub fn new(level: LogLevel, clock: Clock, sinks: Vec<Sink>) -> Self {
+    pub fn new(level: LogLevel, clock: Clock, outputs: impl Into<Outputs>) -> Self {
         Self {
             level,
             clock,
-            sinks,
+            outputs: outputs.into(),
             sampler: Some(Mutex::default()),
         }
     }
@@ -78,6 +97,11 @@ impl JsonLines {
 
     fn hears(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with(OWN_TARGETS) && level_of(metadata.level()) >= self.level
+    }
+
+    fn time(&self) -> String {
+        let now = self.clock.wall();
+        now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
     }
 
     fn line(
@@ -95,12 +119,7 @@ impl JsonLines {
         };
         line.push('{');
         push_pair(&mut line, "level", level);
-        let time = self
-            .clock
-            .wall()
-            .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
-            .to_string();
-        push_pair(&mut line, "time", &time);
+        push_pair(&mut line, "time", &self.time());
         push_pair(&mut line, "logger", "controller");
         if self.level == LogLevel::Debug {
             let caller = format!(
@@ -196,8 +215,15 @@ where
             }
         }
         let line = self.line(metadata, &message, &inherited, &collector.fields);
-        for sink in &self.sinks {
-            sink.write(&line);
+        for sink in &self.outputs.lines {
+            let Err(error) = sink.write(&line) else {
+                continue;
+            };
+            let complaint = format!("{} write error: {error}", self.time());
+            for sink in &self.outputs.complaints {
+                // The last place there is: what cannot be written here is lost.
+                let _ = sink.write(&complaint);
+            }
         }
     }
 }

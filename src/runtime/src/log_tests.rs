@@ -237,13 +237,42 @@ async fn errors_come_with_their_causes() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_written_is_told_where_complaints_go() {
+    let directory = std::env::temp_dir();
+    let path = directory.join(format!("karpenter-log-full-{}", std::process::id()));
+    std::fs::write(&path, "").unwrap();
+    // Opened to be read only, every write to it fails.
+    let broken = std::fs::File::open(&path).unwrap();
+    let (lines, complaints) = (MemorySink::default(), MemorySink::default());
+    let outputs = Outputs {
+        lines: vec![
+            Sink::File(std::sync::Arc::new(Mutex::new(broken))),
+            Sink::Memory(lines.clone()),
+        ],
+        complaints: vec![Sink::Memory(complaints.clone())],
+    };
+    let clock = Clock::starting_at("2026-01-02T03:04:05.678Z".parse().unwrap());
+    let subscriber = subscriber(LogLevel::Info, clock, outputs);
+    tracing::subscriber::with_default(subscriber, || tracing::info!("m"));
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(lines.lines().len(), 1, "other places get theirs");
+    let complaints = complaints.lines();
+    let start = "2026-01-02T03:04:05.678Z write error: ";
+    assert!(
+        complaints.len() == 1 && complaints[0].starts_with(start),
+        "{complaints:?}"
+    );
+}
+
 #[test]
 fn files_are_appended_to_and_bad_paths_named() {
     let directory = std::env::temp_dir().join(format!("karpenter-log-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("log").display().to_string();
     for line in ["one", "two"] {
-        Sink::open(&["stdout".to_owned(), path.clone()]).unwrap()[1].write(line);
+        let sinks = Sink::open(&["stdout".to_owned(), path.clone()]).unwrap();
+        sinks[1].write(line).unwrap();
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
     std::fs::remove_dir_all(&directory).unwrap();

@@ -238,7 +238,33 @@ fn did_you_mean(nearest: &Option<String>) -> String {
         .unwrap_or_default()
 }
 
+/// Flags of settings that are read, so that charts and command lines stay what they are, and change nothing here.
+/// `docs/differences.md` says why.
+const WITHOUT_EFFECT: &[&str] = &[
+    "enable-profiling",
+    "disable-cluster-state-observability",
+    "memory-limit",
+    "eks-control-plane",
+    "interruption-queue",
+    "enable-zonal-shift",
+];
+
 impl Settings {
+    /// What was asked for and has no effect: to be said once, as nobody notices a wish that is passed over.
+    #[must_use]
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let default = Self::default();
+        let was_set = |row: &&table::Row| (row.show)(self) != (row.show)(&default);
+        let rows = TABLE
+            .iter()
+            .filter(|row| WITHOUT_EFFECT.contains(&row.flag));
+        let mut names: Vec<&'static str> = rows.filter(was_set).map(|row| row.flag).collect();
+        if self.feature_gates.node_overlay {
+            names.push("feature-gates NodeOverlay");
+        }
+        names
+    }
+
     /// Settings from a command line (without the program's name) and an environment.
     ///
     /// # Errors

@@ -333,6 +333,35 @@ fn concurrency_grows_with_cores(#[case] millis: u32, #[case] workers: usize) {
     assert_eq!(settings.concurrency(10, 1000), workers);
 }
 
+#[test]
+fn what_has_no_effect_is_named_where_it_was_asked_for_and_in_the_docs() {
+    assert!(Settings::default().without_effect().is_empty());
+    let asked = Settings {
+        enable_profiling: true,
+        memory_limit_bytes: 1 << 30,
+        log_error_output_paths: vec!["stdout".to_owned()],
+        feature_gates: FeatureGates {
+            node_overlay: true,
+            ..FeatureGates::default()
+        },
+        ..Settings::default()
+    };
+    let named = [
+        "enable-profiling",
+        "memory-limit",
+        "feature-gates NodeOverlay",
+    ];
+    assert_eq!(asked.without_effect(), named);
+    let docs = include_str!("../../../docs/differences.md");
+    for flag in WITHOUT_EFFECT {
+        assert!(TABLE.iter().any(|row| row.flag == *flag), "no such flag");
+        assert!(
+            docs.contains(&format!("`--{flag}`")),
+            "docs/differences.md does not say why --{flag} has no effect"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn durations_are_read_back(nanos in 0..i64::MAX.unsigned_abs()) {

@@ -34,7 +34,7 @@ pub struct OpenError {
 }
 
 impl Sink {
-    /// The sinks that `--log-output-paths` names: `stdout`, `stderr` or file paths.
+    /// The sinks that `--log-output-paths` or `--log-error-output-paths` names: `stdout`, `stderr` or file paths.
     ///
     /// # Errors
     /// At the first file that cannot be opened.
@@ -57,9 +57,9 @@ impl Sink {
             .collect()
     }
 
-    /// Writes a line. What cannot be written is lost: there is no place left to complain to.
-    pub(super) fn write(&self, line: &str) {
-        let _ = match self {
+    /// Writes a line.
+    pub(super) fn write(&self, line: &str) -> std::io::Result<()> {
+        match self {
             Self::Stdout => writeln!(std::io::stdout().lock(), "{line}"),
             Self::Stderr => writeln!(std::io::stderr().lock(), "{line}"),
             Self::File(file) => writeln!(file.lock(), "{line}"),
@@ -67,7 +67,7 @@ impl Sink {
                 memory.push(line);
                 Ok(())
             }
-        };
+        }
     }
 }
 
