@@ -12,4 +12,5 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shop;
+pub mod strict;
 pub mod world;

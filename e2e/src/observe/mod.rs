@@ -17,7 +17,8 @@ pub use ledger::{Ledger, PriceLookup};
 pub use timeline::Entry;
 use timeline::Timeline;
 
-/// Window over which changes of pods are told as one line; longer than a burst of bindings, shorter than a boot.
+/// Window over which changes of pods are told as one line; longer than a burst of bindings, shorter than a boot. A
+/// NodePool that is not ready is told of when it still is not at its end.
 const POD_WINDOW: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Everything observed so far.
@@ -95,6 +96,7 @@ pub fn start(
     let shared = Arc::clone(&observed);
     let start = clock.now();
     let mut claims = api.subscribe(gr("karpenter.sh", "nodeclaims"));
+    let mut pools = api.subscribe(gr("karpenter.sh", "nodepools"));
     let mut nodes = api.subscribe(gr("", "nodes"));
     let mut pods = api.subscribe(gr("", "pods"));
     let mut events = api.subscribe(gr("", "events"));
@@ -116,6 +118,11 @@ pub fn start(
                     let Observed { timeline, ledger, .. } = &mut *o;
                     ledger.claim(at, &change, &prices);
                     timeline.claim(at, &change, ledger);
+                }
+                Some(change) = pools.next() => {
+                    if shared.lock().timeline.pool(&change) {
+                        flush_at.get_or_insert_with(|| clock.now() + POD_WINDOW);
+                    }
                 }
                 Some(change) = nodes.next() => {
                     let at = seconds(&clock, start);

@@ -32,9 +32,17 @@ pub(super) struct Timeline {
     entries: Vec<Entry>,
     claims: BTreeMap<String, BTreeSet<&'static str>>,
     nodes: BTreeMap<String, bool>,
+    pools: BTreeMap<String, Trouble>,
     last_counts: PodCounts,
     events: BTreeMap<String, u64>,
     pending: BTreeMap<(String, String, String), BTreeSet<String>>,
+}
+
+/// Why a NodePool is not ready; empty = it is, or nobody has looked yet.
+#[derive(Debug, Default)]
+struct Trouble {
+    now: String,
+    told: String,
 }
 
 impl Timeline {
@@ -122,6 +130,18 @@ impl Timeline {
         }
     }
 
+    /// A change of a NodePool; whether something waits for [`Timeline::flush`].
+    pub(super) fn pool(&mut self, change: &Change) -> bool {
+        let (Change::Added(pool) | Change::Modified(pool) | Change::Deleted(pool)) = change;
+        if matches!(change, Change::Deleted(_)) {
+            self.pools.remove(name(pool));
+            return false;
+        }
+        let trouble = self.pools.entry(name(pool).to_owned()).or_default();
+        trouble.now = not_ready(pool);
+        trouble.now != trouble.told
+    }
+
     /// A change of a Node; whether it joined, whether it left.
     pub(super) fn node(&mut self, at: f64, change: &Change) -> (bool, bool) {
         let (Change::Added(node) | Change::Modified(node) | Change::Deleted(node)) = change;
@@ -192,6 +212,20 @@ impl Timeline {
             };
             self.push(at, &kind, &object, &format!("{reason}: {message}"));
         }
+        let mut news = Vec::new();
+        for (pool, trouble) in &mut self.pools {
+            if trouble.now == trouble.told {
+                continue;
+            }
+            news.push(match trouble.now.as_str() {
+                "" => (pool.clone(), "ready".to_owned()),
+                why => (pool.clone(), format!("not ready: {why}")),
+            });
+            trouble.told.clone_from(&trouble.now);
+        }
+        for (pool, message) in news {
+            self.push(at, "NodePool", &pool, &message);
+        }
         if counts != self.last_counts {
             self.last_counts = counts;
             let PodCounts {
@@ -207,6 +241,27 @@ impl Timeline {
             );
         }
     }
+}
+
+/// What stands in a NodePool's way, in the words of its conditions.
+fn not_ready(pool: &Value) -> String {
+    let mut why = Vec::new();
+    for kind in ["ValidationSucceeded", "NodeClassReady"] {
+        if condition(pool, kind) != "False" {
+            continue;
+        }
+        let mut said = format!(
+            "{}: {}",
+            condition_field(pool, kind, "reason"),
+            condition_field(pool, kind, "message")
+        );
+        if kind == "NodeClassReady" {
+            let class = |field| text(pool, &format!("/spec/template/spec/nodeClassRef/{field}"));
+            said.push_str(&format!(" ({} {})", class("kind"), class("name")));
+        }
+        why.push(said);
+    }
+    why.join("; ")
 }
 
 fn created(claim: &Value) -> String {

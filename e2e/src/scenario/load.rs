@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::schema::{Scenario, Step};
 use crate::manifests::{self, ManifestError};
+use crate::strict::{self, Objection};
 
 /// A scenario with everything it refers to.
 #[derive(Clone, Debug)]
@@ -47,6 +48,14 @@ pub enum ScenarioError {
         step: usize,
         /// What is wrong.
         message: String,
+    },
+    /// An object has fields that its kind has not.
+    #[error("{file}: {objection}")]
+    Object {
+        /// File.
+        file: String,
+        /// Which, and what is wrong.
+        objection: Objection,
     },
     /// A field has a value that cannot be meant.
     #[error("{file}: {field}: {message}")]
@@ -93,6 +102,12 @@ pub fn load(path: &Path) -> Result<Loaded, ScenarioError> {
         objects.extend(manifests::read_objects(&folder.join(beside))?);
     }
     let (objects, warnings) = manifests::upgrade(objects, &shown)?;
+    if let Some(objection) = objects.iter().flat_map(strict::unknown_fields).next() {
+        return Err(ScenarioError::Object {
+            file: shown,
+            objection,
+        });
+    }
     let instance_types = match &scenario.cloud.instance_types {
         Some(beside) => Some(manifests::read_bytes(&folder.join(beside))?),
         None => None,

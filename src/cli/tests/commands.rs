@@ -57,6 +57,7 @@ kind: EC2NodeClass
 metadata: {{ name: default }}
 spec:
   role: my-role
+  amiFamily: AL2023
   amiSelectorTerms: [{{ id: ami-0123456789abcdef0 }}]
   subnetSelectorTerms: [{{ id: subnet-0123456789abcdef0 }}]
   securityGroupSelectorTerms: [{{ name: mine }}]

@@ -183,7 +183,17 @@ pub(super) fn problem(
             continue;
         }
         let class = &pool.spec.template.spec.node_class_ref;
-        if !classes.contains(&(class.kind.clone(), class.name.clone())) {
+        let others: Vec<&str> = classes
+            .iter()
+            .filter(|(kind, _)| *kind == class.kind)
+            .map(|(_, name)| name.as_str())
+            .collect();
+        if !others.is_empty() && !others.contains(&class.name.as_str()) {
+            errors.push(format!(
+                "NodePool {pool_name}: spec.template.spec.nodeClassRef.name: {:?} is not among the files; expected one of the {} there: {}; planned as if it were ready",
+                class.name, class.kind, others.join(", ")
+            ));
+        } else if others.is_empty() {
             warnings.push(format!(
                 "NodePool {pool_name}: spec.template.spec.nodeClassRef: {} {} is not among the files; planned as if it were ready",
                 class.kind, class.name

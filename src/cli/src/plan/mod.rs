@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use karpenter_api::convert::convert as to_v1;
-use karpenter_e2e::manifests;
+use karpenter_e2e::{manifests, strict};
 use karpenter_model::plan::{FunnelStep, PlannedNode, PoolFunnel};
 use karpenter_model::{Plan, PodKey, ResourceList};
 use karpenter_runtime::Clock;
@@ -119,7 +119,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let offer = input::offer(args, &converted.docs)?;
     let mut errors = offer.errors.clone();
     errors.extend(converted.errors.iter().map(ToString::to_string));
+    let objections: Vec<_> = converted.docs.iter().flat_map(strict::objections).collect();
     let read = input::problem(converted.docs, &offer, args, &mut errors);
+    for objection in objections {
+        // What reading it has found is told in more words than a definition has.
+        if !errors.iter().any(|told| objection.is_told_by(told)) {
+            errors.push(objection.to_string());
+        }
+    }
     let warnings: Vec<String> = converted
         .warnings
         .iter()

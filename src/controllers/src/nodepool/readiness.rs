@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use karpenter_api::NodePool;
-use karpenter_api::budget::Budgets;
+use karpenter_api::budget::{BudgetError, Budgets};
 use karpenter_api::validation;
 use karpenter_model::LabelRegistry;
+use karpenter_runtime::events::{DEFAULT_DEDUPE_WINDOW, Event, EventType};
 use karpenter_runtime::metrics::Metrics;
 use karpenter_runtime::runner::ReconcileError;
 use karpenter_runtime::{Action, Key, Reconciler};
+use kube::Resource as _;
 use kube::core::DynamicObject;
 use parking_lot::Mutex;
 
@@ -55,6 +57,9 @@ impl Readiness {
         for line in &lines {
             tracing::warn!(NodePool = %name, warning = %line, "nodepool is odd");
         }
+        for error in budgets.errors() {
+            self.ctx.events.publish(invalid_budget(pool, error));
+        }
         said.insert(name, lines);
     }
 }
@@ -85,6 +90,19 @@ impl Reconciler for Readiness {
         let wanted = judged(&pool, class.as_deref(), registry, self.ctx.clock.wall());
         write::pool_status(&self.ctx, &pool, &wanted).await?;
         Ok(Action::AwaitChange)
+    }
+}
+
+/// That a budget cannot be read. The pool stays what it is: machines are bought, but none is given back until then.
+fn invalid_budget(pool: &NodePool, error: &BudgetError) -> Event {
+    let about = pool.object_ref(&());
+    Event {
+        kind: EventType::Warning,
+        reason: "InvalidBudget",
+        message: format!("{error}; no node is disrupted until it can be read"),
+        dedupe: vec![about.uid.clone().unwrap_or_default(), error.to_string()],
+        window: DEFAULT_DEDUPE_WINDOW,
+        about,
     }
 }
 
