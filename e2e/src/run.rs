@@ -15,7 +15,7 @@ use crate::manifests::{ManifestError, read_objects, upgrade};
 use crate::report::{self, Expectation, Report};
 use crate::scenario::Loaded;
 use crate::scenario::schema::{ControllerAction, NodeSelector, ProviderName, Span, Step, Target};
-use crate::strict::unknown_fields;
+use crate::strict::unfit;
 use crate::world::{self, CloudKind, Ec2Account, World, WorldError, WorldOptions};
 
 /// How long `wait.until` waits when nothing else is said.
@@ -156,7 +156,7 @@ async fn take(
             objects.extend(read_objects(&loaded.folder.join(file))?);
         }
         let (objects, _) = upgrade(objects, &format!("steps[{index}].apply"))?;
-        if let Some(objection) = objects.iter().flat_map(unknown_fields).next() {
+        if let Some(objection) = objects.iter().find_map(unfit) {
             return Err(bad(format!("apply: {objection}")));
         }
         told(

@@ -48,6 +48,34 @@ impl Objection {
     }
 }
 
+/// Most pods or machines that one object is taken to ask for; more is a typing error.
+pub const MAX_REPLICAS: i64 = 200_000;
+
+/// Why an object cannot be part of a story: a field that its kind has not, or a number that no cluster in one process
+/// holds.
+#[must_use]
+pub fn unfit(object: &Value) -> Option<Objection> {
+    let too_many = too_many(object).map(|(field, message)| (field.to_owned(), message));
+    let all = unknown_fields(object).into_iter();
+    all.chain(told(object, too_many)).next()
+}
+
+/// The field of an object or of a patch that asks for more than [`MAX_REPLICAS`], and what it should say.
+#[must_use]
+pub fn too_many(object: &Value) -> Option<(&'static str, String)> {
+    let fields = ["spec.replicas", "spec.parallelism", "spec.completions"];
+    fields.into_iter().find_map(|field| {
+        let value = object.pointer(&format!("/{}", field.replace('.', "/")))?;
+        // Far beyond any whole number that a JSON number holds exactly, it is still too large.
+        #[allow(clippy::cast_precision_loss)]
+        let is_too_large = value.as_f64()? > MAX_REPLICAS as f64;
+        is_too_large.then(|| {
+            let message = format!("expected a number from 0 to {MAX_REPLICAS}, got {value}");
+            (field, message)
+        })
+    })
+}
+
 /// Fields of an object that its kind has not: misspelt ones, which would be dropped without a word.
 #[must_use]
 pub fn unknown_fields(object: &Value) -> Vec<Objection> {

@@ -101,6 +101,9 @@ fn the_scenario_schema_in_the_tree_is_that_of_the_types() {
 #[case::time_goes_back("steps:\n  - { at: 5m, controller: crash }\n  - { at: 1m, controller: start }\n", &["steps[1]", "at: 1m"])]
 #[case::negative_price("steps:\n  - { cloud: { price: { factor: -1 } } }\n", &["cloud.price.factor", "0 or more"])]
 #[case::nothing_held("steps:\n  - { wait: { for: 1m, holding: {} } }\n", &["steps[0]", "wait.holding", "podsRunning"])]
+#[case::endless("steps:\n  - { wait: { for: 99999999d } }\n", &["99999999d", "at most 3650d"])]
+#[case::too_many("steps:\n  - { scale: { name: web, replicas: 9223372036854775807 } }\n", &["steps[0]", "scale.replicas", "0 to 200000"])]
+#[case::too_many_by_patch("steps:\n  - { patch: { target: { kind: NodePool, name: a }, patch: { spec: { replicas: 1e18 } } } }\n", &["steps[0]", "patch.patch.spec.replicas", "0 to 200000"])]
 #[case::no_span("steps:\n  - { wait: { for: soon } }\n", &["soon", "length of time"])]
 fn what_cannot_be_meant_is_refused(#[case] text: &str, #[case] says: &[&str]) {
     let error = parse(text, "scenario.yaml").unwrap_err().to_string();

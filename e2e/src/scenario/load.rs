@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::schema::{Scenario, Step};
 use crate::manifests::{self, ManifestError};
-use crate::strict::{self, Objection};
+use crate::strict::{self, MAX_REPLICAS, Objection};
 
 /// A scenario with everything it refers to.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ pub enum ScenarioError {
         /// What is wrong.
         message: String,
     },
-    /// An object has fields that its kind has not.
+    /// An object cannot be part of a story.
     #[error("{file}: {objection}")]
     Object {
         /// File.
@@ -102,7 +102,7 @@ pub fn load(path: &Path) -> Result<Loaded, ScenarioError> {
         objects.extend(manifests::read_objects(&folder.join(beside))?);
     }
     let (objects, warnings) = manifests::upgrade(objects, &shown)?;
-    if let Some(objection) = objects.iter().flat_map(strict::unknown_fields).next() {
+    if let Some(objection) = objects.iter().find_map(strict::unfit) {
         return Err(ScenarioError::Object {
             file: shown,
             objection,
@@ -211,12 +211,15 @@ fn check_step(s: &Step) -> Result<(), String> {
         }
     }
     if let Some(scale) = &s.scale
-        && scale.replicas < 0
+        && !(0..=MAX_REPLICAS).contains(&scale.replicas)
     {
         return Err(format!(
-            "scale.replicas: expected 0 or more, got {}",
+            "scale.replicas: expected a number from 0 to {MAX_REPLICAS}, got {}",
             scale.replicas
         ));
+    }
+    if let Some((field, message)) = s.patch.as_ref().and_then(|p| strict::too_many(&p.patch)) {
+        return Err(format!("patch.patch.{field}: {message}"));
     }
     if let Some(price) = s.cloud.as_ref().and_then(|c| c.price.as_ref())
         && !(price.factor.is_finite() && price.factor >= 0.0)

@@ -381,6 +381,9 @@ pub struct ObjectExpect {
     pub equals: Option<Value>,
 }
 
+/// Longest span: a timer waits for no longer than some thirty years, and says nothing when it gives up before.
+const MAX_SPAN: std::time::Duration = std::time::Duration::from_secs(10 * 365 * 86_400);
+
 /// A length of time as text: `90s`, `1h30m`, `30d`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub std::time::Duration);
@@ -425,6 +428,10 @@ impl std::str::FromStr for Span {
             total = total
                 .checked_add(std::time::Duration::from_millis(part))
                 .ok_or_else(bad)?;
+        }
+        if total > MAX_SPAN {
+            let days = MAX_SPAN.as_secs() / 86_400;
+            return Err(format!("{text:?} is too long: expected at most {days}d"));
         }
         if digits.is_empty() && !text.is_empty() {
             Ok(Self(total))

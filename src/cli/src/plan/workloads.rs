@@ -3,10 +3,8 @@
 use k8s_openapi::api::core::v1::{Pod as RawPod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use karpenter_e2e::json::{name, text};
+use karpenter_e2e::strict::MAX_REPLICAS;
 use serde_json::Value;
-
-/// Most pods one workload is taken to have; a plan for more is a typing error.
-const MAX_REPLICAS: i64 = 200_000;
 
 /// All replicas of a Deployment, ReplicaSet, StatefulSet or Job, named `<workload>-<number>`.
 pub(super) fn pods(object: &Value, errors: &mut Vec<String>) -> Vec<RawPod> {
