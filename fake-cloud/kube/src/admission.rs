@@ -147,6 +147,28 @@ fn admit_pod(state: &State, target: &Target, pod: &mut Value) -> Result<()> {
     Ok(())
 }
 
+/// What a new object begins with that its maker does not own.
+pub fn begin(state: &State, target: &Target, object: &mut Value) {
+    if target.info.is("", "namespaces") {
+        let spec = meta::as_map(meta::child(object, "spec"));
+        meta::default_to(spec, "finalizers", json!(["kubernetes"]));
+    }
+    let gated = meta::at(object, &["spec", "schedulingGates"])
+        .and_then(Value::as_array)
+        .is_some_and(|gates| !gates.is_empty());
+    if target.info.is("", "pods") && gated {
+        let now = state.now();
+        crate::ops::binding::set_condition(
+            meta::child(object, "status"),
+            json!({
+                "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "lastProbeTime": null, "lastTransitionTime": now,
+            }),
+        );
+    }
+}
+
 /// What follows from a create or update.
 pub fn after_write(state: &mut State, target: &Target, object: Option<&Arc<Value>>) {
     if let Some(crd) = object

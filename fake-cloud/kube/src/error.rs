@@ -16,10 +16,16 @@ pub struct ApiError {
     pub message: String,
     /// `details` of the Status, null when there are none.
     pub details: Value,
+    /// `metadata` of the Status: a continue token, if anything.
+    pub metadata: Value,
 }
 
 /// Result of API operations.
 pub type Result<T, E = ApiError> = std::result::Result<T, E>;
+
+/// The media types that the real server names. We have no protobuf: clients that offer it take JSON as well.
+pub const MEDIA_TYPES: &str =
+    "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: String) -> Self {
@@ -28,6 +34,7 @@ impl ApiError {
             reason,
             message,
             details: Value::Null,
+            metadata: json!({}),
         }
     }
 
@@ -80,6 +87,43 @@ impl ApiError {
         Self::new(409, "Conflict", message).about(info, name)
     }
 
+    /// 409 of a deletion whose preconditions do not hold; the real server names the kind here, not the resource.
+    #[must_use]
+    pub fn precondition(info: &ResourceInfo, name: &str, why: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": {why}",
+            qualified(&info.group, &info.kind)
+        );
+        let mut error = Self::new(409, "Conflict", message);
+        error.details = details(name, &info.group, &info.kind);
+        error
+    }
+
+    /// 409 of a subresource.
+    #[must_use]
+    pub fn conflict_of(resource: &str, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {resource} \"{name}\": {why}");
+        let mut error = Self::new(409, "Conflict", message);
+        error.details = details(name, "", resource);
+        error
+    }
+
+    /// 422 for options of a request (`ListOptions`, `CreateOptions`, ...).
+    #[must_use]
+    pub fn invalid_options(kind: &str, errors: &[FieldError]) -> Self {
+        let mut error = Self::invalid_named("meta.k8s.io", kind, "", errors);
+        if let Some(details) = error.details.as_object_mut() {
+            details.remove("name");
+        }
+        error
+    }
+
+    /// An error that the real server returns as it came, without a reason: 500.
+    #[must_use]
+    pub fn bare(message: impl Into<String>) -> Self {
+        Self::new(500, "", message.into())
+    }
+
     /// 409 for a stale resourceVersion.
     #[must_use]
     pub fn stale(info: &ResourceInfo, name: &str) -> Self {
@@ -101,11 +145,13 @@ impl ApiError {
     /// 422 with field errors.
     #[must_use]
     pub fn invalid(info: &ResourceInfo, name: &str, errors: &[FieldError]) -> Self {
-        let kind = if info.group.is_empty() {
-            info.kind.clone()
-        } else {
-            format!("{}.{}", info.kind, info.group)
-        };
+        Self::invalid_named(&info.group, &info.kind, name, errors)
+    }
+
+    /// 422 with field errors of a kind given by its names.
+    #[must_use]
+    pub fn invalid_named(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
+        let qualified = qualified(group, kind);
         let texts: Vec<String> = errors.iter().map(FieldError::to_string).collect();
         let all = match texts.as_slice() {
             [one] => one.clone(),
@@ -114,18 +160,20 @@ impl ApiError {
         let mut error = Self::new(
             422,
             "Invalid",
-            format!("{kind} \"{name}\" is invalid: {all}"),
+            format!("{qualified} \"{name}\" is invalid: {all}"),
         );
         let causes: Vec<Value> = errors
             .iter()
             .map(|e| json!({"reason": e.kind.reason(), "message": e.body(), "field": e.field}))
             .collect();
         let mut about = serde_json::Map::new();
-        about.insert("name".into(), name.into());
-        if !info.group.is_empty() {
-            about.insert("group".into(), info.group.as_str().into());
+        if !name.is_empty() {
+            about.insert("name".into(), name.into());
         }
-        about.insert("kind".into(), info.kind.as_str().into());
+        if !group.is_empty() {
+            about.insert("group".into(), group.into());
+        }
+        about.insert("kind".into(), kind.into());
         about.insert("causes".into(), causes.into());
         error.details = Value::Object(about);
         error
@@ -133,13 +181,13 @@ impl ApiError {
 
     /// 422 without an object: the request cannot be processed (a JSON patch whose test failed, say).
     #[must_use]
-    pub fn unprocessable(why: &str) -> Self {
+    pub fn unprocessable() -> Self {
         let mut error = Self::new(
             422,
             "Invalid",
             "the server rejected our request due to an error in our request".to_owned(),
         );
-        error.details = json!({"causes": [{"reason": "UnexpectedServerResponse", "message": why}]});
+        error.details = json!({});
         error
     }
 
@@ -174,7 +222,7 @@ impl ApiError {
         Self::new(
             406,
             "NotAcceptable",
-            "only the following media types are accepted: application/json".to_owned(),
+            format!("only the following media types are accepted: {MEDIA_TYPES}"),
         )
     }
 
@@ -220,14 +268,18 @@ impl ApiError {
         let mut status = json!({
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": self.metadata,
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code,
         });
-        if let (Some(map), false) = (status.as_object_mut(), self.details.is_null()) {
-            map.insert("details".into(), self.details.clone());
+        if let Some(map) = status.as_object_mut() {
+            if !self.reason.is_empty() {
+                map.insert("reason".into(), self.reason.into());
+            }
+            if !self.details.is_null() {
+                map.insert("details".into(), self.details.clone());
+            }
         }
         status
     }
@@ -235,7 +287,9 @@ impl ApiError {
 
 fn details(name: &str, group: &str, plural: &str) -> Value {
     let mut about = serde_json::Map::new();
-    about.insert("name".into(), name.into());
+    if !name.is_empty() {
+        about.insert("name".into(), name.into());
+    }
     if !group.is_empty() {
         about.insert("group".into(), group.into());
     }
@@ -383,6 +437,13 @@ impl FieldError {
             Some(value.into()),
             detail,
         )
+    }
+
+    /// The same with something said of it.
+    #[must_use]
+    pub fn because(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
     }
 
     /// Everything but the path.

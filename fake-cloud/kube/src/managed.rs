@@ -1,6 +1,6 @@
 //! Field ownership (`metadata.managedFields`) of writes that are not applies.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::apply::managers::{self, Manager, Operation};
 use crate::apply::{FieldSet, fields};
@@ -17,7 +17,8 @@ pub fn track_write(
     new: &mut Value,
     options: &WriteOptions,
 ) {
-    let (before, part) = old.unwrap_or((&Value::Null, Part::Main));
+    let blank = blank(target);
+    let (before, part) = old.unwrap_or((&blank, Part::Main));
     let mut owners = owners_before(before, new);
     if owners.is_empty() && options.manager.is_none() && options.applied.is_none() {
         crate::meta::metadata(new).remove("managedFields");
@@ -54,6 +55,35 @@ pub fn track_write(
         }
     }
     managers::write(new, owners);
+}
+
+/// What a new object is compared with: nothing for custom resources, for built-in ones the fields that their Go types
+/// always write. Nobody owns those themselves, only what is in them.
+fn blank(target: &Target) -> Value {
+    let template = || json!({"metadata": {}, "spec": {"containers": null}});
+    if target.info.custom {
+        return json!({"metadata": {}});
+    }
+    let spec = match (target.info.group.as_str(), target.info.plural.as_str()) {
+        ("", "pods") => json!({"containers": null}),
+        ("apps", "deployments") => {
+            json!({"selector": null, "template": template(), "strategy": {}})
+        }
+        ("apps", "replicasets") => json!({"selector": null, "template": template()}),
+        ("apps", "daemonsets" | "statefulsets") => {
+            json!({"selector": null, "template": template(), "updateStrategy": {}})
+        }
+        ("batch", "jobs") => json!({"template": template()}),
+        ("batch", "cronjobs") => {
+            json!({"jobTemplate": {"metadata": {}, "spec": {"template": template()}}})
+        }
+        ("", "persistentvolumeclaims") => json!({"resources": {}}),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => {
+            json!({"names": {}, "versions": null})
+        }
+        _ => json!({}),
+    };
+    json!({"metadata": {}, "spec": spec, "status": {}})
 }
 
 fn own(

@@ -276,10 +276,13 @@ impl FieldSelector {
                 )));
             };
             if !selectable(info, field) {
-                return Err(ApiError::bad_request(format!(
-                    "Unable to find {:?} that match label selector \"\", field selector {text:?}: field label not supported: {field}",
-                    format!("{}, Resource={}", gvk_text(info), info.plural)
-                )));
+                return Err(ApiError::bad_request(if declares_its_own(info) {
+                    format!("field label not supported: {field}")
+                } else {
+                    format!(
+                        "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                    )
+                }));
             }
             terms.push(FieldTerm {
                 path: field.split('.').map(str::to_owned).collect(),
@@ -300,10 +303,15 @@ impl FieldSelector {
     #[must_use]
     pub fn matches(&self, object: &Value) -> bool {
         self.0.iter().all(|term| {
-            let value = term
-                .path
-                .iter()
-                .try_fold(object, |v, key| v.get(key.as_str()));
+            let words: Vec<&str> = term.path.iter().map(String::as_str).collect();
+            // Two selectors are not called what the fields are.
+            let value = match words.as_slice() {
+                ["source"] => at(object, &["source", "component"])
+                    .filter(|c| c.as_str() != Some(""))
+                    .or_else(|| object.get("reportingComponent")),
+                ["status", "successful"] => at(object, &["status", "succeeded"]),
+                path => at(object, path),
+            };
             let equal = match value {
                 None | Some(Value::Null) => default_of(&term.path) == term.value,
                 Some(Value::String(s)) => *s == term.value,
@@ -328,13 +336,14 @@ impl FieldSelector {
 fn default_of(path: &[String]) -> &'static str {
     match path.last().map(String::as_str) {
         Some("unschedulable" | "hostNetwork") => "false",
+        Some("successful" | "replicas") => "0",
         _ => "",
     }
 }
 
-fn gvk_text(info: &ResourceInfo) -> String {
-    let version = info.storage_version().map_or("", |v| v.name.as_str());
-    info.api_version(version)
+/// Whether a kind has fields of its own to select on, which shows in how it refuses others.
+fn declares_its_own(info: &ResourceInfo) -> bool {
+    info.custom || !fields_of(info).is_empty()
 }
 
 /// Whether a field of a resource can be selected on; the lists are those of the real server's registries.
@@ -342,7 +351,11 @@ fn selectable(info: &ResourceInfo, field: &str) -> bool {
     if field == "metadata.name" || (field == "metadata.namespace" && info.namespaced) {
         return true;
     }
-    let fields: &[&str] = match (info.group.as_str(), info.plural.as_str()) {
+    fields_of(info).contains(&field)
+}
+
+fn fields_of(info: &ResourceInfo) -> &'static [&'static str] {
+    match (info.group.as_str(), info.plural.as_str()) {
         ("", "pods") => &[
             "spec.nodeName",
             "spec.restartPolicy",
@@ -371,11 +384,10 @@ fn selectable(info: &ResourceInfo, field: &str) -> bool {
         ("", "namespaces") => &["status.phase"],
         ("", "secrets") => &["type"],
         ("", "services") => &["spec.clusterIP", "spec.type"],
-        ("", "replicationcontrollers") | ("apps", "replicasets") => &["status.replicas"],
+        ("", "replicationcontrollers") => &["status.replicas"],
         ("batch", "jobs") => &["status.successful"],
         _ => &[],
-    };
-    fields.contains(&field)
+    }
 }
 
 /// Both selectors of a list or watch.

@@ -40,6 +40,9 @@ pub type EventReceiver = mpsc::UnboundedReceiver<Event>;
 /// Objects of one namespace (or of the cluster, under the empty namespace) by name.
 type Names = BTreeMap<String, Arc<Value>>;
 
+/// Former states by (namespace, name).
+pub type Undone = BTreeMap<(String, String), Option<Arc<Value>>>;
+
 /// A resource's objects and what became of them.
 #[derive(Default)]
 struct Table {
@@ -134,6 +137,33 @@ impl Store {
                 };
                 names.range::<str, _>((from, Unbounded)).map(|(_, o)| o)
             })
+    }
+
+    /// What has become of a resource since `version`, told backwards: for every object that changed, what it was at
+    /// that version (none: it was not there).
+    ///
+    /// # Errors
+    /// When some of the changes are no longer kept.
+    pub fn undone(&self, resource: &str, version: u64) -> Result<Undone, TooOld> {
+        let mut was = Undone::new();
+        let Some(table) = self.tables.get(resource) else {
+            return Ok(was);
+        };
+        if version < table.compacted {
+            return Err(TooOld {
+                asked: version,
+                oldest: table.compacted,
+            });
+        }
+        let start = table.history.partition_point(|e| e.version <= version);
+        for event in table.history.range(start..).rev() {
+            let key = (
+                crate::meta::namespace(&event.object).to_owned(),
+                crate::meta::name(&event.object).to_owned(),
+            );
+            was.insert(key, event.previous.clone());
+        }
+        Ok(was)
     }
 
     /// Writes an object: stamps the next resourceVersion on it and tells everyone.

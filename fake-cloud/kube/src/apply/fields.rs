@@ -1,6 +1,7 @@
 //! Sets of fields of an object, in the form `fieldsV1` keeps them: a tree of `f:name`, `k:{keys}` and `v:value`.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
@@ -143,8 +144,9 @@ impl FieldSet {
     }
 
     fn write_paths(&self, at: &str, paths: &mut Vec<String>) {
-        if self.member {
-            paths.push(at.to_owned());
+        // Members of a level first, then what is below them, as the real server lists them.
+        for (key, _) in self.below.iter().filter(|(_, node)| node.member) {
+            paths.push(format!("{at}{}", element_text(key)));
         }
         for (key, node) in &self.below {
             node.write_paths(&format!("{at}{}", element_text(key)), paths);
@@ -191,15 +193,34 @@ fn keys_of(keys: &[String], item: &Value) -> Map<String, Value> {
         .collect()
 }
 
-/// All fields of a value at `path`.
+/// All fields of a value at `path` that hold values: what an apply configuration says.
 #[must_use]
 pub fn of<'v>(structure: &Structure<'_>, path: &mut Vec<&'v str>, value: &'v Value) -> FieldSet {
-    let mut set = FieldSet::default();
+    fields(structure, path, value, false)
+}
+
+/// All fields of a value at `path`, the maps and lists that hold others as well: what came with a value that was not
+/// there before.
+fn whole<'v>(structure: &Structure<'_>, path: &mut Vec<&'v str>, value: &'v Value) -> FieldSet {
+    fields(structure, path, value, true)
+}
+
+fn fields<'v>(
+    structure: &Structure<'_>,
+    path: &mut Vec<&'v str>,
+    value: &'v Value,
+    containers: bool,
+) -> FieldSet {
+    let mut set = FieldSet {
+        member: containers,
+        below: BTreeMap::new(),
+    };
     match value {
         Value::Object(map) if !map.is_empty() && !structure.map_is_atomic(path) => {
             for (key, below) in map {
                 path.push(key);
-                set.below.insert(field(key), of(structure, path, below));
+                set.below
+                    .insert(field(key), fields(structure, path, below, containers));
                 path.pop();
             }
         }
@@ -208,7 +229,7 @@ pub fn of<'v>(structure: &Structure<'_>, path: &mut Vec<&'v str>, value: &'v Val
             list => {
                 for item in items {
                     let mut below = match list {
-                        ListType::Map(_) => of(structure, path, item),
+                        ListType::Map(_) => fields(structure, path, item, containers),
                         _ => FieldSet::default(),
                     };
                     below.member = true;
@@ -230,6 +251,18 @@ pub struct Difference {
     pub removed: FieldSet,
 }
 
+static NO_MAP: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
+static NO_LIST: LazyLock<Value> = LazyLock::new(|| Value::Array(Vec::new()));
+
+/// A value that is there and null, as an empty one of the other's kind.
+fn filled<'v>(value: &'v Value, other: &Value) -> &'v Value {
+    match (value, other) {
+        (Value::Null, Value::Object(_)) => &NO_MAP,
+        (Value::Null, Value::Array(_)) => &NO_LIST,
+        _ => value,
+    }
+}
+
 /// Compares two states at `path`.
 #[must_use]
 pub fn compare<'v>(
@@ -242,29 +275,25 @@ pub fn compare<'v>(
     if old == new {
         return difference;
     }
-    match (old, new) {
-        (Value::Object(a), Value::Object(b))
-            if !a.is_empty() && !b.is_empty() && !structure.map_is_atomic(path) =>
-        {
+    match (filled(old, new), filled(new, old)) {
+        (Value::Object(a), Value::Object(b)) if !structure.map_is_atomic(path) => {
             for (key, before) in a {
                 path.push(key);
                 match b.get(key) {
                     Some(after) => {
                         difference.take(field(key), compare(structure, path, before, after))
                     }
-                    None => difference.lost(field(key), of(structure, path, before)),
+                    None => difference.lost(field(key), whole(structure, path, before)),
                 }
                 path.pop();
             }
             for (key, after) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
                 path.push(key);
-                difference.gained(field(key), of(structure, path, after));
+                difference.gained(field(key), whole(structure, path, after));
                 path.pop();
             }
         }
-        (Value::Array(a), Value::Array(b))
-            if !a.is_empty() && !b.is_empty() && structure.list(path) != ListType::Atomic =>
-        {
+        (Value::Array(a), Value::Array(b)) if structure.list(path) != ListType::Atomic => {
             let list = structure.list(path);
             let index = |items: &'v [Value]| -> BTreeMap<String, &'v Value> {
                 items
@@ -273,9 +302,9 @@ pub fn compare<'v>(
                     .collect()
             };
             let (a, b) = (index(a), index(b));
-            let whole = |path: &mut Vec<&'v str>, item: &'v Value| {
+            let element_of = |path: &mut Vec<&'v str>, item: &'v Value| {
                 let mut set = match list {
-                    ListType::Map(_) => of(structure, path, item),
+                    ListType::Map(_) => whole(structure, path, item),
                     _ => FieldSet::default(),
                 };
                 set.member = true;
@@ -286,16 +315,16 @@ pub fn compare<'v>(
                     Some(after) => {
                         difference.take(key.clone(), compare(structure, path, before, after))
                     }
-                    None => difference.lost(key.clone(), whole(path, before)),
+                    None => difference.lost(key.clone(), element_of(path, before)),
                 }
             }
             for (key, after) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
-                difference.gained(key.clone(), whole(path, after));
+                difference.gained(key.clone(), element_of(path, after));
             }
         }
-        _ => {
-            difference.changed = of(structure, path, new);
-            difference.removed = of(structure, path, old).minus(&difference.changed);
+        (old, new) => {
+            difference.changed = whole(structure, path, new);
+            difference.removed = whole(structure, path, old).minus(&difference.changed);
         }
     }
     difference

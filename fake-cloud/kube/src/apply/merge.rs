@@ -1,6 +1,6 @@
 //! Merging what a manager applies into the live object, and taking out what it no longer applies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -36,7 +36,7 @@ pub fn merge<'v>(
     }
 }
 
-/// Applied elements stand in the order they were applied in; others keep their place among them.
+/// Applied elements stand in the order they were applied in; others keep their place before the first that both have.
 fn merge_lists<'v>(
     structure: &Structure<'_>,
     path: &mut Vec<&'v str>,
@@ -44,39 +44,29 @@ fn merge_lists<'v>(
     live: &[Value],
     applied: &'v [Value],
 ) -> Vec<Value> {
-    let places: BTreeMap<String, usize> = live
-        .iter()
-        .enumerate()
-        .map(|(i, item)| (element(list, item), i))
-        .collect();
-    let mut taken: Vec<(Option<usize>, Value)> = Vec::new();
-    let mut named = std::collections::BTreeSet::new();
-    for item in applied {
-        let key = element(list, item);
-        let place = places.get(&key).copied();
-        let before = place.and_then(|at| live.get(at)).unwrap_or(&Value::Null);
-        let merged = match list {
-            ListType::Map(_) => merge(structure, path, before, item),
-            _ => item.clone(),
-        };
-        named.insert(key);
-        taken.push((place, merged));
-    }
-    let mut others = live
-        .iter()
-        .enumerate()
-        .filter(|(_, item)| !named.contains(&element(list, item)))
-        .peekable();
+    let names =
+        |items: &[Value]| -> Vec<String> { items.iter().map(|i| element(list, i)).collect() };
+    let (before, after) = (names(live), names(applied));
+    let places: BTreeMap<&str, &Value> = before.iter().map(String::as_str).zip(live).collect();
+    let wanted: BTreeSet<&str> = after.iter().map(String::as_str).collect();
+    let mut others = before.iter().zip(live).peekable();
     let mut result = Vec::with_capacity(live.len() + applied.len());
-    for (place, item) in taken {
-        while let Some((_, other)) =
-            others.next_if(|(at, _)| place.is_some_and(|place| *at < place))
-        {
+    for (name, item) in after.iter().zip(applied) {
+        // What nobody applied here goes ahead, up to the next element that is applied.
+        while let Some((_, other)) = others.next_if(|(n, _)| !wanted.contains(n.as_str())) {
             result.push(other.clone());
         }
-        result.push(item);
+        others.next_if(|(n, _)| *n == name);
+        result.push(match list {
+            ListType::Map(_) => {
+                let live = places.get(name.as_str()).copied();
+                merge(structure, path, live.unwrap_or(&Value::Null), item)
+            }
+            _ => item.clone(),
+        });
     }
-    result.extend(others.map(|(_, item)| item.clone()));
+    let left = others.filter(|(name, _)| !wanted.contains(name.as_str()));
+    result.extend(left.map(|(_, item)| item.clone()));
     result
 }
 

@@ -11,8 +11,6 @@ use crate::meta::text;
 #[derive(Debug)]
 pub struct Rules {
     compiled: CompiledSchema,
-    /// What the real server shows instead of the offending value.
-    type_word: &'static str,
 }
 
 impl Rules {
@@ -37,19 +35,7 @@ impl Rules {
                 ));
             }
         }
-        let type_word = match text(schema, &["type"]) {
-            "object" => "object",
-            "array" => "array",
-            "string" => "string",
-            "integer" => "integer",
-            "number" => "number",
-            "boolean" => "boolean",
-            _ => "",
-        };
-        Some(Self {
-            compiled,
-            type_word,
-        })
+        Some(Self { compiled })
     }
 
     /// Evaluates the rules on a value; `old` is its former value where the two can be told to be the same thing.
@@ -88,7 +74,9 @@ impl Rules {
             errors.push(FieldError {
                 kind,
                 field,
-                value: shows_value.then(|| self.type_word.into()),
+                // Maps and lists are too much to show.
+                value: (shows_value && !value.is_object() && !value.is_array())
+                    .then(|| value.clone()),
                 detail,
             });
         }

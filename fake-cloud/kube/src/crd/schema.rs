@@ -140,6 +140,8 @@ pub struct Schema {
     pub rules: Option<Rules>,
     /// Whether this node or one below has a default.
     pub has_defaults: bool,
+    /// Whether there are rules here or below.
+    pub has_rules: bool,
 }
 
 /// A structural schema, ready to default, prune and validate objects.
@@ -205,6 +207,10 @@ fn read(schema: &Value, path: &str, depth: usize, errors: &mut Vec<FieldError>) 
         || properties.values().any(|s| s.has_defaults)
         || items.as_ref().is_some_and(|s| s.has_defaults)
         || values.as_ref().is_some_and(|s| s.has_defaults);
+    let has_rules = rules.is_some()
+        || properties.values().any(|s| s.has_rules)
+        || items.as_ref().is_some_and(|s| s.has_rules)
+        || values.as_ref().is_some_and(|s| s.has_rules);
     Schema {
         kind: kind(schema),
         properties,
@@ -221,6 +227,7 @@ fn read(schema: &Value, path: &str, depth: usize, errors: &mut Vec<FieldError>) 
         checks,
         rules,
         has_defaults,
+        has_rules,
     }
 }
 

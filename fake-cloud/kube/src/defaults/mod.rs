@@ -16,7 +16,13 @@ pub fn apply(target: &Target, object: &mut Value) {
         ("", "namespaces") => namespace(object),
         ("", "nodes") => node(object),
         ("", "services") => service(object),
-        ("", "secrets") => default_to(as_map(object), "type", "Opaque"),
+        ("", "secrets") => secret(object),
+        ("", "events") => {
+            let event = as_map(object);
+            default_to(event, "reportingComponent", "");
+            default_to(event, "reportingInstance", "");
+        }
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => binding(object),
         ("", "persistentvolumes") => {
             let spec = as_map(child(object, "spec"));
             default_to(spec, "persistentVolumeReclaimPolicy", "Retain");
@@ -49,7 +55,17 @@ pub fn apply(target: &Target, object: &mut Value) {
         ("scheduling.k8s.io", "priorityclasses") => {
             default_to(as_map(object), "preemptionPolicy", "PreemptLowerPriority");
         }
-        ("policy", "poddisruptionbudgets") => {}
+        ("policy", "poddisruptionbudgets") => {
+            let status = as_map(child(object, "status"));
+            for count in [
+                "currentHealthy",
+                "desiredHealthy",
+                "disruptionsAllowed",
+                "expectedPods",
+            ] {
+                default_to(status, count, 0);
+            }
+        }
         _ => {}
     }
 }
@@ -61,12 +77,33 @@ fn namespace(object: &mut Value) {
         labels.insert("kubernetes.io/metadata.name".into(), name.into());
     }
     if !meta::is_deleting(object) {
-        default_to(
-            as_map(child(object, "spec")),
-            "finalizers",
-            json!(["kubernetes"]),
-        );
         default_to(as_map(child(object, "status")), "phase", "Active");
+    }
+}
+
+/// What is written as text is kept as bytes.
+fn secret(object: &mut Value) {
+    use base64::Engine as _;
+    let secret = as_map(object);
+    default_to(secret, "type", "Opaque");
+    let Some(Value::Object(texts)) = secret.remove("stringData") else {
+        return;
+    };
+    let data = as_map(secret.entry("data").or_insert(Value::Null));
+    for (key, text) in texts {
+        let bytes = text.as_str().unwrap_or_default();
+        let encoded = base64::prelude::BASE64_STANDARD.encode(bytes);
+        data.insert(key, encoded.into());
+    }
+}
+
+/// Users and groups are RBAC's own, accounts are not.
+fn binding(object: &mut Value) {
+    let subjects = object.get_mut("subjects").and_then(Value::as_array_mut);
+    for subject in subjects.into_iter().flatten() {
+        if matches!(meta::text(subject, &["kind"]), "User" | "Group") {
+            default_to(as_map(subject), "apiGroup", "rbac.authorization.k8s.io");
+        }
     }
 }
 

@@ -54,6 +54,9 @@ pub fn spec(spec: &mut Value) {
             }
         }
     }
+    if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
+        host_ports(spec);
+    }
     for volume in spec
         .get_mut("volumes")
         .and_then(Value::as_array_mut)
@@ -95,6 +98,16 @@ fn container(container: &mut Value) {
     );
     default_to(map, "terminationMessagePath", "/dev/termination-log");
     default_to(map, "terminationMessagePolicy", "File");
+    for variable in container
+        .get_mut("env")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        if let Some(field) = variable.pointer_mut("/valueFrom/fieldRef") {
+            default_to(as_map(field), "apiVersion", "v1");
+        }
+    }
     let resources = child(container, "resources");
     let limits = resources.get("limits").and_then(Value::as_object).cloned();
     let resources = as_map(resources);
@@ -123,6 +136,21 @@ fn container(container: &mut Value) {
             if let Some(get) = probe.get_mut("httpGet").filter(|p| p.is_object()) {
                 default_to(as_map(get), "scheme", "HTTP");
                 default_to(as_map(get), "path", "/");
+            }
+        }
+    }
+}
+
+/// On the host's network a container's ports are the host's.
+fn host_ports(spec: &mut Map<String, Value>) {
+    for list in ["initContainers", "containers"] {
+        let containers = spec.get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            let ports = container.get_mut("ports").and_then(Value::as_array_mut);
+            for port in ports.into_iter().flatten() {
+                if let Some(number) = port.get("containerPort").cloned() {
+                    default_to(as_map(port), "hostPort", number);
+                }
             }
         }
     }

@@ -117,6 +117,10 @@ pub fn job(object: &mut Value) {
             default_to(labels, &format!("{prefix}job-name"), name.as_str());
         }
     }
+    let labels = crate::meta::at(object, &["spec", "template", "metadata", "labels"]).cloned();
+    if let Some(labels) = labels.filter(|l| l.as_object().is_some_and(|l| !l.is_empty())) {
+        default_to(crate::meta::metadata(object), "labels", labels);
+    }
     as_map(child(object, "status"));
 }
 

@@ -43,12 +43,13 @@ where
 {
     match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError {
-            code: 413,
-            reason: "RequestEntityTooLarge",
-            message: format!("Request entity too large: limit is {REQUEST_BYTES_MAX}"),
-            details: Value::Null,
-        }),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            let mut error = ApiError::bad_request(format!(
+                "Request entity too large: limit is {REQUEST_BYTES_MAX}"
+            ));
+            (error.code, error.reason) = (413, "RequestEntityTooLarge");
+            Err(error)
+        }
         Err(error) => Err(ApiError::bad_request(format!(
             "could not read the request: {error}"
         ))),
@@ -65,9 +66,60 @@ pub fn decode(content_type: &str, bytes: &[u8]) -> Result<Value> {
         "application/yaml" | "application/apply-patch+yaml" => serde_saphyr::from_slice(bytes)
             .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}"))),
         kind if kind.is_empty() || kind.ends_with("json") => serde_json::from_slice(bytes)
-            .map_err(|e| ApiError::bad_request(format!("couldn't decode the body: {e}"))),
-        _ => Err(ApiError::unsupported_media_type(
-            "application/json, application/yaml",
-        )),
+            .map_err(|e| ApiError::bad_request(format!("{NO_BODY}: {}", json_error(&e)))),
+        _ => Err(ApiError::unsupported_media_type(crate::error::MEDIA_TYPES)),
     }
+}
+
+/// How messages about a malformed body begin.
+pub const NO_BODY: &str = "couldn't decode the body";
+
+fn json_error(error: &serde_json::Error) -> String {
+    if error.is_eof() {
+        "unexpected end of JSON input".to_owned()
+    } else {
+        error.to_string()
+    }
+}
+
+/// The object that a request brings.
+///
+/// # Errors
+/// As [`decode`], in the words that are used of objects.
+pub fn object(content_type: &str, bytes: &[u8], kind: &str) -> Result<Value> {
+    let json = content_type.is_empty()
+        || content_type
+            .split(';')
+            .next()
+            .is_some_and(|t| t.ends_with("json"));
+    if json && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+        let shown = match bytes {
+            [] => "<empty>".into(),
+            bytes => String::from_utf8_lossy(bytes),
+        };
+        return Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {} ({shown})",
+            json_error(&error)
+        )));
+    }
+    decode(content_type, bytes)
+}
+
+/// The object of a custom kind that a request brings; nothing but what it says tells its kind.
+///
+/// # Errors
+/// As [`object`], and when it does not say its kind.
+pub fn custom_object(content_type: &str, bytes: &[u8], kind: &str) -> Result<Value> {
+    /// As much of a body as a message shows at its end.
+    const SHOWN_CHARS: usize = 30;
+    let object = object(content_type, bytes, kind)?;
+    if crate::meta::text(&object, &["kind"]).is_empty() {
+        let text = String::from_utf8_lossy(bytes);
+        let short: String = text.chars().take(SHOWN_CHARS).collect();
+        let dots = if short.len() < text.len() { " ..." } else { "" };
+        return Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): Object 'Kind' is missing in '{text}' ({short}{dots})"
+        )));
+    }
+    Ok(object)
 }

@@ -144,11 +144,7 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Result<Value> {
     }
     let mut list = Vec::new();
     for (info, v) in served {
-        let verbs = if info.create_only {
-            json!(["create"])
-        } else {
-            json!(VERBS)
-        };
+        let verbs = verbs(info);
         let mut resource = json!({
             "name": info.plural, "singularName": info.singular, "namespaced": info.namespaced,
             "kind": info.kind, "verbs": verbs,
@@ -162,7 +158,11 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Result<Value> {
             }
         }
         list.push(resource);
-        for sub in info.subresources(v) {
+        let mut subresources = info.subresources(v);
+        if info.custom {
+            subresources.reverse();
+        }
+        for sub in subresources {
             let (sub_group, sub_version, kind) = response_kind(info, v, sub);
             let mut resource = json!({
                 "name": format!("{}/{sub}", info.plural), "singularName": "", "namespaced": info.namespaced,
@@ -185,6 +185,25 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Result<Value> {
     Ok(
         json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list}),
     )
+}
+
+/// Verbs of a resource, in the order in which its half of the real server lists them.
+fn verbs(info: &ResourceInfo) -> Value {
+    const OF_CUSTOM: [&str; 8] = [
+        "delete",
+        "deletecollection",
+        "get",
+        "list",
+        "patch",
+        "create",
+        "update",
+        "watch",
+    ];
+    match (info.create_only, info.custom) {
+        (true, _) => json!(["create"]),
+        (_, true) => json!(OF_CUSTOM),
+        _ => json!(VERBS),
+    }
 }
 
 /// Group, version and kind that a subresource speaks.
@@ -242,11 +261,7 @@ fn aggregate(registry: &Registry, core: bool) -> Response<ResponseBody> {
 
 fn aggregated_resource(info: &ResourceInfo, v: &VersionInfo) -> Value {
     let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
-    let verbs = if info.create_only {
-        json!(["create"])
-    } else {
-        json!(VERBS)
-    };
+    let verbs = verbs(info);
     let mut resource = json!({
         "resource": info.plural,
         "responseKind": kind(&info.group, &v.name, &info.kind),

@@ -7,10 +7,11 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::query::Query;
-use crate::error::{ApiError, Result};
+use crate::error::{ApiError, FieldError, Result};
 use crate::meta;
 use crate::ops::{State, Target};
 use crate::selectors::{FieldSelector, LabelSelector, Selectors};
+use crate::store::Undone;
 
 /// A page of objects.
 pub struct Page {
@@ -34,40 +35,47 @@ pub fn selectors(target: &Target, query: &Query) -> Result<Selectors> {
 /// Collects a page.
 ///
 /// # Errors
-/// 400 for malformed parameters, 410 for a continue token from before a restart.
+/// 400 and 422 for malformed parameters, 410 for a version or a continue token older than the history kept.
 pub fn page(state: &State, target: &Target, query: &Query) -> Result<Page> {
     let selectors = selectors(target, query)?;
-    let limit = query.number::<usize>("limit")?.filter(|l| *l > 0);
-    check_version(state, query)?;
+    let limit = query
+        .number("limit")?
+        .and_then(|l| usize::try_from(l).ok())
+        .filter(|l| *l > 0);
+    let asked = check_options(state, query)?;
     let token = query.get("continue").map(Token::decode).transpose()?;
-    let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
     let after = token
         .as_ref()
         .map(|t| (t.namespace.as_str(), t.name.as_str()));
+    let exact = query.get("resourceVersionMatch") == Some("Exact");
+    let now = state.store.version();
+    // All pages of a list show the state of the first, and tell its version, from which a client then watches.
+    let version = match &token {
+        Some(token) => token.version.unwrap_or(now),
+        None if exact => asked,
+        None => now,
+    };
+    let was = state
+        .store
+        .undone(&target.key, version)
+        .map_err(|_| too_old(token.as_ref()))?;
     let everything = selectors.is_everything();
-    let mut items = Vec::new();
-    let mut more = false;
+    let mut items: Vec<Arc<Value>> = Vec::new();
     let mut remaining = 0_usize;
-    for object in state.store.iter(&target.key, namespace, after) {
-        if !everything && !selectors.matches(object) {
-            continue;
-        }
+    for object in objects(state, target, after, &was) {
         if limit.is_some_and(|limit| items.len() >= limit) {
-            more = true;
+            remaining += 1;
             if !everything {
                 break;
             }
-            remaining += 1;
-            continue;
+        } else if everything || selectors.matches(&object) {
+            items.push(object);
         }
-        items.push(Arc::clone(object));
     }
-    // All pages of a list tell the version of the first, from which a client then watches.
-    let version = token.map_or_else(|| state.store.version(), |t| t.version);
     let mut metadata = json!({"resourceVersion": version.to_string()});
-    if let (true, Some(last), Some(map)) = (more, items.last(), metadata.as_object_mut()) {
+    if let (true, Some(last), Some(map)) = (remaining > 0, items.last(), metadata.as_object_mut()) {
         let token = Token {
-            version,
+            version: Some(version),
             namespace: meta::namespace(last).to_owned(),
             name: meta::name(last).to_owned(),
         };
@@ -79,29 +87,108 @@ pub fn page(state: &State, target: &Target, query: &Query) -> Result<Page> {
     Ok(Page { items, metadata })
 }
 
-/// Refuses versions from the future, as a list "not older than" them cannot be served.
-fn check_version(state: &State, query: &Query) -> Result<()> {
-    let Some(version) = query.number::<u64>("resourceVersion")? else {
-        return Ok(());
-    };
-    if version > state.store.version() {
-        return Err(ApiError {
-            code: 504,
-            reason: "Timeout",
-            message: format!(
-                "Timeout: Too large resource version: {version}, current: {}",
-                state.store.version()
-            ),
-            details: json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1}),
-        });
+/// Objects after a key, in order, as they were before what `was` undoes.
+fn objects(
+    state: &State,
+    target: &Target,
+    after: Option<(&str, &str)>,
+    was: &Undone,
+) -> Vec<Arc<Value>> {
+    let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
+    let live = state.store.iter(&target.key, namespace, after);
+    if was.is_empty() {
+        return live.cloned().collect();
     }
-    Ok(())
+    let key = |o: &Value| (meta::namespace(o).to_owned(), meta::name(o).to_owned());
+    let mut objects: Vec<Arc<Value>> = live
+        .filter(|o| !was.contains_key(&key(o)))
+        .cloned()
+        .collect();
+    let former = was.iter().filter(|((ns, name), _)| {
+        namespace.is_none_or(|n| n == ns)
+            && after.is_none_or(|after| (ns.as_str(), name.as_str()) > after)
+    });
+    objects.extend(former.filter_map(|(_, object)| object.clone()));
+    objects.sort_by_cached_key(|o| key(o));
+    objects
+}
+
+/// 410, with a token for who would rather have the rest as it is now than start again.
+fn too_old(token: Option<&Token>) -> ApiError {
+    let Some(token) = token else {
+        return ApiError::expired("The resourceVersion for the provided list is too old.");
+    };
+    let mut error = ApiError::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    let rest = Token {
+        version: None,
+        namespace: token.namespace.clone(),
+        name: token.name.clone(),
+    };
+    error.metadata = json!({"continue": rest.encode()});
+    error
+}
+
+/// Checks what says which state is listed; answers the version asked for, 0 when none is.
+fn check_options(state: &State, query: &Query) -> Result<u64> {
+    let kind = "ListOptions";
+    if query.get("sendInitialEvents").is_some() {
+        let why = "sendInitialEvents is forbidden for list";
+        let error = FieldError::forbidden("sendInitialEvents", why);
+        return Err(ApiError::invalid_options(kind, &[error]));
+    }
+    let version = query.get("resourceVersion").unwrap_or("");
+    let continues = query.get("continue").is_some();
+    if let Some(how) = query.get("resourceVersionMatch") {
+        let field = "resourceVersionMatch";
+        let mut errors = Vec::new();
+        if continues {
+            let why = "resourceVersionMatch is forbidden for continue";
+            errors.push(FieldError::forbidden(field, why));
+        }
+        if version.is_empty() {
+            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            errors.push(FieldError::forbidden(field, why));
+        }
+        if !matches!(how, "Exact" | "NotOlderThan") {
+            let known = ["Exact", "NotOlderThan", ""];
+            errors.push(FieldError::not_supported(field, how, &known));
+        }
+        if how == "Exact" && version == "0" {
+            let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            errors.push(FieldError::forbidden(field, why));
+        }
+        if !errors.is_empty() {
+            return Err(ApiError::invalid_options(kind, &errors));
+        }
+    }
+    let asked = query
+        .version("resourceVersion")
+        .map_err(|why| ApiError::bad_request(format!("invalid resource version: {why}")))?
+        .unwrap_or(0);
+    if continues && asked != 0 {
+        return Err(ApiError::bad_request(
+            "specifying resource version is not allowed when using continue",
+        ));
+    }
+    let now = state.store.version();
+    if asked > now {
+        let mut error = ApiError::bad_request(format!(
+            "Timeout: Too large resource version: {asked}, current: {now}"
+        ));
+        (error.code, error.reason) = (504, "Timeout");
+        error.details = json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1});
+        return Err(error);
+    }
+    Ok(asked)
 }
 
 /// Where a list goes on.
 #[derive(Debug, PartialEq, Eq)]
 struct Token {
-    version: u64,
+    /// None: whatever is newest.
+    version: Option<u64>,
     namespace: String,
     name: String,
 }
@@ -117,7 +204,10 @@ impl Token {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
         let token: Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
         Ok(Self {
-            version: token.get("rv").and_then(Value::as_u64).ok_or_else(bad)?,
+            version: match token.get("rv").ok_or_else(bad)? {
+                Value::Null => None,
+                version => Some(version.as_u64().ok_or_else(bad)?),
+            },
             namespace: meta::text(&token, &["ns"]).to_owned(),
             name: meta::text(&token, &["start"]).to_owned(),
         })
@@ -141,7 +231,10 @@ pub fn write(target: &Target, page: &Page) -> Vec<u8> {
         if i > 0 {
             out.push(b',');
         }
-        let written = if convert {
+        let written = if !target.info.custom {
+            // Items of built-in kinds do not say what they are: the list does.
+            serde_json::to_writer(&mut out, &Untyped(item))
+        } else if convert {
             serde_json::to_writer(&mut out, &in_version(item, &api_version))
         } else {
             serde_json::to_writer(&mut out, &**item)
@@ -150,6 +243,24 @@ pub fn write(target: &Target, page: &Page) -> Vec<u8> {
     }
     out.extend_from_slice(b"]}");
     out
+}
+
+/// An object without its kind and version.
+struct Untyped<'a>(&'a Value);
+
+impl serde::Serialize for Untyped<'_> {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(map) => serializer.collect_map(
+                map.iter()
+                    .filter(|(key, _)| !matches!(key.as_str(), "kind" | "apiVersion")),
+            ),
+            other => other.serialize(serializer),
+        }
+    }
 }
 
 /// An object as another version of its resource shows it (definitions convert by `None` only).
@@ -167,7 +278,7 @@ mod tests {
     #[test]
     fn tokens_survive_the_wire() {
         let token = Token {
-            version: 7,
+            version: Some(7),
             namespace: "a".into(),
             name: "b/c".into(),
         };

@@ -4,6 +4,7 @@ pub mod body;
 pub mod discovery;
 pub mod list;
 pub mod openapi;
+mod options;
 pub mod path;
 pub mod query;
 pub mod respond;
@@ -11,6 +12,7 @@ pub mod reviews;
 pub mod route;
 pub mod serve;
 pub mod table;
+pub mod typed;
 pub mod watch;
 
 use std::convert::Infallible;

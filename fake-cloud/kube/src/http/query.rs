@@ -36,11 +36,29 @@ impl Query {
     ///
     /// # Errors
     /// 400 when it is not one.
-    pub fn number<N: std::str::FromStr>(&self, key: &str) -> Result<Option<N>> {
+    pub fn number(&self, key: &str) -> Result<Option<i64>> {
         self.get(key)
             .map(|text| {
                 text.parse().map_err(|_| {
-                    ApiError::bad_request(format!("invalid value {text:?} for parameter {key}"))
+                    ApiError::bad_request(format!(
+                        "strconv.ParseInt: parsing {text:?}: invalid syntax"
+                    ))
+                })
+            })
+            .transpose()
+    }
+
+    /// A resourceVersion; the error is the text in which the real server says that it is none.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub fn version(&self, key: &str) -> std::result::Result<Option<u64>, String> {
+        self.get(key)
+            .map(|text| {
+                text.parse().map_err(|_| {
+                    format!(
+                        "{key}: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+                    )
                 })
             })
             .transpose()
@@ -82,9 +100,9 @@ mod tests {
             Query::parse("labelSelector=a%3Db%2Cc+in+%28d%29&watch=true&limit=5&x=100%&empty=");
         assert_eq!(query.get("labelSelector"), Some("a=b,c in (d)"));
         assert!(query.flag("watch"));
-        assert_eq!(query.number::<usize>("limit").unwrap(), Some(5));
+        assert_eq!(query.number("limit").unwrap(), Some(5));
         assert_eq!(query.get("x"), Some("100%"));
         assert_eq!(query.get("empty"), None);
-        assert!(query.number::<usize>("labelSelector").is_err());
+        assert!(query.number("labelSelector").is_err());
     }
 }

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::error::{ApiError, Result};
+use crate::error::{ApiError, FieldError, Result};
 use crate::meta;
 use crate::ops::{State, Target};
 
@@ -11,6 +11,8 @@ use crate::ops::{State, Target};
 const USER: &str = "kubernetes-admin";
 /// Life of a token that is asked for without one, in seconds.
 const TOKEN_SECONDS_DEFAULT: i64 = 3600;
+/// Shortest life of a token.
+const TOKEN_SECONDS_MIN: i64 = 600;
 
 /// Answers a review.
 ///
@@ -48,6 +50,15 @@ pub fn token(state: &mut State, target: &Target, name: &str, request: &Value) ->
     let seconds = meta::at(request, &["spec", "expirationSeconds"])
         .and_then(Value::as_i64)
         .unwrap_or(TOKEN_SECONDS_DEFAULT);
+    if seconds < TOKEN_SECONDS_MIN {
+        let error = FieldError::invalid(
+            "spec.expirationSeconds",
+            seconds,
+            "may not specify a duration less than 10 minutes",
+        );
+        let (group, kind) = ("authentication.k8s.io", "TokenRequest");
+        return Err(ApiError::invalid_named(group, kind, "", &[error]));
+    }
     let now = state.clock.wall();
     let expires = now
         .checked_add(SignedDuration::from_secs(seconds))

@@ -8,26 +8,17 @@ use http_body::Body;
 use serde_json::{Value, json};
 
 use super::body::{self, ResponseBody};
+use super::options::{Call, delete_options, write_options};
 use super::path::{ObjectPath, Path};
 use super::query::Query;
 use super::table::{self, Include, Show};
 use super::{discovery, list, respond, watch};
-use crate::error::{ApiError, Result};
+use crate::error::{ApiError, FieldError, Result};
 use crate::meta;
-use crate::ops::delete::{DeleteOptions, Deleted, Propagation};
-use crate::ops::{self, FieldValidation, Part, State, Target, WriteOptions};
+use crate::ops::delete::Deleted;
+use crate::ops::{self, Part, State, Target, WriteOptions};
 use crate::patch::PatchKind;
 use crate::server::ApiServer;
-
-/// A request, read.
-struct Call {
-    method: Method,
-    query: Query,
-    content_type: String,
-    accept: String,
-    user_agent: String,
-    body: Bytes,
-}
 
 /// Answers a request.
 pub async fn handle<B>(server: &ApiServer, request: Request<B>) -> Response<ResponseBody>
@@ -114,11 +105,22 @@ fn collection(state: &mut State, target: &Target, call: &Call) -> Result<Respons
                 ),
             })
         }
+        Method::POST if target.info.namespaced && target.namespace.is_empty() => {
+            Err(ApiError::method_not_allowed())
+        }
         Method::POST => {
-            let mut options = write_options(call)?;
-            let object = call.object()?;
+            let mut options = write_options(call, "CreateOptions")?;
+            let object = call.document(target, &mut options)?;
+            if !meta::version(&object).is_empty() {
+                return Err(ApiError::bare(
+                    "resourceVersion should not be set on objects to be created",
+                ));
+            }
             let stored = ops::create::create(state, target, object, &mut options)?;
             Ok(shown(target, 201, &stored, show, &options))
+        }
+        Method::DELETE if target.info.namespaced && target.namespace.is_empty() => {
+            Err(ApiError::method_not_allowed())
         }
         Method::DELETE => {
             let options = delete_options(call)?;
@@ -151,16 +153,11 @@ fn object(
             Ok(shown(target, 200, &object, show, &WriteOptions::default()))
         }
         Method::PUT => {
-            let mut options = write_options(call)?;
+            let mut options = write_options(call, "UpdateOptions")?;
             options.require_version = true;
-            let stored = ops::replace::update(
-                state,
-                target,
-                name,
-                Part::Main,
-                call.object()?,
-                &mut options,
-            )?;
+            let object = call.document(target, &mut options)?;
+            let stored =
+                ops::replace::update(state, target, name, Part::Main, object, &mut options)?;
             Ok(shown(target, 200, &stored, show, &options))
         }
         Method::PATCH => patch(state, target, name, "", call, show),
@@ -197,7 +194,7 @@ fn patch(
     call: &Call,
     show: Show,
 ) -> Result<Response<ResponseBody>> {
-    let mut options = write_options(call)?;
+    let mut options = write_options(call, "PatchOptions")?;
     let kind = call
         .content_type
         .split(';')
@@ -209,14 +206,25 @@ fn patch(
         .store
         .get(&target.key, &target.namespace, name)
         .is_some();
-    let document = body::decode(&call.content_type, &call.body)?;
+    let applies = kind == "application/apply-patch+yaml";
+    let mut errors = Vec::new();
+    if applies && call.query.get("fieldManager").is_none() {
+        let why = "is required for apply patch";
+        errors.push(FieldError::required("fieldManager", why));
+    }
+    if !applies && call.query.get("force").is_some() {
+        let why = "may not be specified for non-apply patch";
+        errors.push(FieldError::forbidden("force", why));
+    }
+    if !errors.is_empty() {
+        return Err(ApiError::invalid_options("PatchOptions", &errors));
+    }
+    let document = body::decode(&call.content_type, &call.body).map_err(|e| ApiError {
+        message: e.message.replace(body::NO_BODY, "error decoding patch"),
+        ..e
+    })?;
     let stored = match kind.as_str() {
         "application/apply-patch+yaml" => {
-            if options.manager.is_none() || call.query.get("fieldManager").is_none() {
-                return Err(ApiError::bad_request(
-                    "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-                ));
-            }
             let force = call.query.flag("force");
             ops::apply::apply(
                 state,
@@ -255,14 +263,16 @@ fn patch(
             &document,
             &mut options,
         )?,
+        "application/strategic-merge-patch+json" => {
+            return Err(ApiError::unsupported_media_type(
+                "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+            ));
+        }
         _ => {
-            let custom = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
-            let built_in = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
-            return Err(ApiError::unsupported_media_type(if target.info.custom {
-                custom
-            } else {
-                built_in
-            }));
+            let mut error = ApiError::unsupported_media_type("");
+            error.message = "415: Unsupported Media Type".to_owned();
+            error.details = json!({});
+            return Err(error);
         }
     };
     Ok(shown(
@@ -291,16 +301,11 @@ fn subresource(
     match (subresource, &call.method) {
         ("status", &Method::GET) => object(state, target, name, call),
         ("status", &Method::PUT) => {
-            let mut options = write_options(call)?;
+            let mut options = write_options(call, "UpdateOptions")?;
             options.require_version = true;
-            let stored = ops::replace::update(
-                state,
-                target,
-                name,
-                Part::Status,
-                call.object()?,
-                &mut options,
-            )?;
+            let object = call.document(target, &mut options)?;
+            let stored =
+                ops::replace::update(state, target, name, Part::Status, object, &mut options)?;
             Ok(shown(target, 200, &stored, show, &options))
         }
         ("status" | "scale", &Method::PATCH) => patch(state, target, name, subresource, call, show),
@@ -310,12 +315,12 @@ fn subresource(
             Ok(respond::document(200, &scale))
         }
         ("scale", &Method::PUT) => {
-            let mut options = write_options(call)?;
+            let mut options = write_options(call, "UpdateOptions")?;
             let scale = ops::scale::update(state, target, name, &call.object()?, &mut options)?;
             Ok(respond::document(200, &scale))
         }
         ("finalize", &Method::PUT) => {
-            let mut options = write_options(call)?;
+            let mut options = write_options(call, "UpdateOptions")?;
             let stored = ops::replace::update(
                 state,
                 target,
@@ -331,7 +336,7 @@ fn subresource(
             bind(state, target, name, &binding)
         }
         ("eviction", &Method::POST) => {
-            let options = write_options(call)?;
+            let options = write_options(call, "CreateOptions")?;
             let eviction = if call.body.is_empty() {
                 json!({})
             } else {
@@ -359,9 +364,18 @@ fn bind(
     pod: &str,
     binding: &Value,
 ) -> Result<Response<ResponseBody>> {
-    let node = meta::text(binding, &["target", "name"]);
+    let (node, kind) = (
+        meta::text(binding, &["target", "name"]),
+        meta::text(binding, &["target", "kind"]),
+    );
+    if !matches!(kind, "" | "Node") {
+        let known = ["Node", "<empty>"];
+        let error = FieldError::not_supported("target.kind", kind, &known);
+        return Err(ApiError::bare(error.to_string()));
+    }
     if node.is_empty() {
-        return Err(ApiError::bad_request("target.name: Required value"));
+        let error = FieldError::required("target.name", "");
+        return Err(ApiError::bare(error.to_string()));
     }
     let annotations = meta::at(binding, &["metadata", "annotations"])
         .and_then(Value::as_object)
@@ -432,7 +446,11 @@ fn show(state: &State, call: &Call) -> Result<Show> {
         if !json {
             continue;
         }
-        if has("as=Table") && has("g=meta.k8s.io") {
+        let known = has("g=meta.k8s.io") && (has("v=v1;") || media.trim_end().ends_with("v=v1"));
+        if has("as=") && !known {
+            continue;
+        }
+        if has("as=Table") {
             let include = match call.query.get("includeObject") {
                 Some("None") => Include::None,
                 Some("Object") => Include::Object,
@@ -446,103 +464,18 @@ fn show(state: &State, call: &Call) -> Result<Show> {
         if has("as=PartialObjectMetadata") {
             return Ok(Show::Metadata);
         }
+        if has("as=") {
+            continue;
+        }
         return Ok(Show::Object);
     }
-    Err(ApiError::not_acceptable())
-}
-
-impl Call {
-    fn object(&self) -> Result<Value> {
-        body::decode(&self.content_type, &self.body)
+    let mut error = ApiError::not_acceptable();
+    if !call.accept.contains("as=") {
+        error.message = format!(
+            "406: Not Acceptable\n\nAvailable representations: {}",
+            crate::error::MEDIA_TYPES
+        );
+        error.details = json!({});
     }
-
-    /// `fieldManager`, or the client's name as its User-Agent begins.
-    fn manager(&self) -> String {
-        if let Some(manager) = self.query.get("fieldManager") {
-            return manager.to_owned();
-        }
-        match self.user_agent.split('/').next() {
-            Some("") | None => "unknown".to_owned(),
-            Some(name) => name.to_owned(),
-        }
-    }
-}
-
-fn write_options(call: &Call) -> Result<WriteOptions> {
-    let field_validation = match call.query.get("fieldValidation") {
-        None | Some("Warn") => FieldValidation::Warn,
-        Some("Ignore") => FieldValidation::Ignore,
-        Some("Strict") => FieldValidation::Strict,
-        Some(other) => {
-            return Err(ApiError::bad_request(format!(
-                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-            )));
-        }
-    };
-    Ok(WriteOptions {
-        dry_run: dry_run(call.query.get("dryRun"))?,
-        manager: Some(call.manager()),
-        field_validation,
-        ..WriteOptions::default()
-    })
-}
-
-fn dry_run(value: Option<&str>) -> Result<bool> {
-    match value {
-        None => Ok(false),
-        Some("All") => Ok(true),
-        Some(other) => Err(ApiError::bad_request(format!(
-            "dryRun: Unsupported value: {other:?}: supported values: \"All\""
-        ))),
-    }
-}
-
-fn delete_options(call: &Call) -> Result<DeleteOptions> {
-    let body = if call.body.is_empty() {
-        json!({})
-    } else {
-        call.object()?
-    };
-    delete_options_of(&body, call)
-}
-
-fn delete_options_of(body: &Value, call: &Call) -> Result<DeleteOptions> {
-    let string = |path: &[&str]| {
-        meta::at(body, path)
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-    };
-    let propagation = string(&["propagationPolicy"])
-        .or_else(|| call.query.get("propagationPolicy").map(str::to_owned));
-    let propagation = match propagation.as_deref() {
-        None => match body.get("orphanDependents").and_then(Value::as_bool) {
-            Some(true) => Some(Propagation::Orphan),
-            Some(false) => Some(Propagation::Background),
-            None => None,
-        },
-        Some("Background") => Some(Propagation::Background),
-        Some("Foreground") => Some(Propagation::Foreground),
-        Some("Orphan") => Some(Propagation::Orphan),
-        Some(other) => {
-            return Err(ApiError::bad_request(format!(
-                "propagationPolicy: Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\""
-            )));
-        }
-    };
-    let in_body = body
-        .get("dryRun")
-        .and_then(Value::as_array)
-        .and_then(|list| list.first())
-        .and_then(Value::as_str);
-    let grace_seconds = match body.get("gracePeriodSeconds").and_then(Value::as_i64) {
-        Some(seconds) => Some(seconds),
-        None => call.query.number("gracePeriodSeconds")?,
-    };
-    Ok(DeleteOptions {
-        grace_seconds,
-        uid: string(&["preconditions", "uid"]),
-        version: string(&["preconditions", "resourceVersion"]),
-        propagation,
-        dry_run: dry_run(in_body.or(call.query.get("dryRun")))?,
-    })
+    Err(error)
 }

@@ -14,7 +14,7 @@ use super::body::{ResponseBody, stream};
 use super::list;
 use super::query::Query;
 use super::table::{self, Show};
-use crate::error::{ApiError, Result};
+use crate::error::{ApiError, FieldError, Result};
 use crate::ops::{State, Target};
 use crate::selectors::Selectors;
 use crate::store::{ChangeKind, Event, EventReceiver};
@@ -40,6 +40,8 @@ struct Watch {
     version: u64,
     /// The newest version the client was told.
     told: u64,
+    /// Whether the columns of a table went out.
+    columns_told: bool,
     done: bool,
 }
 
@@ -55,19 +57,35 @@ pub fn open(
 ) -> Result<Response<ResponseBody>> {
     let selectors = list::selectors(target, query)?;
     let seconds = query
-        .number::<u64>("timeoutSeconds")?
+        .number("timeoutSeconds")?
+        .and_then(|s| u64::try_from(s).ok())
         .filter(|s| *s > 0)
         .unwrap_or(WATCH_SECONDS_DEFAULT);
-    let since = query.number::<u64>("resourceVersion")?.unwrap_or(0);
     let bookmarks = query.flag("allowWatchBookmarks");
     let initial_events = query
         .get("sendInitialEvents")
         .map(|v| v == "true" || v == "1");
-    if initial_events.is_some() && query.get("resourceVersionMatch") != Some("NotOlderThan") {
-        return Err(ApiError::bad_request(
-            "resourceVersionMatch: Forbidden: resourceVersionMatch must be NotOlderThan when sendInitialEvents is set",
-        ));
+    let mut errors = Vec::new();
+    let (field, not_older) = ("resourceVersionMatch", "NotOlderThan");
+    let how = query.get(field);
+    if initial_events.is_some() && how != Some(not_older) {
+        let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        errors.push(FieldError::forbidden(field, why));
+        if let Some(how) = how {
+            errors.push(FieldError::not_supported(field, how, &[not_older]));
+        }
+    } else if initial_events.is_none() && how.is_some() {
+        let why =
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        errors.push(FieldError::forbidden(field, why));
     }
+    if !errors.is_empty() {
+        return Err(ApiError::invalid_options("ListOptions", &errors));
+    }
+    let since = query
+        .version("resourceVersion")
+        .map_err(ApiError::bare)?
+        .unwrap_or(0);
     let now = state.store.version();
     let mut watch = Watch {
         target: target.clone(),
@@ -80,6 +98,7 @@ pub fn open(
         bookmark_at: None,
         version: now,
         told: now,
+        columns_told: false,
         done: false,
     };
     let list_first = initial_events.unwrap_or(since == 0);
@@ -170,8 +189,14 @@ impl Watch {
                 &list::in_version(object, &self.target.api_version()),
             ),
             show => {
-                let row =
+                let mut row =
                     table::of_objects(&self.target, std::slice::from_ref(object), show, &json!({}));
+                // The columns are told once.
+                if std::mem::replace(&mut self.columns_told, true)
+                    && let Some(columns) = row.get_mut("columnDefinitions")
+                {
+                    *columns = Value::Null;
+                }
                 serde_json::to_writer(&mut line, &row)
             }
         };
@@ -181,8 +206,7 @@ impl Watch {
     }
 
     fn push_bookmark(&mut self, end_of_initial: bool) {
-        let mut metadata =
-            json!({"resourceVersion": self.version.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": self.version.to_string()});
         if end_of_initial && let Some(map) = metadata.as_object_mut() {
             map.insert(
                 "annotations".into(),

@@ -33,18 +33,21 @@ pub fn apply(
     if at(&object, &["metadata", "managedFields"]).is_some_and(|m| !m.is_null()) {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
+    let given = (
+        meta::text(&object, &["apiVersion"]),
+        meta::text(&object, &["kind"]),
+    );
+    if given != (&*target.api_version(), target.info.kind.as_str()) {
+        let (group, version) = given.0.split_once('/').unwrap_or(("", given.0));
+        return Err(ApiError::bad_request(format!(
+            "invalid object type: {group}/{version}, Kind={}",
+            given.1
+        )));
+    }
     create::check_kind(target, &mut object)?;
     let mut target = target.clone();
     target.namespace = create::place(&target, &mut object)?;
-    if meta::name(&object).is_empty() {
-        meta::metadata(&mut object).insert("name".into(), name.into());
-    }
-    if meta::name(&object) != name {
-        return Err(ApiError::bad_request(format!(
-            "the name of the object ({}) does not match the name on the URL ({name})",
-            meta::name(&object)
-        )));
-    }
+    create::check_name(&object, name)?;
     let mut applied = fields::of(&Structure::of(&target), &mut Vec::new(), &object);
     managers::strip(&mut applied, part, target.has_status());
     let Some(old) = state
@@ -56,11 +59,11 @@ pub fn apply(
             return Err(ApiError::not_found(&target.info, name));
         }
         if !meta::uid(&object).is_empty() || !meta::version(&object).is_empty() {
-            return Err(ApiError::conflict(
-                &target.info,
-                name,
-                "the object to be applied does not exist",
-            ));
+            let why = format!(
+                "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                meta::uid(&object)
+            );
+            return Err(ApiError::conflict(&target.info, name, &why));
         }
         options.applied = Some(applied);
         return create::create(state, &target, object, options);
@@ -141,11 +144,15 @@ fn conflict(conflicts: &[(&Manager, FieldSet)]) -> ApiError {
                 "field": path,
             }));
         }
-        texts.push(match paths.as_slice() {
-            [one] => format!("conflict with {}: {one}", owner.text()),
-            many => format!("conflicts with {}:\n- {}", owner.text(), many.join("\n- ")),
-        });
+        texts.push((owner.text(), paths));
     }
+    let texts: Vec<String> = texts
+        .iter()
+        .map(|(owner, paths)| match (conflicts.len(), paths.as_slice()) {
+            (1, [one]) => format!("conflict with {owner}: {one}"),
+            (_, many) => format!("conflicts with {owner}:\n- {}", many.join("\n- ")),
+        })
+        .collect();
     let plural = if causes.len() == 1 {
         "conflict"
     } else {
@@ -185,6 +192,9 @@ mod tests {
                 manager: Some(manager.to_owned()),
                 ..WriteOptions::default()
             };
+            let mut object = object;
+            object["apiVersion"] = "apps/v1".into();
+            object["kind"] = "Deployment".into();
             apply(&mut self.0, &target, "d", "", force, object, &mut options)
         }
     }

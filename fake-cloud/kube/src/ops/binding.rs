@@ -23,19 +23,19 @@ pub fn bind(
     let old = state.require(&target, pod)?;
     if meta::is_deleting(&old) {
         let why = format!("pod {pod} is being deleted, cannot be assigned to a host");
-        return Err(ApiError::conflict(&target.info, pod, &why));
+        return Err(ApiError::conflict_of("pods/binding", pod, &why));
     }
     let bound = text(&old, &["spec", "nodeName"]);
     if !bound.is_empty() {
         let why = format!("pod {pod} is already assigned to node \"{bound}\"");
-        return Err(ApiError::conflict(&target.info, pod, &why));
+        return Err(ApiError::conflict_of("pods/binding", pod, &why));
     }
     let gated = meta::at(&old, &["spec", "schedulingGates"])
         .and_then(Value::as_array)
         .is_some_and(|gates| !gates.is_empty());
     if gated {
         let why = format!("pod {pod} has non-empty .spec.schedulingGates");
-        return Err(ApiError::conflict(&target.info, pod, &why));
+        return Err(ApiError::conflict_of("pods/binding", pod, &why));
     }
     let now = state.now();
     let mut new = Value::clone(&old);

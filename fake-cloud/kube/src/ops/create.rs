@@ -84,6 +84,9 @@ pub fn create(
     }
 
     admission::default(state, &target, &mut object, None, options)?;
+    // What admission adds nobody owns.
+    managed::track_write(state, &target, None, &mut object, options);
+    admission::begin(state, &target, &mut object);
     admission::admit_create(state, &target, &mut object)?;
     let errors = validate::create(&target, &object);
     if !errors.is_empty() {
@@ -96,7 +99,6 @@ pub fn create(
         }
         return Err(error);
     }
-    managed::track_write(state, &target, None, &mut object, options);
     if options.dry_run {
         return Ok(Arc::new(object));
     }
@@ -112,6 +114,22 @@ fn keeps_status(target: &Target) -> bool {
     target.info.is("", "nodes")
 }
 
+/// Checks the name in a body against that in the path.
+///
+/// # Errors
+/// 400 when there is none, or another.
+pub fn check_name(object: &Value, name: &str) -> Result<()> {
+    match meta::name(object) {
+        "" => Err(ApiError::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        ))),
+        given if given != name => Err(ApiError::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Checks `apiVersion` and `kind` against the request's resource; fills them in when absent, in the stored version.
 ///
 /// # Errors
@@ -123,16 +141,52 @@ pub fn check_kind(target: &Target, object: &mut Value) -> Result<()> {
         ));
     }
     let wanted = target.api_version();
-    let given = text(object, &["apiVersion"]);
-    if !given.is_empty() && given != wanted {
+    let (given, kind) = (text(object, &["apiVersion"]), text(object, &["kind"]));
+    let other_version = !given.is_empty() && given != wanted;
+    let other_kind = !kind.is_empty() && kind != target.info.kind;
+    if target.info.custom {
+        if other_version {
+            return Err(ApiError::bad_request(format!(
+                "the API version in the data ({given}) does not match the expected API version ({wanted})"
+            )));
+        }
+        if other_kind {
+            let error = crate::error::FieldError::invalid(
+                "kind",
+                kind,
+                format!("must be {}", target.info.kind),
+            );
+            let name = meta::name(object);
+            return Err(ApiError::invalid_named(
+                &target.info.group,
+                kind,
+                name,
+                &[error],
+            ));
+        }
+    } else if other_version || other_kind {
+        let kind = if kind.is_empty() {
+            &target.info.kind
+        } else {
+            kind
+        };
+        let (group, version) = given.rsplit_once('/').unwrap_or(("", given));
+        let to = target.info.group.split('.').next().unwrap_or("");
+        let to = if to.is_empty() { "core" } else { to };
+        let why = if version == "v1" || given.is_empty() {
+            let version = if version.is_empty() { "v1" } else { version };
+            format!(
+                "converting ({version}.{kind}) to ({to}.{}): unknown conversion",
+                target.info.kind
+            )
+        } else {
+            let full = if group.is_empty() { version } else { given };
+            format!(
+                "no kind \"{kind}\" is registered for version \"{full}\" in scheme \"pkg/runtime/scheme.go:111\""
+            )
+        };
         return Err(ApiError::bad_request(format!(
-            "the API version in the data ({given}) does not match the expected API version ({wanted})"
-        )));
-    }
-    let kind = text(object, &["kind"]);
-    if !kind.is_empty() && kind != target.info.kind {
-        return Err(ApiError::bad_request(format!(
-            "{kind} in version {wanted:?} cannot be handled as a {}: unexpected kind",
+            "{kind} in version {version:?} cannot be handled as a {}: {why}",
             target.info.kind
         )));
     }

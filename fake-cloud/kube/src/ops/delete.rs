@@ -69,11 +69,7 @@ pub fn delete(
             .is_some_and(|f| !f.is_empty())
     {
         if meta::is_deleting(&old) {
-            return Err(ApiError::conflict(
-                &target.info,
-                name,
-                "The system is ensuring all content is removed from this namespace.  Upon completion, this namespace will automatically be purged by the system.",
-            ));
+            return Ok(Deleted::Pending(old));
         }
         mark(state, &mut new, 0);
         meta::as_map(meta::child(&mut new, "status")).insert("phase".into(), "Terminating".into());
@@ -91,6 +87,10 @@ pub fn delete(
         mark(state, &mut new, grace);
     }
     if grace == 0 && !held {
+        // Pods tell that they were deleted, and with what grace; other kinds go without a word.
+        if target.info.is("", "pods") && !meta::is_deleting(&new) {
+            mark(state, &mut new, 0);
+        }
         if options.dry_run {
             return Ok(Deleted::Gone(old));
         }
@@ -111,22 +111,34 @@ pub fn delete(
 fn check(target: &Target, old: &Value, options: &DeleteOptions) -> Result<()> {
     let name = meta::name(old);
     let checks = [
-        ("UID", options.uid.as_deref(), meta::uid(old)),
+        (
+            "UID",
+            options.uid.as_deref(),
+            meta::uid(old),
+            "deleted and then recreated",
+        ),
         (
             "ResourceVersion",
             options.version.as_deref(),
             meta::version(old),
+            "modified",
         ),
     ];
-    for (what, wanted, is) in checks {
+    for (what, wanted, is, happened) in checks {
         if let Some(wanted) = wanted
             && wanted != is
         {
             let why = format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}"
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). The object might have been {happened}"
             );
-            return Err(ApiError::conflict(&target.info, name, &why));
+            return Err(ApiError::precondition(&target.info, name, &why));
         }
+    }
+    // A cluster cannot do without these.
+    if target.info.is("", "namespaces") && matches!(name, "default" | "kube-system" | "kube-public")
+    {
+        let why = "this namespace may not be deleted";
+        return Err(ApiError::forbidden(&target.info, name, why));
     }
     Ok(())
 }
@@ -204,8 +216,11 @@ fn store(
     new: Value,
     options: &DeleteOptions,
 ) -> Deleted {
-    if new == **old || options.dry_run {
+    if new == **old {
         return Deleted::Pending(Arc::clone(old));
+    }
+    if options.dry_run {
+        return Deleted::Pending(Arc::new(new));
     }
     let (namespace, name) = (meta::namespace(old).to_owned(), meta::name(old).to_owned());
     if replace::released(target, &new) {

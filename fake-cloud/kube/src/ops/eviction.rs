@@ -35,6 +35,7 @@ pub fn evict(
     // Pods that run nothing any more, or nothing yet, or are on their way out cost no availability.
     let phase = selectors::phase(&pod);
     if matches!(phase, "Succeeded" | "Failed" | "Pending") || meta::is_deleting(&pod) {
+        let options = note(state, target, &pod, options);
         return delete::delete(state, target, name, &options).map(|_| ());
     }
     let budgets: Vec<_> = state
@@ -44,7 +45,7 @@ pub fn evict(
         .cloned()
         .collect();
     if budgets.len() > 1 {
-        return Err(ApiError::internal(
+        return Err(ApiError::bare(
             "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
         ));
     }
@@ -64,7 +65,36 @@ pub fn evict(
             spend(state, target, budget, name, options.dry_run)?;
         }
     }
+    let options = note(state, target, &pod, options);
     delete::delete(state, target, name, &options).map(|_| ())
+}
+
+/// Writes into the pod why it goes, for whoever looks after it (a Job that does not count such failures, say).
+/// What is left to check of the deletion's preconditions is returned.
+fn note(state: &mut State, target: &Target, pod: &Value, options: DeleteOptions) -> DeleteOptions {
+    let unmet = |wanted: &Option<String>, is: &str| wanted.as_deref().is_some_and(|w| w != is);
+    if options.dry_run
+        || unmet(&options.uid, meta::uid(pod))
+        || unmet(&options.version, meta::version(pod))
+    {
+        return options;
+    }
+    let now = state.now();
+    let mut new = pod.clone();
+    super::binding::set_condition(
+        meta::child(&mut new, "status"),
+        json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": now,
+        }),
+    );
+    state
+        .store
+        .put(&target.key, &target.namespace, meta::name(pod), new);
+    DeleteOptions {
+        version: None,
+        ..options
+    }
 }
 
 fn is_ready(pod: &Value) -> bool {

@@ -196,6 +196,10 @@ pub struct WriteOptions {
     pub manager: Option<String>,
     /// Unknown fields.
     pub field_validation: FieldValidation,
+    /// The write came from a client, whose document may hold anything: it is read as its kind reads it.
+    pub wire: bool,
+    /// The write is a patch: what a PUT may not change says so in other words.
+    pub patching: bool,
     /// Custom resources must carry a resourceVersion on PUT.
     pub require_version: bool,
     /// Fields of an apply configuration that creates its object; the manager owns these and nothing else.

@@ -31,5 +31,11 @@ pub fn patch(
     let old = state.require(target, name)?;
     let mut new = patch::apply(kind, Some(&Structure::of(target)), &old, document)?;
     super::create::check_kind(target, &mut new)?;
+    super::create::check_name(&new, name)?;
+    super::create::place(target, &mut new)?;
+    options.patching = true;
+    if options.wire {
+        crate::http::typed::read(target, &mut new, options)?;
+    }
     replace::replace(state, target, &old, part, new, options)
 }

@@ -25,12 +25,7 @@ pub fn update(
     super::create::check_kind(target, &mut object)?;
     let mut target = target.clone();
     target.namespace = super::create::place(&target, &mut object)?;
-    let given = meta::name(&object);
-    if given != name {
-        return Err(ApiError::bad_request(format!(
-            "the name of the object ({given}) does not match the name on the URL ({name})"
-        )));
-    }
+    super::create::check_name(&object, name)?;
     let old = state.require(&target, name)?;
     if options.require_version && target.info.custom && meta::version(&object).is_empty() {
         let error = crate::error::FieldError::invalid(
@@ -38,7 +33,12 @@ pub fn update(
             0,
             "must be specified for an update",
         );
-        return Err(ApiError::invalid(&target.info, name, &[error]));
+        return Err(ApiError::invalid_named(
+            &target.info.group,
+            &target.info.plural,
+            name,
+            &[error],
+        ));
     }
     replace(state, &target, &old, part, object, options)
 }
@@ -81,8 +81,20 @@ pub fn prepare(
     }
     let uid = meta::uid(&new);
     if !uid.is_empty() && uid != meta::uid(old) {
+        if options.patching {
+            let error =
+                crate::error::FieldError::invalid("metadata.uid", uid, "field is immutable");
+            return Err(ApiError::invalid(info, name, &[error]));
+        }
+        // The store's words, with the path that etcd would have it at.
+        let place = [info.group.as_str(), &info.plural, &target.namespace, name]
+            .iter()
+            .filter(|part| !part.is_empty())
+            .copied()
+            .collect::<Vec<_>>()
+            .join("/");
         let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            "StorageError: invalid object, Code: 4, Key: /registry/{place}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
             meta::uid(old)
         );
         return Err(ApiError::conflict(info, name, &why));
@@ -134,12 +146,15 @@ pub fn commit(
     }
     let (namespace, name) = (meta::namespace(old).to_owned(), meta::name(old).to_owned());
     if released(target, &new) {
+        // Watches are told the last state that was stored, the client what it made of it.
         let gone = state
             .store
-            .remove(&target.key, &namespace, &name, Some(new))
+            .remove(&target.key, &namespace, &name, None)
             .unwrap_or_else(|| Arc::clone(old));
         admission::after_delete(state, target, &gone);
-        return Ok(gone);
+        let mut new = new;
+        meta::metadata(&mut new).insert("resourceVersion".into(), meta::version(&gone).into());
+        return Ok(Arc::new(new));
     }
     let stored = state.store.put(&target.key, &namespace, &name, new);
     admission::after_write(state, target, Some(&stored));
@@ -202,6 +217,22 @@ fn keep_identity(new: &mut Value, old: &Value) {
         meta::set(metadata, key, old.and_then(|m| m.get(key)).cloned());
     }
     metadata.remove("selfLink");
+    drop_empty(metadata);
+}
+
+/// Lists and maps of `metadata` that hold nothing are not written.
+pub fn drop_empty(metadata: &mut serde_json::Map<String, Value>) {
+    for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        let empty = match metadata.get(key) {
+            Some(Value::Object(map)) => map.is_empty(),
+            Some(Value::Array(list)) => list.is_empty(),
+            Some(Value::Null) => true,
+            _ => false,
+        };
+        if empty {
+            metadata.remove(key);
+        }
+    }
 }
 
 /// Whether anything but metadata and (where it is written apart) status differs.

@@ -92,7 +92,17 @@ pub fn update(
             replicas,
             "must be greater than or equal to 0",
         );
-        return Err(ApiError::invalid(&target.info, name, &[error]));
+        if target.info.custom {
+            let mut error = error.because("should be a non-negative integer");
+            error.field = format!(".{}", paths.spec.join("."));
+            return Err(ApiError::invalid(&target.info, name, &[error]));
+        }
+        return Err(ApiError::invalid_named(
+            "autoscaling",
+            "Scale",
+            name,
+            &[error],
+        ));
     }
     let mut new = Value::clone(&old);
     let metadata = meta::metadata(&mut new);

@@ -32,9 +32,10 @@ pub fn apply(
     patch: &Value,
 ) -> Result<Value> {
     if kind != PatchKind::Json && !patch.is_object() {
-        return Err(ApiError::bad_request(
-            "error decoding patch: must be an object",
-        ));
+        return Err(ApiError::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            go_kind(patch)
+        )));
     }
     match kind {
         PatchKind::Merge => {
@@ -54,12 +55,48 @@ pub fn apply(
                 (error.code, error.reason) = (413, "RequestEntityTooLarge");
                 return Err(error);
             }
-            let operations: json_patch::Patch = serde_json::from_value(patch.clone())
-                .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
+            let Some(operations) = patch.as_array() else {
+                return Err(ApiError::bad_request(format!(
+                    "error decoding patch: json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp",
+                    go_kind(patch)
+                )));
+            };
             let mut new = old.clone();
-            json_patch::patch(&mut new, &operations)
-                .map_err(|e| ApiError::unprocessable(&e.to_string()))?;
+            for operation in operations {
+                let operation = lenient(operation, &new);
+                let operation: json_patch::PatchOperation =
+                    serde_json::from_value(operation).map_err(|_| ApiError::unprocessable())?;
+                json_patch::patch(&mut new, std::slice::from_ref(&operation))
+                    .map_err(|_| ApiError::unprocessable())?;
+            }
             Ok(new)
         }
+    }
+}
+
+/// An operation as the real server's library takes it: replacing a field that is not there adds it.
+fn lenient(operation: &Value, document: &Value) -> Value {
+    let field = |name: &str| operation.get(name).and_then(Value::as_str).unwrap_or("");
+    let (above, _) = field("path").rsplit_once('/').unwrap_or_default();
+    let adds = field("op") == "replace"
+        && document.pointer(field("path")).is_none()
+        && document.pointer(above).is_some_and(Value::is_object);
+    let mut operation = operation.clone();
+    if adds && let Some(map) = operation.as_object_mut() {
+        map.insert("op".into(), "add".into());
+    }
+    operation
+}
+
+/// What Go's decoder calls a JSON value.
+#[must_use]
+pub fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
     }
 }

@@ -203,10 +203,13 @@ fn merge_list<'p>(
             merged
         }
     };
-    Ok(match order {
-        Some(order) => reorder(rule, merged, &before, order),
-        None => merged,
-    })
+    // Without an order what the patch names stands as the patch has it.
+    Ok(reorder(
+        rule,
+        merged,
+        &before,
+        order.map_or(patch, Vec::as_slice),
+    ))
 }
 
 /// Puts elements that `order` names in that order; others keep their place among them as they had it in `before`.
@@ -266,12 +269,12 @@ mod tests {
     #[case(
         json!([{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b", "image": "1"}]),
         json!([{"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}]}]),
-        json!([{"name": "a", "image": "2", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]}, {"name": "b", "image": "1"}])
+        json!([{"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]}, {"name": "b", "image": "1"}])
     )]
     #[case(
         json!([{"name": "a"}, {"name": "b"}]),
         json!([{"name": "a", "$patch": "delete"}, {"name": "c"}]),
-        json!([{"name": "b"}, {"name": "c"}])
+        json!([{"name": "c"}, {"name": "b"}])
     )]
     #[case(
         json!([{"name": "a"}, {"name": "b"}]),
@@ -325,7 +328,7 @@ mod tests {
                            "spec": {"taints": [{"key": "y"}]}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
         assert_eq!(
             patched("nodes", "", &old, &patch).unwrap(),
-            json!({"metadata": {"finalizers": ["b", "c"]}, "spec": {"taints": [{"key": "y"}]},
+            json!({"metadata": {"finalizers": ["c", "b"]}, "spec": {"taints": [{"key": "y"}]},
                    "status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Disk", "status": "False"}]}})
         );
     }

@@ -39,6 +39,9 @@ pub fn update(target: &Target, new: &Value, old: &Value, part: Part) -> Vec<Fiel
     if target.info.is("scheduling.k8s.io", "priorityclasses") {
         objects::priority_class_update(new, old, &mut errors);
     }
+    if target.info.is("", "configmaps") || target.info.is("", "secrets") {
+        objects::kept_data(new, old, &mut errors);
+    }
     if meta::is_deleting(old) {
         finalizers(new, old, &mut errors);
     }
@@ -50,6 +53,11 @@ fn kind(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
         ("", "pods") => pods::spec(object.get("spec").unwrap_or(&Value::Null), "spec", errors),
         ("", "nodes") => objects::node(object, errors),
         ("apps" | "batch", _) => workloads::check(target, object, errors),
+        ("", "events") => objects::event(object, errors),
+        ("", "persistentvolumeclaims") => objects::claim(object, errors),
+        ("", "services") => objects::service(object, errors),
+        ("coordination.k8s.io", "leases") => objects::lease(object, errors),
+        ("scheduling.k8s.io", "priorityclasses") => objects::priority_class(object, errors),
         ("policy", "poddisruptionbudgets") => objects::budget(object, errors),
         ("apiextensions.k8s.io", "customresourcedefinitions") => {
             definition::definition(object, errors)

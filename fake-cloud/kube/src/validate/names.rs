@@ -135,7 +135,13 @@ pub fn metadata(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
         }
     } else {
         let error = if name_is_label(target) {
-            label_error(name)
+            // Said first, as the likeliest slip.
+            let dots = target.info.is("", "namespaces") && name.contains('.');
+            if dots {
+                Some("must not contain dots".to_owned())
+            } else {
+                label_error(name)
+            }
         } else {
             subdomain_error(name)
         };
@@ -144,6 +150,23 @@ pub fn metadata(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
         }
     }
     labels(object, errors);
+    let owners = at(object, &["metadata", "ownerReferences"]).and_then(Value::as_array);
+    let controls = |o: &&Value| o.get("controller") == Some(&Value::Bool(true));
+    let controllers: Vec<&Value> = owners.into_iter().flatten().filter(controls).collect();
+    if let [first, second, ..] = controllers.as_slice() {
+        let of = |o: &Value| format!("{}/{}", meta::text(o, &["kind"]), meta::text(o, &["name"]));
+        errors.push(FieldError::invalid(
+            "metadata.ownerReferences",
+            at(object, &["metadata", "ownerReferences"])
+                .cloned()
+                .unwrap_or(Value::Null),
+            format!(
+                "Only one reference can have Controller set to true. Found \"true\" in references for {} and {}",
+                of(first),
+                of(second)
+            ),
+        ));
+    }
     for owner in at(object, &["metadata", "ownerReferences"])
         .and_then(Value::as_array)
         .into_iter()

@@ -93,6 +93,115 @@ pub fn budget(budget: &Value, errors: &mut Vec<FieldError>) {
     );
 }
 
+/// A priority class.
+pub fn priority_class(class: &Value, errors: &mut Vec<FieldError>) {
+    const OF_USERS_MAX: i64 = 1_000_000_000;
+    let name = crate::meta::name(class);
+    if matches!(name, "system-cluster-critical" | "system-node-critical") {
+        return;
+    }
+    if name.starts_with("system-") {
+        errors.push(FieldError::forbidden(
+            "metadata.name",
+            format!(
+                "priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class"
+            ),
+        ));
+    }
+    if class.get("value").and_then(Value::as_i64).unwrap_or(0) > OF_USERS_MAX {
+        errors.push(FieldError::forbidden(
+            "value",
+            format!("maximum allowed value of a user defined priority is {OF_USERS_MAX}"),
+        ));
+    }
+}
+
+/// A lease.
+pub fn lease(lease: &Value, errors: &mut Vec<FieldError>) {
+    if let Some(seconds) = at(lease, &["spec", "leaseDurationSeconds"]).and_then(Value::as_i64)
+        && seconds <= 0
+    {
+        errors.push(FieldError::invalid(
+            "spec.leaseDurationSeconds",
+            seconds,
+            "must be greater than 0",
+        ));
+    }
+}
+
+/// A claim of storage.
+pub fn claim(claim: &Value, errors: &mut Vec<FieldError>) {
+    let modes = at(claim, &["spec", "accessModes"]).and_then(Value::as_array);
+    if modes.is_none_or(Vec::is_empty) {
+        errors.push(FieldError::required(
+            "spec.accessModes",
+            "at least 1 access mode is required",
+        ));
+    }
+    if at(claim, &["spec", "resources", "requests", "storage"]).is_none() {
+        errors.push(FieldError::required("spec.resources[storage]", ""));
+    }
+}
+
+/// A service's ports.
+pub fn service(service: &Value, errors: &mut Vec<FieldError>) {
+    let spec = service.get("spec").unwrap_or(&Value::Null);
+    let ports = spec.get("ports").and_then(Value::as_array);
+    let free = text(spec, &["clusterIP"]) == "None" || text(spec, &["type"]) == "ExternalName";
+    if ports.is_none_or(Vec::is_empty) && !free {
+        errors.push(FieldError::required("spec.ports", ""));
+    }
+    for (i, port) in ports.into_iter().flatten().enumerate() {
+        for key in ["port", "targetPort"] {
+            if let Some(number) = port.get(key).and_then(Value::as_i64)
+                && !(1..=65_535).contains(&number)
+            {
+                errors.push(FieldError::invalid(
+                    &format!("spec.ports[{i}].{key}"),
+                    number,
+                    "must be between 1 and 65535, inclusive",
+                ));
+            }
+        }
+    }
+}
+
+/// An event is in the namespace of what it is about.
+pub fn event(event: &Value, errors: &mut Vec<FieldError>) {
+    let about = text(event, &["involvedObject", "namespace"]);
+    let namespace = crate::meta::namespace(event);
+    if about != namespace && !(about.is_empty() && namespace == "default") {
+        errors.push(FieldError::invalid(
+            "involvedObject.namespace",
+            about,
+            "does not match event.namespace",
+        ));
+    }
+}
+
+/// Config maps and secrets that say so do not change any more; a secret keeps its type.
+pub fn kept_data(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    if new.get("type") != old.get("type") {
+        errors.push(FieldError::invalid(
+            "type",
+            new.get("type").cloned().unwrap_or(Value::Null),
+            "field is immutable",
+        ));
+    }
+    if old.get("immutable") != Some(&Value::Bool(true)) {
+        return;
+    }
+    let why = "field is immutable when `immutable` is set";
+    if new.get("immutable") != Some(&Value::Bool(true)) {
+        errors.push(FieldError::forbidden("immutable", why));
+    }
+    for key in ["data", "binaryData"] {
+        if new.get(key) != old.get(key) {
+            errors.push(FieldError::forbidden(key, why));
+        }
+    }
+}
+
 /// What an update of a priority class may not change.
 pub fn priority_class_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     for key in ["value", "preemptionPolicy"] {

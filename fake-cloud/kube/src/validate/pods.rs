@@ -81,6 +81,13 @@ pub fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
             if text(c, &["image"]).is_empty() {
                 errors.push(FieldError::required(&format!("{path}.image"), ""));
             }
+            one_of(
+                &format!("{path}.imagePullPolicy"),
+                text(c, &["imagePullPolicy"]),
+                &["Always", "IfNotPresent", "Never"],
+                false,
+                errors,
+            );
             resources(c.get("resources"), &format!("{path}.resources"), errors);
             for (j, mount) in list(c, "volumeMounts") {
                 let volume = text(mount, &["name"]);
@@ -103,11 +110,21 @@ pub fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
         true,
         errors,
     );
-    not_negative(
-        &format!("{path}.terminationGracePeriodSeconds"),
-        spec.get("terminationGracePeriodSeconds"),
-        errors,
-    );
+    if let Some(seconds) = spec.get("activeDeadlineSeconds").and_then(Value::as_i64)
+        && !(1..=i64::from(i32::MAX)).contains(&seconds)
+    {
+        errors.push(FieldError::invalid(
+            &format!("{path}.activeDeadlineSeconds"),
+            seconds,
+            format!("must be between 1 and {}, inclusive", i32::MAX),
+        ));
+    }
+    if text(spec, &["dnsPolicy"]) == "None" && spec.get("dnsConfig").is_none_or(Value::is_null) {
+        errors.push(FieldError::required(
+            &format!("{path}.dnsConfig"),
+            "must provide `dnsConfig` when `dnsPolicy` is None",
+        ));
+    }
     for (key, value) in spec
         .get("nodeSelector")
         .and_then(Value::as_object)
@@ -150,12 +167,49 @@ fn resources(resources: Option<&Value>, path: &str, errors: &mut Vec<FieldError>
             let path = format!("{path}.{part}[{resource}]");
             match parse_millis(&shown(quantity)) {
                 None => errors.push(FieldError::invalid(&path, shown(quantity), QUANTITY_TEXT)),
+                Some(amount) if is_extended(resource) && amount % 1000 != 0 => {
+                    errors.push(FieldError::invalid(
+                        &path,
+                        shown(quantity),
+                        "must be an integer",
+                    ));
+                }
                 Some(amount) if amount < 0 => errors.push(FieldError::invalid(
                     &path,
                     shown(quantity),
                     "must be greater than or equal to 0",
                 )),
                 Some(_) => {}
+            }
+        }
+    }
+    for (resource, _) in resources
+        .get("requests")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter(|(resource, _)| is_extended(resource))
+    {
+        if at(resources, &["limits", resource]).is_none() {
+            errors.push(FieldError::required(
+                &format!("{path}.limits"),
+                "Limit must be set for non overcommitable resources",
+            ));
+        }
+    }
+    for part in ["limits", "requests"] {
+        let names = resources.get(part).and_then(Value::as_object);
+        for resource in names.into_iter().flatten().map(|(name, _)| name) {
+            let standard = matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage")
+                || resource.starts_with("hugepages-");
+            if !standard && !resource.contains('/') {
+                let path = format!("{path}.{part}[{resource}]");
+                for why in [
+                    "must be a standard resource type or fully qualified",
+                    "must be a standard resource for containers",
+                ] {
+                    errors.push(FieldError::invalid(&path, resource.as_str(), why));
+                }
             }
         }
     }
@@ -181,6 +235,11 @@ fn resources(resources: Option<&Value>, path: &str, errors: &mut Vec<FieldError>
             ));
         }
     }
+}
+
+/// Whether a resource is neither Kubernetes' own nor one that may be overcommitted.
+fn is_extended(resource: &str) -> bool {
+    resource.contains('/') && !resource.starts_with("kubernetes.io/")
 }
 
 fn tolerations(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
@@ -235,9 +294,10 @@ fn tolerations(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 fn spread(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let mut seen = BTreeSet::new();
+    let mut seen = std::collections::BTreeMap::new();
     for (i, c) in list(spec, "topologySpreadConstraints") {
         let path = format!("{path}.topologySpreadConstraints[{i}]");
+        let at_path = path.clone();
         let skew = c.get("maxSkew").and_then(Value::as_i64).unwrap_or(0);
         if skew <= 0 {
             errors.push(FieldError::invalid(
@@ -255,9 +315,10 @@ fn spread(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
         }
         let allowed = ["DoNotSchedule", "ScheduleAnyway"];
         if allowed.contains(&when) {
-            if !seen.insert((key, when)) {
+            // Told of the earlier of the two.
+            if let Some(first) = seen.insert((key, when), at_path.clone()) {
                 errors.push(FieldError::duplicate(
-                    &format!("{path}.{{topologyKey, whenUnsatisfiable}}"),
+                    &format!("{first}.{{topologyKey, whenUnsatisfiable}}"),
                     format!("{{{key}, {when}}}"),
                 ));
             }
@@ -305,16 +366,32 @@ fn affinity(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
             }
         }
     }
+    const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+    for kind in ["nodeAffinity", "podAffinity", "podAntiAffinity"] {
+        let terms = at(spec, &["affinity", kind]).unwrap_or(&Value::Null);
+        for (i, term) in list(terms, PREFERRED) {
+            let weight = term.get("weight").and_then(Value::as_i64).unwrap_or(0);
+            if !(1..=100).contains(&weight) {
+                errors.push(FieldError::invalid(
+                    &format!("{path}.affinity.{kind}.{PREFERRED}[{i}].weight"),
+                    weight,
+                    "must be in the range 1-100",
+                ));
+            }
+        }
+    }
     for kind in ["podAffinity", "podAntiAffinity"] {
         let Some(terms) = at(spec, &["affinity", kind]) else {
             continue;
         };
         for (i, term) in list(terms, REQUIRED) {
-            if text(term, &["topologyKey"]).is_empty() {
-                errors.push(FieldError::required(
-                    &format!("{path}.affinity.{kind}.{REQUIRED}[{i}].topologyKey"),
-                    "can not be empty",
-                ));
+            let key = text(term, &["topologyKey"]);
+            let path = format!("{path}.affinity.{kind}.{REQUIRED}[{i}].topologyKey");
+            if key.is_empty() {
+                errors.push(FieldError::required(&path, "can not be empty"));
+            }
+            for error in names::qualified_errors(key) {
+                errors.push(FieldError::invalid(&path, key, error));
             }
         }
     }
@@ -419,10 +496,28 @@ pub fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
             .map(|(_, g)| text(g, &["name"]).to_owned())
             .collect()
     };
-    if !gates(new).is_subset(&gates(old)) {
-        errors.push(FieldError::forbidden(
-            "spec.schedulingGates",
-            "only deletion is allowed",
+    let before = gates(old);
+    for (i, gate) in list(new.get("spec").unwrap_or(&Value::Null), "schedulingGates") {
+        let name = text(gate, &["name"]);
+        if !before.contains(name) {
+            errors.push(FieldError::forbidden(
+                &format!("spec.schedulingGates[{i}].name"),
+                format!("only deletion is allowed, but found new scheduling gate '{name}'"),
+            ));
+        }
+    }
+    let selector = |pod: &Value| {
+        at(pod, &["spec", "nodeSelector"])
+            .cloned()
+            .unwrap_or(Value::Null)
+    };
+    let (narrower, was) = (selector(new), selector(old));
+    let kept = |(key, value): (&String, &Value)| narrower.get(key) == Some(value);
+    if !before.is_empty() && !was.as_object().into_iter().flatten().all(kept) {
+        errors.push(FieldError::invalid(
+            "spec.nodeSelector",
+            narrower,
+            "only additions to spec.nodeSelector are allowed (no mutations or deletions)",
         ));
     }
 }

@@ -8,6 +8,9 @@ use crate::meta::{at, text};
 use crate::ops::Target;
 use crate::selectors;
 
+/// Fields of a cron schedule.
+const CRON_FIELDS: usize = 5;
+
 /// Errors of a workload.
 pub fn check(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
     let spec = object.get("spec").unwrap_or(&Value::Null);
@@ -18,6 +21,20 @@ pub fn check(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
     if kind == "cronjobs" {
         if text(spec, &["schedule"]).is_empty() {
             errors.push(FieldError::required("spec.schedule", ""));
+        } else {
+            let schedule = text(spec, &["schedule"]);
+            let fields: Vec<&str> = schedule.split_whitespace().collect();
+            if fields.len() != CRON_FIELDS && !schedule.starts_with('@') {
+                errors.push(FieldError::invalid(
+                    "spec.schedule",
+                    schedule,
+                    format!(
+                        "expected exactly {CRON_FIELDS} fields, found {}: [{}]",
+                        fields.len(),
+                        fields.join(" ")
+                    ),
+                ));
+            }
         }
         let job = at(spec, &["jobTemplate", "spec"]).unwrap_or(&Value::Null);
         return job_spec(job, "spec.jobTemplate.spec", errors);
@@ -28,6 +45,9 @@ pub fn check(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
     pods::not_negative("spec.replicas", spec.get("replicas"), errors);
     pods::not_negative("spec.minReadySeconds", spec.get("minReadySeconds"), errors);
     selector(target, spec, errors);
+    if kind == "deployments" {
+        strategy(spec, errors);
+    }
     let template = at(spec, &["template", "spec"]).unwrap_or(&Value::Null);
     pods::spec(template, "spec.template.spec", errors);
     let policy = text(template, &["restartPolicy"]);
@@ -43,6 +63,7 @@ pub fn check(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
 fn selector(target: &Target, spec: &Value, errors: &mut Vec<FieldError>) {
     let Some(selector) = spec.get("selector").filter(|s| !s.is_null()) else {
         errors.push(FieldError::required("spec.selector", ""));
+        unselected(spec, errors);
         return;
     };
     if selectors::text_of_label_selector(selector).is_empty() {
@@ -52,12 +73,45 @@ fn selector(target: &Target, spec: &Value, errors: &mut Vec<FieldError>) {
     }
     let template = spec.get("template").unwrap_or(&Value::Null);
     if !selectors::object_selects(Some(selector), template) {
-        let labels = at(template, &["metadata", "labels"]).cloned();
-        errors.push(FieldError::invalid(
-            "spec.template.metadata.labels",
-            labels.unwrap_or(Value::Null),
-            "`selector` does not match template `labels`",
-        ));
+        unselected(spec, errors);
+    }
+}
+
+fn unselected(spec: &Value, errors: &mut Vec<FieldError>) {
+    let labels = at(spec, &["template", "metadata", "labels"]).cloned();
+    errors.push(FieldError::invalid(
+        "spec.template.metadata.labels",
+        labels.unwrap_or(Value::Null),
+        "`selector` does not match template `labels`",
+    ));
+}
+
+/// How a Deployment replaces its pods.
+fn strategy(spec: &Value, errors: &mut Vec<FieldError>) {
+    let rolling = at(spec, &["strategy", "rollingUpdate"]).filter(|r| !r.is_null());
+    match (text(spec, &["strategy", "type"]), rolling) {
+        ("Recreate", Some(_)) => errors.push(FieldError::forbidden(
+            "spec.strategy.rollingUpdate",
+            "may not be specified when strategy `type` is 'Recreate'",
+        )),
+        ("RollingUpdate", Some(rolling)) => {
+            let none = |key: &str| match rolling.get(key) {
+                Some(Value::Number(n)) => n.as_i64() == Some(0),
+                Some(Value::String(s)) => s == "0%",
+                _ => false,
+            };
+            if none("maxSurge") && none("maxUnavailable") {
+                errors.push(FieldError::invalid(
+                    "spec.strategy.rollingUpdate.maxUnavailable",
+                    rolling
+                        .get("maxUnavailable")
+                        .cloned()
+                        .unwrap_or(Value::Null),
+                    "may not be 0 when `maxSurge` is 0",
+                ));
+            }
+        }
+        _ => {}
     }
 }
 
@@ -162,7 +216,8 @@ mod tests {
 
     #[rstest]
     #[case(json!({"selector": {"matchLabels": {"a": "b"}}, "template": template("Always")}), &[])]
-    #[case(json!({"template": template("Always")}), &["spec.selector: Required value"])]
+    #[case(json!({"template": template("Always")}), &["spec.selector: Required value",
+             "spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`"])]
     #[case(json!({"selector": {}, "template": template("Always")}), &["spec.selector: Invalid value: {}: empty selector is invalid for deployment"])]
     #[case(json!({"selector": {"matchLabels": {"a": "c"}}, "template": template("Always")}),
            &["spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`"])]

@@ -115,7 +115,7 @@ spec:
     metadata: {labels: {app: inflate}}
     spec:
       containers:
-        - {name: inflate, image: 'pause:3.7', resources: {requests: {cpu: 1}}}
+        - {name: inflate, image: 'pause:3.7', resources: {requests: {cpu: '1'}}}
 ";
 
 const DEFINITION: &str = r#"
@@ -390,7 +390,7 @@ async fn definitions_and_their_objects() {
     let error = session.refused(&["apply", "-f", "-"], &unlucky).await;
     assert_eq!(
         error,
-        "The Pool \"a\" is invalid: spec: Invalid value: \"object\": unlucky\n"
+        "The Pool \"a\" is invalid: spec: Invalid value: unlucky\n"
     );
     let unknown = pool.replace("{}", "{wieght: 3}");
     let error = session.refused(&["apply", "-f", "-"], &unknown).await;

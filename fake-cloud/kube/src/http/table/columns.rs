@@ -3,7 +3,7 @@
 use crate::crd::Column;
 use crate::ops::Target;
 
-/// Columns of a kind: heading and, after `|`, those that only `-o wide` shows.
+/// Columns of a kind: headings, those that only `-o wide` shows after `|` or with a `+`.
 fn headings(group: &str, plural: &str) -> Option<&'static str> {
     Some(match (group, plural) {
         ("", "pods") => "Name,Ready,Status,Restarts,Age|IP,Node,Nominated Node,Readiness Gates",
@@ -15,12 +15,14 @@ fn headings(group: &str, plural: &str) -> Option<&'static str> {
         ("", "configmaps") => "Name,Data,Age",
         ("", "secrets") => "Name,Type,Data,Age",
         ("", "serviceaccounts") => "Name,Age",
-        ("", "events") => "Last Seen,Type,Reason,Object,Message|Source,First Seen,Count,Name",
+        ("", "events") => {
+            "Last Seen,Type,Reason,Object,+Subobject,+Source,Message|First Seen,Count,Name"
+        }
         ("", "persistentvolumes") => {
             "Name,Capacity,Access Modes,Reclaim Policy,Status,Claim,StorageClass,Reason,Age|VolumeMode"
         }
         ("", "persistentvolumeclaims") => {
-            "Name,Status,Volume,Capacity,Access Modes,StorageClass,Age|VolumeMode"
+            "Name,Status,Volume,Capacity,Access Modes,StorageClass,VolumeAttributesClass,Age|VolumeMode"
         }
         ("apps", "deployments") => "Name,Ready,Up-to-date,Available,Age|Containers,Images,Selector",
         ("apps", "replicasets") => "Name,Desired,Current,Ready,Age|Containers,Images,Selector",
@@ -48,12 +50,11 @@ fn headings(group: &str, plural: &str) -> Option<&'static str> {
 }
 
 /// Columns that hold numbers.
-const INTEGERS: [&str; 9] = [
+const INTEGERS: [&str; 8] = [
     "Desired",
     "Current",
     "Available",
     "Up-to-date",
-    "Data",
     "Active",
     "Allowed Disruptions",
     "Drivers",
@@ -97,6 +98,9 @@ pub fn of(target: &Target) -> Vec<Column> {
     let headings = headings(&target.info.group, &target.info.plural).unwrap_or("Name,Age");
     let (narrow, wide) = headings.split_once('|').unwrap_or((headings, ""));
     let wide = wide.split(',').filter(|h| !h.is_empty());
-    let narrow = narrow.split(',').map(|h| column(h, 0));
+    let narrow = narrow.split(',').map(|h| match h.strip_prefix('+') {
+        Some(wide) => column(wide, 1),
+        None => column(h, 0),
+    });
     narrow.chain(wide.map(|h| column(h, 1))).collect()
 }

@@ -36,8 +36,23 @@ pub fn cells(pod: &Value, now: i64) -> Vec<Value> {
         or_none(text(pod, &["status", "podIP"])),
         or_none(text(pod, &["spec", "nodeName"])),
         or_none(text(pod, &["status", "nominatedNodeName"])),
-        or_none(""),
+        gates(pod),
     ]
+}
+
+/// Readiness gates that are met, of all.
+fn gates(pod: &Value) -> Value {
+    let wanted: Vec<&str> = list(pod, &["spec", "readinessGates"])
+        .map(|g| text(g, &["conditionType"]))
+        .collect();
+    if wanted.is_empty() {
+        return or_none("");
+    }
+    let met = wanted.iter().filter(|gate| {
+        list(pod, &["status", "conditions"])
+            .any(|c| text(c, &["type"]) == **gate && text(c, &["status"]) == "True")
+    });
+    format!("{}/{}", met.count(), wanted.len()).into()
 }
 
 fn list<'a>(pod: &'a Value, path: &[&str]) -> impl Iterator<Item = &'a Value> {

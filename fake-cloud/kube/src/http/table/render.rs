@@ -168,7 +168,7 @@ fn node(o: &Value, created: Value) -> Vec<Value> {
     if at(o, &["spec", "unschedulable"]) == Some(&Value::Bool(true)) {
         status.push_str(",SchedulingDisabled");
     }
-    let roles: Vec<&str> = at(o, &["metadata", "labels"])
+    let mut roles: Vec<&str> = at(o, &["metadata", "labels"])
         .and_then(Value::as_object)
         .into_iter()
         .flatten()
@@ -180,6 +180,11 @@ fn node(o: &Value, created: Value) -> Vec<Value> {
             },
         )
         .collect();
+    roles.sort_unstable();
+    let kernel = match text(o, &["status", "nodeInfo", "architecture"]) {
+        "" => String::new(),
+        architecture => format!(" ({architecture})"),
+    };
     let address = |kind: &str| {
         let found = items(o, &["status", "addresses"]).find(|a| text(a, &["type"]) == kind);
         or_none(found.map_or("", |a| text(a, &["address"])))
@@ -197,7 +202,10 @@ fn node(o: &Value, created: Value) -> Vec<Value> {
         address("InternalIP"),
         address("ExternalIP"),
         info("osImage"),
-        info("kernelVersion"),
+        match info("kernelVersion") {
+            Value::String(version) if version != "<unknown>" => format!("{version}{kernel}").into(),
+            unknown => unknown,
+        },
         info("containerRuntimeVersion"),
     ]
 }
@@ -228,8 +236,9 @@ fn event(o: &Value, now: i64) -> Vec<Value> {
         text(o, &["type"]).into(),
         text(o, &["reason"]).into(),
         object.into(),
-        text(o, &["message"]).trim().into(),
+        text(o, &["involvedObject", "fieldPath"]).into(),
         source.into(),
+        text(o, &["message"]).trim().into(),
         first_of(&["firstTimestamp", "eventTime"]).into(),
         count(o, &["count"]).max(1).into(),
         meta::name(o).into(),
@@ -319,6 +328,10 @@ fn claim(o: &Value, created: Value) -> Vec<Value> {
         capacity.into(),
         modes.into(),
         text(o, &["spec", "storageClassName"]).into(),
+        match text(o, &["spec", "volumeAttributesClassName"]) {
+            "" => "<unset>".into(),
+            set => set.into(),
+        },
         created,
         text(o, &["spec", "volumeMode"]).into(),
     ]
