@@ -1,10 +1,15 @@
 //! What the server itself adds to and asks of objects between decoding and storing: defaults, admission plugins,
 //! and what follows from a write (a definition that becomes a resource).
 
+pub mod amount;
+pub mod limits;
+pub mod quota;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::access::rules;
 use crate::crd::definition;
 use crate::error::{ApiError, Result};
 use crate::meta::{self, text};
@@ -45,7 +50,12 @@ pub fn default(
 ///
 /// # Errors
 /// 403, 404.
-pub fn admit_create(state: &State, target: &Target, object: &mut Value) -> Result<()> {
+pub fn admit_create(
+    state: &State,
+    target: &Target,
+    object: &mut Value,
+    options: &WriteOptions,
+) -> Result<()> {
     if target.info.namespaced {
         let Some(namespace) = state.store.get("namespaces.", "", &target.namespace) else {
             return Err(ApiError::not_found_named(
@@ -71,7 +81,44 @@ pub fn admit_create(state: &State, target: &Target, object: &mut Value) -> Resul
         }
     }
     if target.info.is("", "pods") {
+        account(state, target, object)?;
+        limits::give(state, target, object);
         admit_pod(state, target, object)?;
+        let class = defaults::pod::qos_class(object.get("spec").unwrap_or(&Value::Null));
+        meta::as_map(meta::child(object, "status")).insert("qosClass".into(), class.into());
+    }
+    limits::check(state, target, object)?;
+    if let Some(user) = &options.user {
+        rules::check_escalation(state, target, user, object)?;
+    }
+    Ok(())
+}
+
+/// The ServiceAccount plugin: the account must be there, and says what images are pulled with. It mounts no token: a
+/// token's volume would double what a pod weighs, and nothing in the model reads it.
+fn account(state: &State, target: &Target, pod: &mut Value) -> Result<()> {
+    let pod_name = meta::name(pod).to_owned();
+    let spec = meta::as_map(meta::child(pod, "spec"));
+    meta::default_to(spec, "serviceAccountName", "default");
+    let name = spec
+        .get("serviceAccountName")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    spec.insert("serviceAccount".into(), name.as_str().into());
+    let namespace = &target.namespace;
+    let Some(account) = state.store.get("serviceaccounts.", namespace, &name) else {
+        let why = format!(
+            "error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found"
+        );
+        return Err(ApiError::forbidden(&target.info, &pod_name, &why));
+    };
+    let none = spec
+        .get("imagePullSecrets")
+        .and_then(Value::as_array)
+        .is_none_or(Vec::is_empty);
+    if let Some(secrets) = account.get("imagePullSecrets").filter(|_| none) {
+        spec.insert("imagePullSecrets".into(), secrets.clone());
     }
     Ok(())
 }
@@ -81,12 +128,16 @@ pub fn admit_create(state: &State, target: &Target, object: &mut Value) -> Resul
 /// # Errors
 /// 403.
 pub fn admit_update(
-    _state: &State,
+    state: &State,
     target: &Target,
     new: &mut Value,
     old: &Value,
     part: Part,
+    options: &WriteOptions,
 ) -> Result<()> {
+    if let Some(user) = &options.user {
+        rules::check_escalation(state, target, user, new)?;
+    }
     if target.info.is("", "pods") && part == Part::Main {
         // Computed by the server at creation and never a client's to drop.
         let spec = meta::as_map(meta::child(new, "spec"));
@@ -171,6 +222,25 @@ pub fn begin(state: &State, target: &Target, object: &mut Value) {
 
 /// What follows from a create or update.
 pub fn after_write(state: &mut State, target: &Target, object: Option<&Arc<Value>>) {
+    // A namespace has its account at once: the controller that makes it elsewhere is part of the server here.
+    if let Some(namespace) = object
+        && target.info.is("", "namespaces")
+        && !meta::is_deleting(namespace)
+    {
+        let name = meta::name(namespace).to_owned();
+        let missing = state
+            .store
+            .get("serviceaccounts.", &name, "default")
+            .is_none();
+        if missing && let Ok(accounts) = state.target("", "serviceaccounts", Some(&name)) {
+            let account = json!({"metadata": {"name": "default"}});
+            let made =
+                crate::ops::create::create(state, &accounts, account, &mut WriteOptions::default());
+            if let Err(error) = made {
+                tracing::error!(%error, name, "could not create a namespace's account");
+            }
+        }
+    }
     if let Some(crd) = object
         && target
             .info

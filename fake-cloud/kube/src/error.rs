@@ -173,7 +173,9 @@ impl ApiError {
         if !group.is_empty() {
             about.insert("group".into(), group.into());
         }
-        about.insert("kind".into(), kind.into());
+        if !kind.is_empty() {
+            about.insert("kind".into(), kind.into());
+        }
         about.insert("causes".into(), causes.into());
         error.details = Value::Object(about);
         error
@@ -202,6 +204,18 @@ impl ApiError {
     pub fn forbidden(info: &ResourceInfo, name: &str, why: &str) -> Self {
         let message = format!("{} \"{name}\" is forbidden: {why}", info.qualified());
         Self::new(403, "Forbidden", message).about(info, name)
+    }
+
+    /// 403 with the whole message; the caller says what it is about.
+    #[must_use]
+    pub fn denied(message: String) -> Self {
+        Self::new(403, "Forbidden", message)
+    }
+
+    /// 401.
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized".to_owned())
     }
 
     /// 405.
@@ -285,7 +299,9 @@ impl ApiError {
     }
 }
 
-fn details(name: &str, group: &str, plural: &str) -> Value {
+/// What a Status is about.
+#[must_use]
+pub fn details(name: &str, group: &str, plural: &str) -> Value {
     let mut about = serde_json::Map::new();
     if !name.is_empty() {
         about.insert("name".into(), name.into());

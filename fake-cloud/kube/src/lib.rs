@@ -1,6 +1,7 @@
 //! The embedded Kubernetes: an API server as a `tower` service, in memory or on a socket, and the control-plane
 //! loops around it. A model with named limits, not a mock: objects behave as a real server makes them behave.
 
+pub mod access;
 pub mod admission;
 pub mod apply;
 pub mod crd;

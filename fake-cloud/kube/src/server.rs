@@ -100,6 +100,8 @@ impl Subscription {
 /// Namespaces every cluster starts with.
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
+const RBAC: &str = "rbac.authorization.k8s.io";
+
 /// Priority classes every cluster starts with: name, value, description.
 const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
     (
@@ -137,7 +139,31 @@ impl ApiServer {
                 tracing::error!(%error, name, "could not create a priority class every cluster has");
             }
         }
+        let (roles, bindings) = (gr(RBAC, "clusterroles"), gr(RBAC, "clusterrolebindings"));
+        for (name, rules, groups) in crate::access::bootstrap::roles() {
+            let subjects: Vec<Value> = groups
+                .iter()
+                .map(|g| serde_json::json!({"kind": "Group", "apiGroup": RBAC, "name": g}))
+                .collect();
+            let role = serde_json::json!({"metadata": {"name": name}, "rules": rules});
+            let binding = serde_json::json!({
+                "metadata": {"name": name}, "subjects": subjects,
+                "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
+            });
+            for (kind, object) in [(roles, role), (bindings, binding)] {
+                if let Err(error) = server.create(kind, None, object) {
+                    tracing::error!(%error, name, "could not create a role every cluster has");
+                }
+            }
+        }
         server
+    }
+
+    /// A client that talks to this server in memory as somebody who may do what the cluster's roles allow, and nothing
+    /// else.
+    #[must_use]
+    pub fn client_of(&self, user: crate::access::User) -> kube::Client {
+        kube::Client::new(http::Service::of(self.clone(), user), "default")
     }
 
     /// A client that talks to this server in memory, as cluster admin.

@@ -14,23 +14,30 @@ pub fn check(schema: &Schema, object: &Value, old: Option<&Value>) -> Vec<FieldE
     let mut errors = Vec::new();
     node(schema, object, old, "", &mut errors);
     // Rules are only evaluated on objects whose structure is sound.
-    let unsound = |e: &FieldError| {
-        use FieldErrorKind::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
-        matches!(
-            e.kind,
-            NotSupported | Required | TooLong | TooMany | TypeInvalid
-        )
-    };
-    if !errors.iter().any(unsound) {
+    if !errors.iter().any(is_unsound) {
         rules(schema, object, old, "", &mut errors);
-    } else if schema.has_rules {
-        errors.push(FieldError::invalid(
+    }
+    errors
+}
+
+fn is_unsound(error: &FieldError) -> bool {
+    use FieldErrorKind::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+    matches!(
+        error.kind,
+        NotSupported | Required | TooLong | TooMany | TypeInvalid
+    )
+}
+
+/// What is said beside errors that kept the rules from being asked.
+#[must_use]
+pub fn unasked(schema: &Schema, errors: &[FieldError]) -> Option<FieldError> {
+    (schema.has_rules && errors.iter().any(is_unsound)).then(|| {
+        FieldError::invalid(
             "<nil>",
             Value::Null,
             "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
-        ));
-    }
-    errors
+        )
+    })
 }
 
 fn join(path: &str, key: &str) -> String {
@@ -475,23 +482,7 @@ mod tests {
     #[case(json!({"name": "a", "replicas": 1, "weight": 1}), &["spec: Invalid value: Cannot set both"])]
     #[case(json!({"name": "a", "labels": {"bad": "1"}}), &["spec.labels: Forbidden: label is restricted"])]
     fn creations(#[case] spec: Value, #[case] expected: &[&str]) {
-        let mut found = texts(&json!({"spec": spec}), None);
-        let said = found
-            .iter()
-            .position(|t| t.contains("some validation rules were not checked"));
-        // Said where the structure keeps the rules from being asked, and nowhere else.
-        let unsound = ["Required", "Unsupported", "Too", "must be of type"];
-        assert_eq!(
-            said.is_some(),
-            expected
-                .iter()
-                .any(|t| unsound.iter().any(|u| t.contains(u))),
-            "{found:?}"
-        );
-        if let Some(said) = said {
-            found.remove(said);
-        }
-        assert_eq!(found, expected);
+        assert_eq!(texts(&json!({"spec": spec}), None), expected);
     }
 
     #[rstest]

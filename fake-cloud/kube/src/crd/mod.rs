@@ -70,6 +70,7 @@ pub fn validate(target: &Target, object: &Value, old: Option<&Value>) -> Vec<Fie
         return Vec::new();
     };
     let mut errors = check::check(&schema.root, object, old);
+    errors.extend(check::unasked(&schema.root, &errors));
     if old.is_none() {
         check::metadata_name(&schema.root, object, &mut errors);
     }

@@ -14,6 +14,7 @@ pub fn apply(target: &Target, object: &mut Value) {
     match (info.group.as_str(), info.plural.as_str()) {
         ("", "pods") => pod::pod(object),
         ("", "namespaces") => namespace(object),
+        ("", "limitranges") => crate::admission::limits::default_range(object),
         ("", "nodes") => node(object),
         ("", "services") => service(object),
         ("", "secrets") => secret(object),

@@ -13,10 +13,6 @@ pub const NOT_READY_TOLERATION_SECONDS: i64 = 300;
 pub fn pod(object: &mut Value) {
     spec(child(object, "spec"));
     let spec = as_map(child(object, "spec"));
-    default_to(spec, "serviceAccountName", "default");
-    if let Some(account) = spec.get("serviceAccountName").cloned() {
-        default_to(spec, "serviceAccount", account);
-    }
     default_to(spec, "enableServiceLinks", true);
     let class = qos_class(object.get("spec").unwrap_or(&Value::Null));
     let status = as_map(child(object, "status"));

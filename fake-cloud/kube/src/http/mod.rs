@@ -24,6 +24,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 
+use crate::access::User;
 use crate::server::ApiServer;
 use body::ResponseBody;
 
@@ -31,13 +32,23 @@ use body::ResponseBody;
 #[derive(Clone)]
 pub struct Service {
     server: ApiServer,
+    user: Option<User>,
 }
 
 impl Service {
     /// A service on `server`.
     #[must_use]
     pub const fn new(server: ApiServer) -> Self {
-        Self { server }
+        Self { server, user: None }
+    }
+
+    /// A service whose requests are all from one user.
+    #[must_use]
+    pub const fn of(server: ApiServer, user: User) -> Self {
+        Self {
+            server,
+            user: Some(user),
+        }
     }
 }
 
@@ -56,6 +67,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let server = self.server.clone();
-        Box::pin(async move { Ok(route::handle(&server, request).await) })
+        let user = self.user.clone();
+        Box::pin(async move { Ok(route::handle(&server, user, request).await) })
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::query::Query;
 use super::{body, typed};
+use crate::access::User;
 use crate::error::{ApiError, FieldError, Result};
 use crate::meta;
 use crate::ops::delete::{DeleteOptions, Propagation};
@@ -13,6 +14,8 @@ use crate::ops::{FieldValidation, Target, WriteOptions};
 
 /// A request, read.
 pub(super) struct Call {
+    /// Who asks; none is the administrator.
+    pub(super) user: Option<User>,
     pub(super) method: Method,
     pub(super) query: Query,
     pub(super) content_type: String,
@@ -67,6 +70,7 @@ pub(super) fn write_options(call: &Call, kind: &str) -> Result<WriteOptions> {
         manager: Some(call.manager()),
         field_validation,
         wire: true,
+        user: call.user.clone(),
         ..WriteOptions::default()
     })
 }

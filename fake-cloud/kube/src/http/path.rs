@@ -39,6 +39,8 @@ pub struct ObjectPath {
     pub name: Option<String>,
     /// Subresource, if the path has one.
     pub subresource: Option<String>,
+    /// Whether it is below `watch`, as old clients put it.
+    pub watch: bool,
 }
 
 impl Path {
@@ -78,6 +80,13 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Option<ObjectPath> {
         ..ObjectPath::default()
     };
     let owned = |s: &str| Some(s.to_owned());
+    let rest = match rest {
+        ["watch", rest @ ..] => {
+            path.watch = true;
+            rest
+        }
+        rest => rest,
+    };
     let rest = match rest {
         // The namespace itself and its subresources.
         ["namespaces", name, sub @ ("status" | "finalize")] if group.is_empty() => {

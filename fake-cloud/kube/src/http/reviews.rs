@@ -1,14 +1,13 @@
-//! Reviews: questions that are posted and answered, never stored. Everybody is cluster admin here.
+//! Reviews: questions that are posted and answered, never stored.
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
+use crate::access::{Attributes, User, rules, users};
 use crate::error::{ApiError, FieldError, Result};
 use crate::meta;
 use crate::ops::{State, Target};
 
-/// The user that in-memory and loopback clients are.
-const USER: &str = "kubernetes-admin";
 /// Life of a token that is asked for without one, in seconds.
 const TOKEN_SECONDS_DEFAULT: i64 = 3600;
 /// Shortest life of a token.
@@ -17,21 +16,46 @@ const TOKEN_SECONDS_MIN: i64 = 600;
 /// Answers a review.
 ///
 /// # Errors
-/// 404 for reviews that are not served.
-pub fn review(target: &Target, mut object: Value) -> Result<Value> {
+/// 400, 422, and 404 for reviews that are not served.
+pub fn review(
+    state: &State,
+    target: &Target,
+    user: Option<&User>,
+    mut object: Value,
+) -> Result<Value> {
+    let admin = User::admin();
+    let me = user.unwrap_or(&admin);
     let status = match target.info.plural.as_str() {
-        "selfsubjectaccessreviews" | "subjectaccessreviews" => json!({"allowed": true}),
-        "selfsubjectrulesreviews" => json!({
-            "incomplete": false,
-            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
-        }),
-        "selfsubjectreviews" => {
-            json!({"userInfo": {"username": USER, "groups": ["system:masters", "system:authenticated"]}})
+        "selfsubjectaccessreviews" => decision(state, me, &attributes(&object)?),
+        "subjectaccessreviews" | "localsubjectaccessreviews" => {
+            let (name, groups) = (meta::text(&object, &["spec", "user"]), groups(&object));
+            if name.is_empty() && groups.is_empty() {
+                let why = "at least one of user or group must be specified";
+                return Err(malformed(FieldError::invalid("spec.user", "", why)));
+            }
+            let other = User {
+                name: name.to_owned(),
+                uid: String::new(),
+                groups,
+            };
+            decision(state, &other, &attributes(&object)?)
         }
-        "tokenreviews" => {
-            json!({"authenticated": false, "user": {}, "error": "tokens are not checked"})
+        "selfsubjectrulesreviews" => {
+            let namespace = meta::text(&object, &["spec", "namespace"]);
+            if namespace.is_empty() {
+                return Err(ApiError::bad_request("no namespace on request"));
+            }
+            let rules = rules::rules_of(state, me, namespace);
+            let (paths, resources): (Vec<Value>, Vec<Value>) = rules
+                .into_iter()
+                .partition(|rule| rule.get("nonResourceURLs").is_some());
+            json!({"incomplete": false, "resourceRules": resources, "nonResourceRules": paths})
         }
+        "selfsubjectreviews" => json!({"userInfo": me.info()}),
+        "tokenreviews" => match users::of_token(state, meta::text(&object, &["spec", "token"])) {
+            Some(user) => json!({"authenticated": true, "user": user.info()}),
+            None => json!({"user": {}, "error": "invalid bearer token"}),
+        },
         _ => return Err(ApiError::no_such_resource()),
     };
     let map = meta::as_map(&mut object);
@@ -41,7 +65,58 @@ pub fn review(target: &Target, mut object: Value) -> Result<Value> {
     Ok(object)
 }
 
-/// A token of a service account. It opens nothing: nobody is asked for one.
+fn malformed(error: FieldError) -> ApiError {
+    ApiError::invalid_named("authorization.k8s.io", "", "", &[error])
+}
+
+fn groups(review: &Value) -> Vec<String> {
+    meta::at(review, &["spec", "groups"])
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|g| g.as_str().map(str::to_owned))
+        .collect()
+}
+
+fn attributes(review: &Value) -> Result<Attributes> {
+    let spec = |key: &str| meta::at(review, &["spec", key]).filter(|v| v.is_object());
+    match (spec("resourceAttributes"), spec("nonResourceAttributes")) {
+        (Some(of), None) => {
+            let text = |key: &str| meta::text(of, &[key]).to_owned();
+            let resource = match (text("resource"), text("subresource")) {
+                (resource, none) if none.is_empty() => resource,
+                (resource, subresource) => format!("{resource}/{subresource}"),
+            };
+            Ok(Attributes::Resource {
+                verb: text("verb"),
+                group: text("group"),
+                resource,
+                namespace: text("namespace"),
+                name: text("name"),
+            })
+        }
+        (None, Some(of)) => Ok(Attributes::Path {
+            verb: meta::text(of, &["verb"]).to_owned(),
+            path: meta::text(of, &["path"]).to_owned(),
+        }),
+        _ => Err(malformed(FieldError::invalid(
+            "spec.resourceAttributes",
+            Value::Null,
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        ))),
+    }
+}
+
+fn decision(state: &State, user: &User, wanted: &Attributes) -> Value {
+    let decision = rules::decide(state, user, wanted);
+    let mut status = json!({"allowed": decision.allowed});
+    if !decision.reason.is_empty() {
+        meta::as_map(&mut status).insert("reason".into(), decision.reason.into());
+    }
+    status
+}
+
+/// A token of a service account: its bearer is the account.
 ///
 /// # Errors
 /// 404 when there is no such account.
@@ -70,7 +145,7 @@ pub fn token(state: &mut State, target: &Target, name: &str, request: &Value) ->
     map.insert(
         "status".into(),
         json!({
-            "token": format!("{}.{}", meta::uid(&account), expires.as_second()),
+            "token": users::token(&account, expires),
             "expirationTimestamp": meta::time(expires),
         }),
     );

@@ -13,6 +13,7 @@ use super::path::{ObjectPath, Path};
 use super::query::Query;
 use super::table::{self, Include, Show};
 use super::{discovery, list, respond, watch};
+use crate::access::{self, Attributes, User, users};
 use crate::error::{ApiError, FieldError, Result};
 use crate::meta;
 use crate::ops::delete::Deleted;
@@ -21,7 +22,11 @@ use crate::patch::PatchKind;
 use crate::server::ApiServer;
 
 /// Answers a request.
-pub async fn handle<B>(server: &ApiServer, request: Request<B>) -> Response<ResponseBody>
+pub async fn handle<B>(
+    server: &ApiServer,
+    user: Option<User>,
+    request: Request<B>,
+) -> Response<ResponseBody>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -44,7 +49,16 @@ where
         Ok(body) => body,
         Err(error) => return respond::refusal(&error),
     };
+    let user = match user {
+        Some(user) => Ok(Some(user)),
+        None => users::of(&server.inner.state.lock(), &parts.headers),
+    };
+    let user = match user {
+        Ok(user) => user,
+        Err(error) => return respond::refusal(&error),
+    };
     let call = Call {
+        user,
         method: parts.method,
         query: Query::parse(parts.uri.query().unwrap_or("")),
         content_type,
@@ -52,12 +66,73 @@ where
         user_agent,
         body,
     };
-    let answer = match Path::parse(parts.uri.path()) {
-        None => Err(ApiError::no_such_resource()),
-        Some(Path::Objects(path)) => objects(server, &path, &call),
-        Some(path) => discovery::answer(server, &path, &call.accept),
-    };
+    let path = Path::parse(parts.uri.path());
+    let answer =
+        allowed(server, parts.uri.path(), path.as_ref(), &call).and_then(|()| match path {
+            None => Err(ApiError::no_such_resource()),
+            Some(Path::Objects(path)) => objects(server, &path, &call),
+            Some(path) => discovery::answer(server, &path, &call.accept),
+        });
     answer.unwrap_or_else(|error| respond::refusal(&error))
+}
+
+/// Refuses what the request's user may not do.
+fn allowed(server: &ApiServer, whole: &str, path: Option<&Path>, call: &Call) -> Result<()> {
+    let Some(user) = &call.user else {
+        return Ok(());
+    };
+    let wanted = match path {
+        Some(Path::Objects(path)) => of_objects(path, call),
+        _ => Attributes::Path {
+            verb: call.method.as_str().to_ascii_lowercase(),
+            path: whole.to_owned(),
+        },
+    };
+    access::check(&server.inner.state.lock(), user, &wanted)
+}
+
+/// What a request for objects is in the eyes of the authorizer.
+fn of_objects(path: &ObjectPath, call: &Call) -> Attributes {
+    let name = path.name.clone().unwrap_or_default();
+    let watches = call.query.flag("watch") || path.watch;
+    let verb = match (&call.method, name.is_empty()) {
+        (&Method::GET, true) if watches => "watch",
+        (&Method::GET, true) => "list",
+        (&Method::GET, false) => "get",
+        (&Method::POST, _) => "create",
+        (&Method::PUT, _) => "update",
+        (&Method::PATCH, _) => "patch",
+        (&Method::DELETE, true) => "deletecollection",
+        (&Method::DELETE, false) => "delete",
+        (other, _) => other.as_str(),
+    };
+    // A namespace is in itself.
+    let is_namespace = path.group.is_empty() && path.resource == "namespaces";
+    let namespace = if is_namespace {
+        path.name.clone()
+    } else {
+        path.namespace.clone()
+    };
+    // Who lists one object by its name asks for that one.
+    let named = || {
+        let selector = call.query.get("fieldSelector")?;
+        let name = selector.strip_prefix("metadata.name=")?;
+        (!name.contains(',')).then(|| name.trim_start_matches('=').to_owned())
+    };
+    Attributes::Resource {
+        verb: verb.to_ascii_lowercase(),
+        group: path.group.clone(),
+        resource: match &path.subresource {
+            Some(subresource) => format!("{}/{subresource}", path.resource),
+            None => path.resource.clone(),
+        },
+        namespace: namespace.unwrap_or_default(),
+        name: if name.is_empty() && matches!(verb, "list" | "watch") {
+            named().unwrap_or_default()
+        } else {
+            name
+        },
+    }
 }
 
 fn objects(server: &ApiServer, path: &ObjectPath, call: &Call) -> Result<Response<ResponseBody>> {
@@ -80,7 +155,7 @@ fn objects(server: &ApiServer, path: &ObjectPath, call: &Call) -> Result<Respons
         return create_only(state, &target, path, call);
     }
     match (path.name.as_deref(), path.subresource.as_deref()) {
-        (None, _) => collection(state, &target, call),
+        (None, _) => collection(state, &target, path.watch, call),
         (Some(name), None) => object(state, &target, name, call),
         (Some(name), Some(subresource)) => {
             self::subresource(state, &target, name, subresource, call)
@@ -88,10 +163,17 @@ fn objects(server: &ApiServer, path: &ObjectPath, call: &Call) -> Result<Respons
     }
 }
 
-fn collection(state: &mut State, target: &Target, call: &Call) -> Result<Response<ResponseBody>> {
+fn collection(
+    state: &mut State,
+    target: &Target,
+    watches: bool,
+    call: &Call,
+) -> Result<Response<ResponseBody>> {
     let show = show(state, call)?;
     match call.method {
-        Method::GET if call.query.flag("watch") => watch::open(state, target, &call.query, show),
+        Method::GET if watches || call.query.flag("watch") => {
+            watch::open(state, target, &call.query, show)
+        }
         Method::GET => {
             let page = list::page(state, target, &call.query)?;
             Ok(match show {
@@ -404,7 +486,8 @@ fn create_only(
         let pod = meta::name(&object).to_owned();
         return bind(state, target, &pod, &object);
     }
-    super::reviews::review(target, object).map(|answer| respond::document(201, &answer))
+    super::reviews::review(state, target, call.user.as_ref(), object)
+        .map(|answer| respond::document(201, &answer))
 }
 
 /// The answer with one object, in the version and form the client asked for.

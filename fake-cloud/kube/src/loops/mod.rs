@@ -15,6 +15,7 @@ pub mod ownergc;
 pub mod pdb;
 pub mod podgc;
 pub mod pods;
+pub mod quota;
 pub mod replicaset;
 pub mod resource;
 pub mod resources;
@@ -58,12 +59,15 @@ pub enum Loop {
     NodeLifecycle,
     /// Volume binding and provisioning.
     Storage,
+    /// What is used of `ResourceQuotas`.
+    Quota,
 }
 
 impl Loop {
     /// All loops, in the order in which they start.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Namespace,
+        Self::Quota,
         Self::GarbageCollector,
         Self::NodeLifecycle,
         Self::PodGarbageCollector,
@@ -134,6 +138,7 @@ fn start_one(which: Loop, api: ApiServer, stop: CancellationToken) -> JoinHandle
             api,
             stop,
         )),
+        Loop::Quota => tokio::spawn(feed::run(quota::Quotas::default(), api, stop)),
         Loop::Storage => tokio::spawn(feed::run(storage::Storage::default(), api, stop)),
     }
 }

@@ -87,7 +87,7 @@ pub fn create(
     // What admission adds nobody owns.
     managed::track_write(state, &target, None, &mut object, options);
     admission::begin(state, &target, &mut object);
-    admission::admit_create(state, &target, &mut object)?;
+    admission::admit_create(state, &target, &mut object, options)?;
     let errors = validate::create(&target, &object);
     if !errors.is_empty() {
         return Err(ApiError::invalid(&info, &name, &errors));
@@ -99,6 +99,7 @@ pub fn create(
         }
         return Err(error);
     }
+    admission::quota::take(state, &target, &object, options.dry_run)?;
     if options.dry_run {
         return Ok(Arc::new(object));
     }

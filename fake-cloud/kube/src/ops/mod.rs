@@ -196,6 +196,8 @@ pub struct WriteOptions {
     pub manager: Option<String>,
     /// Unknown fields.
     pub field_validation: FieldValidation,
+    /// Who writes, where it is not the administrator or one of the server's own loops.
+    pub user: Option<crate::access::User>,
     /// The write came from a client, whose document may hold anything: it is read as its kind reads it.
     pub wire: bool,
     /// The write is a patch: what a PUT may not change says so in other words.

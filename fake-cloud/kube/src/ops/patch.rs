@@ -23,7 +23,7 @@ pub fn patch(
     options: &mut WriteOptions,
 ) -> Result<Arc<Value>> {
     let part = match subresource {
-        "" => Part::Main,
+        "" | "finalize" => Part::Main,
         "status" if target.has_status() => Part::Status,
         "scale" => return super::scale::patch(state, target, name, kind, document, options),
         _ => return Err(ApiError::no_such_resource()),

@@ -109,7 +109,7 @@ pub fn prepare(
         meta::set(meta::as_map(&mut new), "status", status);
     }
     admission::default(state, target, &mut new, Some(old), options)?;
-    admission::admit_update(state, target, &mut new, old, part)?;
+    admission::admit_update(state, target, &mut new, old, part, options)?;
     let errors = validate::update(target, &new, old, part);
     if !errors.is_empty() {
         return Err(ApiError::invalid(info, name, &errors));

@@ -168,6 +168,14 @@ const ROWS: &[Row] = &[
     row(
         "authorization.k8s.io",
         "v1",
+        "LocalSubjectAccessReview",
+        "localsubjectaccessreviews",
+        "no",
+        &[],
+    ),
+    row(
+        "authorization.k8s.io",
+        "v1",
         "SelfSubjectAccessReview",
         "selfsubjectaccessreviews",
         "o",

@@ -1,5 +1,6 @@
 //! Validation where users and controllers meet it.
 
+pub mod access;
 pub mod definition;
 pub mod names;
 pub mod objects;
@@ -39,6 +40,10 @@ pub fn update(target: &Target, new: &Value, old: &Value, part: Part) -> Vec<Fiel
     if target.info.is("scheduling.k8s.io", "priorityclasses") {
         objects::priority_class_update(new, old, &mut errors);
     }
+    if target.info.group == "rbac.authorization.k8s.io" {
+        kind(target, new, &mut errors);
+        access::binding_update(new, old, &mut errors);
+    }
     if target.info.is("", "configmaps") || target.info.is("", "secrets") {
         objects::kept_data(new, old, &mut errors);
     }
@@ -53,6 +58,12 @@ fn kind(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
         ("", "pods") => pods::spec(object.get("spec").unwrap_or(&Value::Null), "spec", errors),
         ("", "nodes") => objects::node(object, errors),
         ("apps" | "batch", _) => workloads::check(target, object, errors),
+        ("rbac.authorization.k8s.io", "roles" | "clusterroles") => {
+            access::role(target, object, errors)
+        }
+        ("rbac.authorization.k8s.io", _) => access::binding(target, object, errors),
+        ("", "limitranges") => access::limit_range(object, errors),
+        ("", "resourcequotas") => access::quota(object, errors),
         ("", "events") => objects::event(object, errors),
         ("", "persistentvolumeclaims") => objects::claim(object, errors),
         ("", "services") => objects::service(object, errors),

@@ -9,5 +9,6 @@
 
 mod client;
 mod kubectl;
+mod loops;
 mod watches;
 mod writes;
