@@ -47,6 +47,9 @@ case "${1:-}" in
     if [ -n "$executable" ]; then
       export LOCAL_CONTROL_PLANE="$executable"
     fi
+    if [ $# -eq 0 ]; then
+      cargo test --package karpenter-fake-kube --lib judged_tests
+    fi
     cargo test --package karpenter-fake-kube --test conformance -- "$@"
     ;;
   down)

@@ -3,6 +3,7 @@
 // the ground of the `local` tier.
 //
 //	local-control-plane run [options] [-- COMMAND [ARGUMENT...]]
+//	local-control-plane judge-scheduling < cases
 //
 // `run` is the parent: it keeps etcd and the garbage collectors inside itself and starts this same executable once
 // more for each other component, because those share state that a process has only once (feature gates, signal
@@ -50,6 +51,8 @@ func main() {
 		os.Exit(cli.Run(scheduler.NewSchedulerCommand()))
 	case kwokController:
 		os.Exit(kwokCommand())
+	case judgeScheduling:
+		os.Exit(judgeCommand())
 	}
 	fmt.Fprintln(os.Stderr, "usage: local-control-plane run [options] [-- COMMAND [ARGUMENT...]]")
 	os.Exit(2)

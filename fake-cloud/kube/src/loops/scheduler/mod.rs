@@ -374,4 +374,6 @@ pub async fn run(api: ApiServer, stop: CancellationToken) {
 }
 
 #[cfg(test)]
+mod judged_tests;
+#[cfg(test)]
 mod tests;
