@@ -103,10 +103,12 @@ pub fn parse_objects(bytes: &[u8], file: &str) -> Result<Vec<Value>, ManifestErr
     let text = std::str::from_utf8(bytes).map_err(|e| parse_error(format!("not UTF-8: {e}")))?;
     let documents: Vec<Value> = if text.trim_start().starts_with(['{', '[']) {
         // A big dump in JSON is read by the JSON parser: several times faster, and its limits are not YAML's.
-        serde_json::Deserializer::from_str(text)
-            .into_iter::<Value>()
-            .collect::<Result<_, _>>()
-            .map_err(|e| parse_error(e.to_string()))?
+        let json = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+        match json.collect::<Result<_, _>>() {
+            Ok(documents) => documents,
+            // YAML may open with a brace, too.
+            Err(e) => serde_saphyr::from_multiple(text).map_err(|_| parse_error(e.to_string()))?,
+        }
     } else {
         serde_saphyr::from_multiple(text).map_err(|e| parse_error(e.to_string()))?
     };

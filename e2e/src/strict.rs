@@ -133,6 +133,73 @@ fn told(object: &Value, all: impl IntoIterator<Item = (String, String)>) -> Vec<
         .collect()
 }
 
+/// Reads an object as what it says it is.
+///
+/// # Errors
+/// When it cannot be read: the field that stands in the way, as far as it can be found, and what was expected there.
+pub fn read<T: DeserializeOwned>(object: &Value) -> Result<T, Objection> {
+    serde_json::from_value(object.clone()).map_err(|error| Objection {
+        object: format!("{} {}", text(object, "/kind"), name(object)),
+        field: culprit::<T>(object, &error.to_string()),
+        message: error.to_string(),
+    })
+}
+
+/// The innermost field without which an object can be read, or is refused for something else. The reader's error names
+/// none.
+fn culprit<T: DeserializeOwned>(object: &Value, error: &str) -> String {
+    let (mut pointer, mut shown) = (String::new(), String::new());
+    loop {
+        let below: Vec<(String, String)> = match object.pointer(&pointer) {
+            Some(Value::Object(map)) => map
+                .keys()
+                .map(|key| {
+                    let step = key.replace('~', "~0").replace('/', "~1");
+                    let dot = if shown.is_empty() { "" } else { "." };
+                    (format!("{pointer}/{step}"), format!("{shown}{dot}{key}"))
+                })
+                .collect(),
+            Some(Value::Array(items)) => (0..items.len())
+                .map(|i| (format!("{pointer}/{i}"), format!("{shown}[{i}]")))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let helps = |(place, _): &(String, String)| match try_without::<T>(object, place) {
+            Ok(()) => true,
+            // What cannot be left out says nothing of what is wrong.
+            Err(other) => other != error && !other.contains("missing field"),
+        };
+        let Some((place, field)) = below.into_iter().find(helps) else {
+            break;
+        };
+        (pointer, shown) = (place, field);
+    }
+    if shown.is_empty() {
+        "the object".to_owned()
+    } else {
+        shown
+    }
+}
+
+fn try_without<T: DeserializeOwned>(object: &Value, pointer: &str) -> Result<(), String> {
+    let mut object = object.clone();
+    let (around, last) = pointer.rsplit_once('/').unwrap_or_default();
+    let last = last.replace("~1", "/").replace("~0", "~");
+    match object.pointer_mut(around) {
+        Some(Value::Object(map)) => {
+            map.remove(&last);
+        }
+        Some(Value::Array(items)) => {
+            if let Some(index) = last.parse().ok().filter(|i| *i < items.len()) {
+                items.remove(index);
+            }
+        }
+        _ => {}
+    }
+    let read: Result<T, _> = serde_json::from_value(object);
+    read.map(|_| ()).map_err(|e| e.to_string())
+}
+
 /// Our own kinds by group and kind.
 type Definitions = BTreeMap<(String, String), ResourceInfo>;
 
@@ -311,6 +378,35 @@ mod tests {
             said(&old),
             ["NodePool a: apiVersion: \"karpenter.sh/v2\"; expected karpenter.sh/v1"]
         );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_with_its_field() {
+        use k8s_openapi::api::core::v1::Pod;
+
+        let pod = |image: Value, cpu: Value| {
+            json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p", "labels": { "a/b": "c" } },
+                "spec": { "containers": [
+                    { "name": "good" },
+                    { "name": "c", "image": image, "resources": { "requests": { "cpu": cpu } } },
+                ] },
+            })
+        };
+        assert!(read::<Pod>(&pod(json!("pause"), json!(1))).is_ok());
+        let refused = |object: &Value| read::<Pod>(object).unwrap_err().to_string();
+        assert_eq!(
+            refused(&pod(json!(5), json!(1))),
+            "Pod p: spec.containers[1].image: invalid type: integer `5`, expected a string"
+        );
+        assert_eq!(
+            refused(&pod(json!("pause"), json!([1]))),
+            "Pod p: spec.containers[1].resources.requests.cpu: invalid type: sequence, expected Quantity"
+        );
+        let mut label = pod(json!("pause"), json!(1));
+        label["metadata"]["labels"]["a/b"] = json!({});
+        let start = "Pod p: metadata.labels.a/b: invalid type: map";
+        assert!(refused(&label).starts_with(start), "{}", refused(&label));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use karpenter_api::convert::convert as to_v1;
-use karpenter_e2e::manifests;
+use karpenter_e2e::{manifests, strict};
 
 use crate::output::{self, Failure};
 
@@ -35,13 +35,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             error.object, error.field, error.message
         ));
     }
+    let objections: Vec<_> = converted.docs.iter().flat_map(strict::objections).collect();
+    for objection in &objections {
+        output::note(&format!("error: {objection}"));
+    }
     for (index, document) in converted.docs.iter().enumerate() {
         if index > 0 {
             output::line("---");
         }
         output::line(serde_saphyr::to_string(document)?.trim_end());
     }
-    Ok(if converted.errors.is_empty() {
+    Ok(if converted.errors.is_empty() && objections.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(2)

@@ -51,9 +51,17 @@ fn run(arguments: &[&str]) -> (Output, String) {
 }
 
 fn file(name: &str, bytes: &[u8]) -> String {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("bad-{name}"));
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(own());
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(format!("bad-{name}"));
     std::fs::write(&path, bytes).unwrap();
     path.display().to_string()
+}
+
+/// A name that no other test has: they run side by side.
+fn own() -> String {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    name.replace("::", "-")
 }
 
 /// [`SOUND`] with `from` made `to`.
@@ -184,6 +192,46 @@ fn a_gzip_stream_that_is_cut_off_is_named(#[case] door: &[&str]) {
     assert_eq!(said.lines().count(), 1, "{said}");
     let complaint = "bad-cut.yaml.gz: expected a whole gzip stream, but it is broken or cut off";
     assert!(said.contains(complaint), "{said}");
+}
+
+#[rstest]
+#[case::of_a_pod(
+    "image: pause",
+    "image: 5",
+    "error: Pod web: spec.containers[0].image: invalid type: integer `5`, expected a string"
+)]
+#[case::of_ours(
+    "consolidateAfter: 30s",
+    "consolidateAfter: -1",
+    "error: NodePool default: spec.disruption.consolidateAfter: invalid type: integer `-1`, expected a string"
+)]
+fn a_value_of_another_type_is_named_once_with_its_field(
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] complaint: &str,
+) {
+    let input = file(
+        &format!("type-{}.yaml", to.len()),
+        spoilt(from, to).as_bytes(),
+    );
+    let (output, said) = run(&["plan", "-f", &input]);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let errors: Vec<&str> = said.lines().filter(|l| l.starts_with("error: ")).collect();
+    assert_eq!(errors, [complaint]);
+}
+
+#[test]
+fn convert_writes_what_it_can_and_says_what_will_be_refused() {
+    let old = "{ apiVersion: karpenter.sh/v1beta1, kind: NodePool, metadata: { name: a }, spec: { weight: heavy, template: { spec: { nodeClassRef: { name: default }, requirements: [] } } } }";
+    let (output, said) = run(&["convert", "-f", &file("old.yaml", old.as_bytes())]);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let complaint = "error: NodePool a: spec.weight: Invalid value: ";
+    assert!(said.contains(complaint), "{said}");
+    let written = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        written.contains("apiVersion: karpenter.sh/v1\n"),
+        "{written}"
+    );
 }
 
 fn scenario(name: &str, (from, to): (&str, &str)) -> String {

@@ -13,7 +13,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 /// Inputs a door, unless told otherwise.
-const MUTILATIONS: u64 = 40;
+const MUTILATIONS: u64 = 25;
 /// Longest that one may take; a debug build on a busy machine is slow.
 const LIMIT: Duration = Duration::from_secs(120);
 

@@ -100,14 +100,9 @@ fn of_ec2(region: &str, args: &Args, objects: &[Value]) -> Result<Offer, Failure
 
 /// Reads an object of a kind; what cannot be read is named and left out.
 fn read<T: DeserializeOwned>(object: Value, errors: &mut Vec<String>) -> Option<T> {
-    let shown = format!("{} {}", text(&object, "/kind"), name(&object));
-    match serde_json::from_value(object) {
-        Ok(read) => Some(read),
-        Err(e) => {
-            errors.push(format!("{shown}: {e}"));
-            None
-        }
-    }
+    karpenter_e2e::strict::read(&object)
+        .map_err(|objection| errors.push(objection.to_string()))
+        .ok()
 }
 
 /// Builds the problem.
