@@ -298,7 +298,11 @@ impl Supervisor {
         } else {
             Ok(())
         };
-        self.end(leadership, running).await;
+        if matches!(result, Err(RunError::LeaseLost { .. })) {
+            self.cut();
+        } else {
+            self.end(leadership, running).await;
+        }
         result
     }
 
@@ -438,6 +442,16 @@ impl Supervisor {
         // A handle must not be polled again once it has given its result.
         running.retain(|handle| !handle.is_finished());
         result
+    }
+
+    /// Without the lease nothing may be written any more, not even the rest of what was begun: the next holder may be
+    /// at work a few seconds from now, and takes what it finds as it would after a crash.
+    fn cut(self) {
+        self.phase.send_replace(Phase::Stopped);
+        self.tasks.abort();
+        self.events.abort();
+        self.loops.cancel();
+        self.watches.cancel();
     }
 
     async fn end(self, leadership: Option<Leadership>, running: Vec<JoinHandle<()>>) {

@@ -142,7 +142,8 @@ pub(crate) async fn missing_kinds(
             .await
         {
             Ok(list) => list.resources.iter().any(|r| r.name == plural),
-            Err(kube::Error::Api(status)) if status.is_not_found() => false,
+            // A group nobody serves is answered with a line of text, not with a Status: the code is all there is.
+            Err(kube::Error::Api(status)) if status.code == 404 => false,
             Err(error) => return Err(error),
         };
         if !served {
@@ -150,4 +151,39 @@ pub(crate) async fn missing_kinds(
         }
     }
     Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use kube::client::Body;
+
+    use super::*;
+
+    /// A real API server that lacks the whole group says so in plain text, without a Status.
+    #[tokio::test]
+    async fn a_group_that_is_not_served_is_missing_and_no_error() {
+        let service = tower::service_fn(|_: http::Request<Body>| async {
+            let mut answer = http::Response::new(Body::from(b"404 page not found\n".to_vec()));
+            *answer.status_mut() = http::StatusCode::NOT_FOUND;
+            Ok::<_, Infallible>(answer)
+        });
+        let client = Client::new(service, "default");
+        let node_class = NodeClassKind {
+            group: "example.com",
+            version: "v1alpha1",
+            kind: "ExampleNodeClass",
+            plural: "examplenodeclasses",
+        };
+        let missing = missing_kinds(&client, &node_class, &FeatureGates::default()).await;
+        assert_eq!(
+            missing.expect("an answer"),
+            [
+                "nodepools.karpenter.sh/v1",
+                "nodeclaims.karpenter.sh/v1",
+                "examplenodeclasses.example.com/v1alpha1",
+            ]
+        );
+    }
 }

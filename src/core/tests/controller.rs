@@ -264,7 +264,10 @@ async fn losing_the_lease_ends_everything() {
         error.to_string(),
         "leader lease kube-system/karpenter-leader-election was lost"
     );
-    assert_eq!(world.notes(), ["started", "finished"]);
+    // Another may hold it already: what the loops had begun is cut off, as by a crash, and nothing follows.
+    assert_eq!(world.notes(), ["started"]);
+    pass(60).await;
+    assert_eq!(world.notes(), ["started"]);
     assert_eq!(controller.phase(), Phase::Stopped);
 }
 

@@ -150,21 +150,48 @@ pub(crate) async fn node(
     let answer = api
         .patch(node_name, &PatchParams::default(), &Patch::Merge(patch))
         .await;
-    match unless_gone(answer)? {
-        Some(answer) => {
-            // The last finalizer's removal answers with the object that has just gone.
-            if objects::is_deleting(&answer.metadata) && no_finalizers(&answer.metadata) {
-                ctx.state.delete_node(&answer);
-            } else {
-                ctx.state.apply_node(answer.clone());
-            }
-            Ok(Some(answer))
-        }
-        None => {
-            ctx.state.forget_node(node_name);
-            Ok(None)
-        }
+    Ok(take_node(ctx, node_name, unless_gone(answer)?))
+}
+
+/// Puts the answer to a write of a Node into the state.
+fn take_node(ctx: &Context, node_name: &str, answer: Option<Node>) -> Option<Node> {
+    let Some(answer) = answer else {
+        ctx.state.forget_node(node_name);
+        return None;
+    };
+    // The last finalizer's removal answers with the object that has just gone.
+    if objects::is_deleting(&answer.metadata) && no_finalizers(&answer.metadata) {
+        ctx.state.delete_node(&answer);
+    } else {
+        ctx.state.apply_node(answer.clone());
     }
+    Some(answer)
+}
+
+/// Takes our finalizer off a Node; true if it was there until now.
+///
+/// The one write without a resourceVersion: a Node is written to all the time by others (its kubelet, the garbage
+/// collector, whoever asks again for its deletion), and many that go at once would only ever meet conflicts. The
+/// patch names the finalizer to drop instead of the list that is left, so that nobody's write is lost.
+pub(crate) async fn remove_node_finalizer(
+    ctx: &Context,
+    node: &Node,
+) -> Result<bool, ReconcileError> {
+    let api: Api<Node> = Api::all(ctx.client.clone());
+    let node_name = name(&node.metadata);
+    let patch = Patch::Strategic(without_finalizer(node.metadata.uid.as_deref()));
+    let answer = api.patch(node_name, &PatchParams::default(), &patch).await;
+    Ok(take_node(ctx, node_name, unless_gone(answer)?).is_some())
+}
+
+/// The UID, which cannot be changed, keeps the patch from another Node of the same name.
+fn without_finalizer(uid: Option<&str>) -> Value {
+    let mut meta =
+        json!({ "$deleteFromPrimitiveList/finalizers": [labels::TERMINATION_FINALIZER] });
+    if let (Some(map), Some(uid)) = (meta.as_object_mut(), uid) {
+        map.insert("uid".to_owned(), uid.into());
+    }
+    json!({ "metadata": meta })
 }
 
 fn no_finalizers(meta: &kube::core::ObjectMeta) -> bool {
@@ -248,7 +275,7 @@ pub(crate) async fn remove_claim_finalizer(
 }
 
 /// Takes our finalizer out of the list.
-pub(crate) fn drop_finalizer(meta: &mut kube::core::ObjectMeta) {
+fn drop_finalizer(meta: &mut kube::core::ObjectMeta) {
     if let Some(all) = &mut meta.finalizers {
         all.retain(|f| f != labels::TERMINATION_FINALIZER);
         if all.is_empty() {

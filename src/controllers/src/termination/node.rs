@@ -283,9 +283,7 @@ impl NodeTermination {
         node: &Node,
         claim: Option<&NodeClaim>,
     ) -> Result<Action, ReconcileError> {
-        let mut wanted = node.clone();
-        write::drop_finalizer(&mut wanted.metadata);
-        if write::node(&self.ctx, node, &wanted).await?.is_none() {
+        if !write::remove_node_finalizer(&self.ctx, node).await? {
             return Ok(Action::AwaitChange);
         }
         tracing::info!(

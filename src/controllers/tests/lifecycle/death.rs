@@ -1,5 +1,9 @@
 //! From a deleted claim or Node to nothing: drains, deadlines, lost machines.
 
+use std::time::Duration;
+
+use karpenter_fake_kube::flaky::ClientFaults;
+use karpenter_fake_kube::server::{PatchKind, gr};
 use serde_json::json;
 
 use crate::world::{World, ready};
@@ -300,6 +304,53 @@ async fn a_crash_during_the_drain_changes_nothing() {
     world.drop_budget("web");
     world.until(60, "gone", |w| gone(w, "a")).await;
     assert_eq!(world.cloud.running(), 0);
+}
+
+/// With slow answers every read is old by the time of the write: a Node that others write to without a pause must go
+/// all the same, and what they put on it must stay.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_others_keep_writing_to_goes_all_the_same() {
+    let world = one_node(json!({})).await;
+    let ours = "karpenter.sh/termination";
+    let theirs = "example.com/theirs";
+    let both = json!({"metadata": {"finalizers": [ours, theirs]}});
+    world.patch("nodes", "node-a", both);
+    world.delete("nodeclaims", "a");
+    world
+        .until(5, "tainted", |w| !w.taints("node-a").is_empty())
+        .await;
+    world.faults(ClientFaults {
+        delayed: 1000,
+        ..ClientFaults::default()
+    });
+    let server = world.server.clone();
+    let others = tokio::spawn(async move {
+        for round in 0_u64.. {
+            let patch =
+                json!({"metadata": {"annotations": {"example.com/round": round.to_string()}}});
+            let kind = PatchKind::Merge;
+            let answer = server.patch(gr("", "nodes"), None, "node-a", "", kind, patch);
+            if answer.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let finalizers =
+        |w: &World| w.get("nodes", "node-a").unwrap()["metadata"]["finalizers"].clone();
+    world
+        .until(60, "our finalizer goes", |w| {
+            finalizers(w) == json!([theirs])
+        })
+        .await;
+    world.faults(ClientFaults::default());
+    world.patch("nodes", "node-a", json!({"metadata": {"finalizers": null}}));
+    world.until(30, "gone", |w| gone(w, "a")).await;
+    others.await.unwrap();
+    assert_eq!(world.cloud.running(), 0);
+    let labels = [("nodepool", "default"), ("zone", "z")];
+    let terminated = world.metric("karpenter_nodes_terminated_total", &labels);
+    assert_eq!(terminated, 1.0);
 }
 
 #[tokio::test(start_paused = true)]
