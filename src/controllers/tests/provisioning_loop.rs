@@ -312,3 +312,27 @@ async fn pods_that_no_machine_can_serve_are_told_and_hold_up_nobody() {
     let name = "karpenter_scheduler_unschedulable_pods_count";
     assert_eq!(world.metric(name, &controller), Some(1.0));
 }
+
+/// Somebody taints every new node against the pod it was bought for. Nothing can help the pod; buying without a pause
+/// would only burn money.
+#[tokio::test(start_paused = true)]
+async fn nodes_spoiled_one_after_the_other_are_not_bought_without_a_pause() {
+    let world = World::start().await;
+    world.pool("default", json!({})).await;
+    world.pending_pod("web", "1");
+    let mut joined = std::collections::BTreeSet::new();
+    for _ in 0..120 {
+        world.pass(0.5).await;
+        for claim in world.claims() {
+            let name = claim.metadata.name.unwrap();
+            if joined.insert(name.clone()) {
+                world.launch(&name, "2");
+                world.join(&name, "2", true);
+                world.taint(&name, "spoiled");
+            }
+        }
+    }
+    // Two at once and one each ten seconds; a minute of them back to back would be about forty.
+    let bought = world.claims().len();
+    assert!((6..=8).contains(&bought), "{bought} bought in a minute");
+}

@@ -5,6 +5,8 @@
 //! and something about nodes, claims, pools or DaemonSets changed that plans depend on (the state counts that, so
 //! heartbeats do not get here), which is also how room that a capacity buffer has lost is bought again; the catalogue changed, which is how an offering that is to be had again gets heard;
 //! or the last run failed in part, which time alone may mend. Nothing else makes it run, however long pods wait.
+//! A pod for which we bought twice, and whose claim is there but takes it no more (a taint that comes late, say), waits
+//! [`REBUY_AFTER`] before it makes us buy again: each node may fare like the last one.
 //! Nominations lapse with time, so nodes that pods are planned onto are nominated again while the pods wait.
 
 use std::collections::BTreeMap;
@@ -22,6 +24,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::Triggers;
 use super::problem::Pods;
+
+/// How long the second purchase for a pod, if it still exists, keeps changes from making us buy a third time.
+const REBUY_AFTER: Duration = Duration::from_secs(10);
+
+/// What was bought for a pod, and when.
+#[derive(Debug)]
+struct Purchase {
+    claim: Arc<str>,
+    at: Instant,
+    /// The pod as it was then: one that has moved since needs a place anew.
+    pod: Arc<Pod>,
+    /// Whether something else had been bought for it shortly before.
+    again: bool,
+}
 
 /// What the last run leaves behind for the next trigger.
 #[derive(Debug, Default)]
@@ -68,6 +84,10 @@ pub(super) struct Feed {
     acknowledged: BTreeMap<Arc<str>, Instant>,
     /// The generation that was last found not to concern any pod.
     dismissed: Option<u64>,
+    /// What was bought lately, by the UIDs of the pods it was bought for.
+    purchases: BTreeMap<Arc<str>, Purchase>,
+    /// When pods held back because of a purchase are looked at again.
+    release_at: Option<Instant>,
 }
 
 impl Feed {
@@ -90,6 +110,8 @@ impl Feed {
             renew_at: None,
             acknowledged: BTreeMap::new(),
             dismissed: None,
+            purchases: BTreeMap::new(),
+            release_at: None,
         }
     }
 
@@ -100,7 +122,44 @@ impl Feed {
         self.dismissed = None;
         // What was not decided about is gone, or will be seen again.
         self.acknowledged.clear();
+        self.release_at = None;
         self.last = last;
+        self.note_purchases();
+    }
+
+    fn note_purchases(&mut self) {
+        let now = Instant::now();
+        self.purchases
+            .retain(|_, bought| now < bought.at + REBUY_AFTER * 2);
+        for (uid, pod) in &self.last.pods {
+            let Some(claim) = self.state.planned_claim(&pod.key) else {
+                continue;
+            };
+            let known = self.purchases.get(uid);
+            // Planned onto the same claim again is not bought again.
+            if known.is_none_or(|known| known.claim != claim) {
+                let bought = Purchase {
+                    claim,
+                    at: now,
+                    again: known.is_some_and(|known| known.pod.node_name == pod.node_name),
+                    pod: pod.clone(),
+                };
+                self.purchases.insert(uid.clone(), bought);
+            }
+        }
+    }
+
+    /// Until when a pod has to make do with what was bought for it; none if that is long ago or gone.
+    fn held_until(&self, pod: &Pod) -> Option<Instant> {
+        let bought = self.purchases.get(&pod.uid)?;
+        let until = bought.at + REBUY_AFTER;
+        let claim = self.state.node_claim(&bought.claim)?;
+        let stayed = bought.pod.node_name == pod.node_name;
+        (stayed
+            && bought.again
+            && Instant::now() < until
+            && claim.metadata.deletion_timestamp.is_none())
+        .then_some(until)
     }
 
     /// Something was decided about these pods, be it that they go nowhere.
@@ -161,9 +220,11 @@ impl Feed {
                     let now = Instant::now();
                     self.acknowledged.entry(pod.uid.clone()).or_insert(now);
                 }
-                if known.is_none_or(|k| !asks_alike(k, &pod))
-                    && self.state.planned_claim(&key).is_none()
-                {
+                let wants_more = match known {
+                    Some(known) => !asks_alike(known, &pod),
+                    None => self.held_until(&pod).is_none(),
+                };
+                if wants_more && self.state.planned_claim(&key).is_none() {
                     return Some(pod.uid.clone());
                 }
             }
@@ -178,13 +239,22 @@ impl Feed {
             return None;
         }
         let open = self.state.provisionable_pods();
-        let unplanned = |p: &Arc<Pod>| self.state.planned_claim(&p.key).is_none();
-        if open.iter().any(unplanned)
-            || self.state.pods_leaving().iter().any(unplanned)
-            || self.state.has_virtual_pods()
-        {
+        let leaving = self.state.pods_leaving();
+        let mut release_at = None;
+        let mut concerned = self.state.has_virtual_pods();
+        for pod in open.iter().chain(&leaving) {
+            if self.state.planned_claim(&pod.key).is_some() {
+                continue;
+            }
+            match self.held_until(pod) {
+                None => concerned = true,
+                Some(until) => release_at = Some(release_at.map_or(until, |at| until.min(at))),
+            }
+        }
+        if concerned {
             return Some("cluster".into());
         }
+        self.release_at = release_at;
         self.dismissed = Some(generation);
         None
     }
@@ -209,6 +279,13 @@ impl Triggers for Feed {
                 () = until(self.last.retry_at) => {
                     self.last.retry_at = None;
                     return Some("retry".into());
+                }
+                () = until(self.release_at) => {
+                    self.release_at = None;
+                    self.dismissed = None;
+                    if let Some(trigger) = self.cluster_changed() {
+                        return Some(trigger);
+                    }
                 }
                 () = until(self.renew_at) => self.renew(),
             }
