@@ -292,3 +292,112 @@ spec: { podTemplateRef: { name: nowhere }, replicas: 1 }
         "two CPUs for each of six: {plan:#}"
     );
 }
+
+const ARCHIVE: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: archive }
+spec:
+  volumes: [ { name: data, persistentVolumeClaim: { claimName: archive } } ]
+  containers: [ { name: c, image: pause, resources: { requests: { cpu: "1" } } } ]
+"#;
+
+const BOUND: &str = r#"
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: { name: archive, annotations: { pv.kubernetes.io/bind-completed: "yes" } }
+spec: { volumeName: archive }
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: { name: archive }
+spec:
+  csi: { driver: ebs.csi.aws.com, volumeHandle: vol-1 }
+  nodeAffinity:
+    required:
+      nodeSelectorTerms:
+        - matchExpressions: [ { key: topology.ebs.csi.aws.com/zone, operator: In, values: [us-east-1c] } ]
+"#;
+
+fn plan_of(case: &str, objects: &[&str]) -> (Value, String) {
+    let all = [POOL, &class("", "")].map(str::to_owned).into_iter();
+    let all: Vec<String> = all.chain(objects.iter().map(|o| (*o).to_owned())).collect();
+    let objects = file(&format!("{case}.yaml"), &all.join("\n---\n"));
+    let plan = run(&["plan", "-f", &objects]);
+    (json(&plan), stderr(&plan))
+}
+
+#[test]
+fn a_plan_buys_where_the_volume_is() {
+    let (plan, _) = plan_of("bound-volume", &[ARCHIVE, BOUND]);
+    assert_eq!(plan["newNodes"][0]["zone"], "us-east-1c", "{plan:#}");
+}
+
+#[test]
+fn a_plan_makes_the_claims_of_stateful_sets_where_their_class_allows() {
+    let set = r#"
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: { name: db }
+spec:
+  replicas: 2
+  volumeClaimTemplates: [ { metadata: { name: data }, spec: { accessModes: [ReadWriteOnce] } } ]
+  template:
+    spec: { containers: [ { name: c, image: pause, resources: { requests: { cpu: "1" } } } ] }
+"#;
+    let storage = r#"
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: { name: fast, annotations: { storageclass.kubernetes.io/is-default-class: "true" } }
+provisioner: ebs.csi.aws.com
+volumeBindingMode: WaitForFirstConsumer
+allowedTopologies: [ { matchLabelExpressions: [ { key: topology.kubernetes.io/zone, values: [us-east-1d] } ] } ]
+"#;
+    let (plan, said) = plan_of("stateful-set", &[set, storage]);
+    assert_eq!(plan["newNodes"][0]["zone"], "us-east-1d", "{plan:#} {said}");
+    assert_eq!(plan["newNodes"][0]["pods"].as_array().unwrap().len(), 2);
+    let immediate = storage.replace("WaitForFirstConsumer", "Immediate");
+    let (plan, _) = plan_of("stateful-set-immediate", &[set, &immediate]);
+    let reason = plan["unschedulable"][1]["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("PersistentVolumeClaim default/data-db-1: it is not bound, and StorageClass fast binds at once"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_claim_that_is_missing_counts_only_where_claims_were_given() {
+    let (plan, said) = plan_of("no-claims", &[ARCHIVE]);
+    assert_eq!(plan["newNodes"].as_array().unwrap().len(), 1);
+    assert!(
+        said.contains(
+            "PersistentVolumeClaim default/archive is not among the files, nor is any other"
+        ),
+        "{said}"
+    );
+    let other = BOUND.replace("name: archive,", "name: other,");
+    let (plan, _) = plan_of("other-claims", &[ARCHIVE, &other]);
+    assert_eq!(
+        plan["unschedulable"][0]["reason"],
+        "PersistentVolumeClaim default/archive: it does not exist"
+    );
+}
+
+#[test]
+fn a_node_at_its_volume_limit_gets_no_more() {
+    let node = r#"
+apiVersion: v1
+kind: Node
+metadata: { name: there, labels: { topology.kubernetes.io/zone: us-east-1c } }
+status: { capacity: { cpu: "8", memory: 16Gi, pods: "110" }, allocatable: { cpu: "8", memory: 16Gi, pods: "110" } }
+"#;
+    let limit = |count: u32| {
+        format!(
+            "apiVersion: storage.k8s.io/v1\nkind: CSINode\nmetadata: {{ name: there }}\nspec: {{ drivers: [ {{ name: ebs.csi.aws.com, nodeID: i, allocatable: {{ count: {count} }} }} ] }}"
+        )
+    };
+    let (plan, _) = plan_of("volume-room", &[ARCHIVE, BOUND, node, &limit(1)]);
+    assert_eq!(plan["existingNodes"][0]["name"], "there", "{plan:#}");
+    let (plan, _) = plan_of("no-volume-room", &[ARCHIVE, BOUND, node, &limit(0)]);
+    assert_eq!(plan["newNodes"][0]["zone"], "us-east-1c", "{plan:#}");
+}

@@ -4,9 +4,11 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, PodTemplate};
+use k8s_openapi::api::core::v1::{
+    LimitRange, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::VolumeAttachment;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
 use karpenter_cloud::NodeClassKind;
 use karpenter_runtime::reflector::reflect_versions;
@@ -62,6 +64,10 @@ impl Watches {
             self.watch(Api::<DaemonSet>::all(all.clone())),
             self.watch(Api::<PodDisruptionBudget>::all(all.clone())),
             self.watch(Api::<VolumeAttachment>::all(all.clone())),
+            self.watch(Api::<PersistentVolumeClaim>::all(all.clone())),
+            self.watch(Api::<PersistentVolume>::all(all.clone())),
+            self.watch(Api::<StorageClass>::all(all.clone())),
+            self.watch(Api::<CSINode>::all(all.clone())),
             self.watch(Api::<LimitRange>::all(all.clone())),
         ];
         if gates.capacity_buffer {

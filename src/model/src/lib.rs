@@ -20,6 +20,7 @@ pub mod requirement;
 mod requirements;
 pub mod resources;
 pub mod selector;
+pub mod storage;
 pub mod taints;
 
 pub use instance::{InstanceType, Offering};
@@ -34,3 +35,4 @@ pub use problem::{NodeView, PoolView, Problem, SolveOptions};
 pub use requirement::{Operator, Requirement, Requirements, Undefined};
 pub use resources::ResourceList;
 pub use selector::Selector;
+pub use storage::{Storage, VolumeRoom};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
 
-use crate::ResourceList;
+use crate::{ResourceList, Storage};
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,6 +127,8 @@ pub struct Pod {
     pub host_ports: Vec<HostPort>,
     /// Volumes with a PersistentVolumeClaim.
     pub volumes: Vec<PodVolume>,
+    /// What its claims come to in the cluster as it is now; none where nobody has looked them up.
+    pub storage: Option<Arc<Storage>>,
     /// Whether it has resource claims (DRA).
     pub has_resource_claims: bool,
     /// What makes it impossible to plan for: a quantity or a field that cannot be read.

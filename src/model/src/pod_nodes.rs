@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
 use karpenter_api::labels::NODEPOOL;
 
 use crate::requirement::RequirementError;
+use crate::storage::StorageRefusal;
 use crate::{LabelRegistry, Operator, Pod, Requirement, Requirements};
 
 /// The node requirements of a pod, all alternatives laid out.
@@ -72,6 +73,9 @@ pub enum PodRefusal {
         /// What there is.
         known: Vec<String>,
     },
+    /// A PersistentVolumeClaim of it is in the way.
+    #[error(transparent)]
+    Storage(#[from] StorageRefusal),
     /// Required terms that match nothing.
     #[error("its required node affinity has no term that matches any node")]
     NoTerm,
@@ -131,7 +135,8 @@ impl Pod {
         })
     }
 
-    /// Why no plan may be made for this pod, if so (`scheduling.md` §6.2, volumes left aside).
+    /// Why no plan may be made for this pod, if so (`scheduling.md` §6.2; volumes as far as they
+    /// were looked up).
     #[must_use]
     pub fn refusal(&self, labels: &LabelRegistry) -> Option<PodRefusal> {
         self.check(labels).err()
@@ -170,7 +175,10 @@ impl Pod {
         if demands.alternatives.is_empty() {
             return Err(PodRefusal::NoTerm);
         }
-        Ok(())
+        match self.storage.as_deref().and_then(|s| s.refusal.clone()) {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(()),
+        }
     }
 
     /// A contradiction of two pool names is empty too; only a `DoesNotExist` as written opts out.

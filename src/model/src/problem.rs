@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::kinds::NodeClassRef;
 
 use crate::pod::HostPort;
-use crate::{InstanceType, LabelRegistry, Pod, Requirements, ResourceList};
+use crate::storage::VolumeLimits;
+use crate::{InstanceType, LabelRegistry, Pod, Requirements, ResourceList, VolumeRoom};
 
 /// Everything a solve may look at. Nothing else influences its result.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Problem {
     pub pools: Vec<Arc<PoolView>>,
     /// One pod per DaemonSet: its newest live one, or one made from its template.
     pub daemons: Vec<Arc<Pod>>,
+    /// Most volumes of a driver that can be attached to machines of an instance type, as far as nodes have told.
+    pub volume_limits: Arc<BTreeMap<Arc<str>, VolumeLimits>>,
     /// Label keys with meaning.
     pub labels: Arc<LabelRegistry>,
     /// Policies.
@@ -54,6 +57,8 @@ pub struct NodeView {
     pub pods: Vec<Arc<Pod>>,
     /// Host ports in use.
     pub host_ports: Vec<HostPort>,
+    /// Volumes attached to it and how many can be; none if neither is known.
+    pub volumes: Option<Arc<VolumeRoom>>,
     /// Whether it is initialized (nodes that are not ours count as such).
     pub initialized: bool,
     /// Whether a NodeClaim of ours stands behind it.

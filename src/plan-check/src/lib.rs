@@ -11,6 +11,7 @@ mod labels;
 mod missed;
 mod nodes;
 mod topology;
+mod volumes;
 
 use karpenter_model::{Plan, Problem};
 
@@ -62,6 +63,7 @@ pub fn check(problem: &Problem, plan: &Plan) -> Vec<Finding> {
     nodes::check(problem, plan, &mut findings);
     claims::check(problem, plan, &mut findings);
     topology::check(problem, plan, &mut findings);
+    volumes::check(problem, plan, &mut findings);
     missed::check(problem, plan, &mut findings);
     findings.0
 }

@@ -1,6 +1,6 @@
 //! Pods called unschedulable that plainly fit: a plan may be frugal, not blind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_model::{NodeView, Plan, Pod, PodKey, PoolView, Problem, ResourceList};
@@ -9,6 +9,7 @@ use crate::Findings;
 use crate::claims::offers;
 use crate::fits::{ports_clash, short_of, untolerated};
 use crate::labels::{admits, of_node, of_purchase};
+use crate::volumes::{in_reach, over};
 
 pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
     let pods: BTreeMap<&PodKey, &Arc<Pod>> = problem.pods.iter().map(|p| (&p.key, p)).collect();
@@ -67,7 +68,8 @@ fn is_plain(pod: &Pod, problem: &Problem) -> bool {
     !between_pods
         && !avoided
         && pod.spread.is_empty()
-        && pod.volumes.is_empty()
+        && pod.storage.as_deref().is_none_or(|s| s.refusal.is_none())
+        && (pod.volumes.is_empty() || pod.storage.is_some())
         && !pod.has_resource_claims
 }
 
@@ -80,6 +82,7 @@ fn takes(
 ) -> bool {
     let mut need = pod.requests.clone();
     let mut ports = node.host_ports.clone();
+    let mut with_volumes = Vec::new();
     for key in plan
         .existing
         .iter()
@@ -89,8 +92,10 @@ fn takes(
         if let Some(other) = pods.get(key) {
             need.add(&other.requests);
             ports.extend(other.host_ports.iter().cloned());
+            with_volumes.push(*other);
         }
     }
+    with_volumes.extend(pods.get(&pod.key).copied());
     // DaemonSets may still be on their way to the node: what they will take is not free.
     let labels = of_node(&node.labels);
     let mut coming = ResourceList::new();
@@ -113,6 +118,8 @@ fn takes(
     }
     untolerated(&node.taints, pod, false).is_none()
         && admits(&labels, pod, &problem.labels)
+        && in_reach(pod, &labels)
+        && over(node, &with_volumes).is_none()
         && short_of(&need, &node.available).is_none()
         && !pod
             .host_ports
@@ -134,14 +141,31 @@ fn sells(problem: &Problem, pool: &PoolView, pod: &Pod) -> Option<Arc<str>> {
     if untolerated(&pool.taints, pod, false).is_some() || !pod.host_ports.is_empty() {
         return None;
     }
-    pool.instance_types.iter().find_map(|instance_type| {
+    let too_many = |name: &Arc<str>| {
+        let limits = problem.volume_limits.get(name).into_iter().flatten();
+        let wants = |driver| {
+            pod.storage
+                .as_deref()?
+                .attached
+                .get(driver)
+                .map(BTreeSet::len)
+        };
+        limits
+            .into_iter()
+            .any(|(d, limit)| wants(d).is_some_and(|n| n > *limit))
+    };
+    let types = pool.instance_types.iter().filter(|t| !too_many(&t.name));
+    types.into_iter().find_map(|instance_type| {
         let fits = offers(&pool.requirements.map, instance_type)
             .into_iter()
             .any(|offer| {
                 let labels =
                     of_purchase(&pool.labels, &pool.requirements.map, instance_type, offer);
                 // A key that nobody gives a value could take any: such pods are left to the solver.
-                if labels.values().any(Option::is_none) || !admits(&labels, pod, &problem.labels) {
+                if labels.values().any(Option::is_none)
+                    || !admits(&labels, pod, &problem.labels)
+                    || !in_reach(pod, &labels)
+                {
                     return false;
                 }
                 let mut need = pod.requests.clone();

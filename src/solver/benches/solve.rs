@@ -116,6 +116,7 @@ fn problem(pods: Vec<Arc<Pod>>) -> Problem {
         nodes: Vec::new(),
         pools: vec![Arc::new(pool)],
         daemons: Vec::new(),
+        volume_limits: Arc::default(),
         labels: Arc::new(LabelRegistry::default()),
         options: SolveOptions::default(),
     }

@@ -9,12 +9,14 @@ use karpenter_model::Undefined;
 use karpenter_model::plan::SkippedPool;
 use karpenter_model::pod::HostPort;
 use karpenter_model::resources::names::{CPU, MEMORY, NODES};
+use karpenter_model::storage::Attached;
 use karpenter_model::taints::first_untolerated;
 use karpenter_model::{
     InstanceType, Pod, PoolView, Problem, Requirement, Requirements, ResourceList,
 };
 
 use crate::dense::{Dense, Names, minus};
+use crate::mounts;
 
 /// A type of a pool.
 #[derive(Debug)]
@@ -99,7 +101,7 @@ impl Catalog {
             }
             let types = suitable
                 .into_iter()
-                .map(|t| sold(names, t, &daemons))
+                .map(|t| sold(problem, names, t, &daemons))
                 .collect();
             let left = view.limits.as_ref().map(|limits| {
                 limits
@@ -150,7 +152,12 @@ impl Catalog {
     }
 }
 
-fn sold(names: &mut Names, instance_type: &Arc<InstanceType>, daemons: &[Daemon]) -> Sold {
+fn sold(
+    problem: &Problem,
+    names: &mut Names,
+    instance_type: &Arc<InstanceType>,
+    daemons: &[Daemon],
+) -> Sold {
     let mut taken = ResourceList::new();
     let mut ports = Vec::new();
     for daemon in daemons {
@@ -164,7 +171,9 @@ fn sold(names: &mut Names, instance_type: &Arc<InstanceType>, daemons: &[Daemon]
         }
     }
     let taken = names.dense(&taken);
-    let allocatable = names.dense(&instance_type.allocatable);
+    let mut allocatable = names.dense(&instance_type.allocatable);
+    let limits = problem.volume_limits.get(&instance_type.name);
+    mounts::set_room(names, &mut allocatable, limits, &Attached::new());
     Sold {
         room: minus(&allocatable, &taken),
         daemons: taken,

@@ -10,10 +10,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Toleration;
 use karpenter_model::pod::HostPort;
 use karpenter_model::resources::names::{CPU, MEMORY};
-use karpenter_model::{Pod, PodKey, Problem, Requirements};
+use karpenter_model::{Pod, PodKey, Problem, Requirements, ResourceList};
 
 use crate::catalog::UnitPrices;
 use crate::dense::{Dense, Names};
+use crate::mounts::{Mounts, Shared};
 use crate::rules::{self, Rule, Who};
 use crate::{Queue, soft_taints};
 
@@ -24,6 +25,8 @@ pub(crate) struct Attempt {
     pub(crate) requirements: Requirements,
     /// Whether PreferNoSchedule taints are put up with.
     pub(crate) soft: bool,
+    /// Those of its keys that volumes have something to say about.
+    pub(crate) of_volumes: BTreeSet<Arc<str>>,
 }
 
 /// Pods that ask for the same.
@@ -31,8 +34,12 @@ pub(crate) struct Attempt {
 pub(crate) struct Class {
     /// One of them.
     pub(crate) example: Arc<Pod>,
-    /// Requests.
+    /// What one of them asks for, volumes that only it uses among it.
+    pub(crate) asked: ResourceList,
+    /// The same by position.
     pub(crate) requests: Dense,
+    /// Claims that others use, too.
+    pub(crate) shared: Shared,
     /// Ways to serve them, best first.
     pub(crate) attempts: Vec<Attempt>,
     /// Tolerations.
@@ -63,13 +70,15 @@ impl Classes {
         let mut all: Vec<Class> = Vec::new();
         let soft = soft_taints(problem);
         let meant = meant(problem);
+        let mounts = Mounts::new(problem);
         for pod in &problem.pods {
             if let Some(refusal) = refusal(problem, pod) {
                 refused.insert(pod.key.clone(), refusal);
                 continue;
             }
             let concerned = !meant.is_empty() && meant.iter().any(|w| w.means(pod));
-            let shape = shape(pod, concerned);
+            let (asked, shared) = mounts.of(names, pod);
+            let shape = shape(pod, &asked, &shared, concerned);
             if let Some(class) = by_shape.get(&shape).and_then(|i| all.get_mut(*i)) {
                 class.members.push(Arc::clone(pod));
                 continue;
@@ -78,7 +87,9 @@ impl Classes {
                 Ok(attempts) => {
                     by_shape.insert(shape, all.len());
                     all.push(Class {
-                        requests: names.dense(&pod.requests),
+                        requests: names.dense(&asked),
+                        asked,
+                        shared,
                         attempts,
                         tolerations: pod.tolerations.clone(),
                         ports: pod.host_ports.clone(),
@@ -190,17 +201,20 @@ fn meant(problem: &Problem) -> Vec<Who> {
 
 /// Everything of a pod that placement looks at, as text: equal text, equal answers. Who the pod is matters only where
 /// rules are about it or its own.
-fn shape(pod: &Pod, concerned: bool) -> String {
+fn shape(pod: &Pod, asked: &ResourceList, shared: &Shared, concerned: bool) -> String {
     let affinity = pod.affinity.as_deref();
     let node_affinity = affinity.and_then(|a| a.node_affinity.as_ref());
     let mut shape = format!(
         "{:?}|{:?}|{:?}|{:?}|{:?}",
-        pod.requests, pod.node_selector, pod.tolerations, node_affinity, pod.host_ports
+        asked, pod.node_selector, pod.tolerations, node_affinity, pod.host_ports
     );
+    if let Some(storage) = &pod.storage {
+        // Writing to a String cannot fail.
+        let _ = write!(shape, "|{:?}|{shared:?}", storage.alternatives);
+    }
     let between =
         affinity.is_some_and(|a| a.pod_affinity.is_some() || a.pod_anti_affinity.is_some());
     if concerned || between || !pod.spread.is_empty() {
-        // Writing to a String cannot fail.
         let _ = write!(
             shape,
             "|{}|{:?}|{:?}|{:?}",
@@ -210,7 +224,7 @@ fn shape(pod: &Pod, concerned: bool) -> String {
     shape
 }
 
-/// Ways to serve a pod: preferences are given up from the lightest on, over all required alternatives, before a
+/// Ways to serve a pod: where its volumes can be is tried first to last for each; preferences are given up from the lightest on, over all required alternatives, before a
 /// PreferNoSchedule taint is put up with.
 fn attempts(problem: &Problem, pod: &Pod, soft: bool) -> Result<Vec<Attempt>, String> {
     let demands = pod
@@ -220,6 +234,11 @@ fn attempts(problem: &Problem, pod: &Pod, soft: bool) -> Result<Vec<Attempt>, St
         &demands.preferred
     } else {
         &[]
+    };
+    let anywhere = [Requirements::new()];
+    let places = match pod.storage.as_deref() {
+        Some(storage) if !storage.alternatives.is_empty() => &storage.alternatives[..],
+        _ => &anywhere[..],
     };
     let mut out = Vec::new();
     for put_up in if soft {
@@ -234,12 +253,31 @@ fn attempts(problem: &Problem, pod: &Pod, soft: bool) -> Result<Vec<Attempt>, St
                 if let Some(preference) = preference {
                     requirements.add_all(preference);
                 }
-                out.push(Attempt {
-                    requirements,
-                    soft: *put_up,
-                });
+                for place in places.iter().filter(|p| p.does_intersect(required)) {
+                    let mut requirements = requirements.clone();
+                    requirements.add_all(place);
+                    out.push(Attempt {
+                        requirements,
+                        soft: *put_up,
+                        of_volumes: place.iter().map(|r| r.key.clone()).collect(),
+                    });
+                }
             }
         }
+    }
+    if out.is_empty() && !demands.alternatives.is_empty() {
+        let text = |all: &[Requirements]| {
+            let one = |r: &Requirements| {
+                let keys: Vec<String> = r.iter().map(ToString::to_string).collect();
+                keys.join(" and ")
+            };
+            all.iter().map(one).collect::<Vec<_>>().join(", or ")
+        };
+        return Err(format!(
+            "its volumes can be used where {}; its own node requirements are {}",
+            text(places),
+            text(&demands.alternatives)
+        ));
     }
     Ok(out)
 }

@@ -1,19 +1,19 @@
 //! Pods onto nodes that exist or are on their way: first that takes the pod, initialized ones first, then by name.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_model::Undefined;
 use karpenter_model::plan::ExistingPlacement;
 use karpenter_model::pod::HostPort;
 use karpenter_model::taints::first_untolerated;
-use karpenter_model::{NodeView, Problem, Requirement, Requirements, ResourceList};
+use karpenter_model::{NodeView, PodKey, Problem, Requirement, Requirements, ResourceList};
 
 use crate::class::{Attempt, Class, Classes};
-use crate::dense::{Dense, Names, add, times};
+use crate::dense::{Dense, Names, add, minus, times};
 use crate::ledger::Ledger;
-use crate::{Budget, Queue};
+use crate::{Budget, Queue, mounts};
 
 /// A node and what is left of it.
 pub(crate) struct Node {
@@ -21,6 +21,8 @@ pub(crate) struct Node {
     labels: Requirements,
     room: Dense,
     ports: Vec<HostPort>,
+    /// Claims that are attached, by the position of their driver.
+    attached: BTreeMap<usize, BTreeSet<PodKey>>,
 }
 
 impl Node {
@@ -30,6 +32,15 @@ impl Node {
         add(&mut self.room, &class.requests, -n);
         if n > 0 {
             self.ports.extend(class.ports.iter().cloned());
+            add(
+                &mut self.room,
+                &mounts::more_on(&self.attached, &class.shared),
+                -1,
+            );
+            for (at, claims) in &class.shared {
+                let here = self.attached.entry(*at).or_default();
+                here.extend(claims.iter().cloned());
+            }
         }
     }
 }
@@ -37,7 +48,7 @@ impl Node {
 /// Nodes that exist, in the order they are tried, and what was put on them.
 pub(crate) struct Existing {
     pub(crate) nodes: Vec<Node>,
-    pub(crate) placed: BTreeMap<Arc<str>, Vec<karpenter_model::PodKey>>,
+    pub(crate) placed: BTreeMap<Arc<str>, Vec<PodKey>>,
 }
 
 impl Existing {
@@ -113,7 +124,12 @@ pub(crate) fn how_many(class: &Class, attempt: &Attempt, node: &Node, count: usi
     } else {
         count.min(1)
     };
-    let fit = times(&class.requests, &node.room, count);
+    let fit = if class.shared.is_empty() {
+        times(&class.requests, &node.room, count)
+    } else {
+        let more = mounts::more_on(&node.attached, &class.shared);
+        times(&class.requests, &minus(&node.room, &more), count)
+    };
     if fit == 0 || crate::buy::ports_clash(&class.ports, &node.ports) {
         return 0;
     }
@@ -149,11 +165,17 @@ fn node(problem: &Problem, names: &Names, view: &Arc<NodeView>) -> Node {
         &names.known(&coming_daemons(problem, view, &labels)),
         -1,
     );
+    let (limits, used) = match view.volumes.as_deref() {
+        Some(volumes) => (Some(&volumes.limits), &volumes.used),
+        None => (None, &BTreeMap::new()),
+    };
+    mounts::set_room(names, &mut room, limits, used);
     Node {
         view: Arc::clone(view),
         labels,
         room,
         ports: view.host_ports.clone(),
+        attached: mounts::by_position(names, used),
     }
 }
 

@@ -14,6 +14,7 @@ use karpenter_model::{Requirements, ResourceList};
 use crate::catalog::{Catalog, Pool, Sold};
 use crate::dense::Names;
 use crate::machine::{Machine, takes};
+use crate::mounts;
 use crate::sets::{Offered, Set, SetId, Sets};
 
 /// Writes the planned nodes, in the order the machines were opened.
@@ -91,7 +92,7 @@ fn node(
     ];
     listed.truncate(MAX_INSTANCE_TYPES_PER_CLAIM);
 
-    let mut requests = names.list(&machine.need);
+    let mut requests = mounts::without(names.list(&machine.need));
     let daemons: Vec<ResourceList> = listed.iter().map(|(_, s)| names.list(&s.daemons)).collect();
     requests.add(&ResourceList::min(&daemons));
     let mut requirements = set.requirements.clone();

@@ -120,16 +120,22 @@ fn tell(problem: &Problem, names: &Names, class: &Class, attempt: &Attempt, pool
                 && s.instance_type.requirements.does_intersect(&so_far)
                 && s.instance_type.cheapest(&so_far, &problem.labels).is_some()
         });
-        push(requirement.to_string(), before, left.len());
+        let of_volumes = attempt.of_volumes.contains(&requirement.key);
+        let said = if of_volumes {
+            format!("{requirement} (its volumes)")
+        } else {
+            requirement.to_string()
+        };
+        push(said, before, left.len());
         if left.is_empty() {
-            return done(steps, no_label(pool, requirement, before));
+            return done(steps, no_label(pool, requirement, of_volumes, before));
         }
     }
     let before = left.len();
     let largest = nearest_room(names, class, &left);
     left.retain(|s| fits(&class.requests, &s.room));
     push(
-        format!("requests {}", crate::finish::text(&class.example.requests)),
+        format!("requests {}", crate::finish::text(&class.asked)),
         before,
         left.len(),
     );
@@ -203,13 +209,18 @@ fn misses(problem: &Problem, class: &Class, attempt: &Attempt, pool: &Pool) -> u
     alone.max(1)
 }
 
-fn no_label(pool: &Pool, requirement: &Requirement, before: usize) -> String {
+fn no_label(pool: &Pool, requirement: &Requirement, of_volumes: bool, before: usize) -> String {
+    let who = if of_volumes {
+        "the pod with its volumes"
+    } else {
+        "the pod"
+    };
     if pool.view.requirements.contains(&requirement.key) {
         let own = pool.view.requirements.effective(&requirement.key);
-        return format!("the pod asks for {requirement}, the pool allows {own}");
+        return format!("{who} asks for {requirement}, the pool allows {own}");
     }
     format!(
-        "the pod asks for {requirement}, which none of {before} instance types has and the pool does not define"
+        "{who} asks for {requirement}, which none of {before} instance types has and the pool does not define"
     )
 }
 

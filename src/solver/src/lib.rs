@@ -29,6 +29,7 @@ mod funnel;
 mod ledger;
 mod machine;
 mod merge;
+mod mounts;
 mod ruled;
 mod rules;
 mod sets;

@@ -16,6 +16,7 @@ use kube::core::{DynamicObject, ObjectMeta};
 use crate::buffers::Buffers;
 use crate::leaving::{claim_is_leaving, condition_is_true, node_is_leaving};
 use crate::standing::pool_of;
+use crate::storage::StorageTables;
 use crate::table::{Step, Table, Version, version};
 use crate::view::{self, Entity};
 use crate::{Changed, Kind};
@@ -35,6 +36,7 @@ pub(crate) struct Cluster {
     pub(crate) attachments: Table<Name, VolumeAttachment>,
     pub(crate) limit_ranges: Table<PodKey, LimitRange>,
     pub(crate) buffers: Buffers,
+    pub(crate) storage: StorageTables,
 
     pods_by_node: BTreeMap<Name, BTreeSet<PodKey>>,
     /// Pods that kube-scheduler gave up on.
@@ -67,7 +69,7 @@ pub(crate) struct Cluster {
 }
 
 /// Name of an object, for a table of cluster-scoped ones.
-fn name_of(meta: &ObjectMeta) -> Name {
+pub(crate) fn name_of(meta: &ObjectMeta) -> Name {
     meta.name.as_deref().unwrap_or_default().into()
 }
 
@@ -184,7 +186,7 @@ impl Cluster {
             deleted,
         });
     }
-    fn note_name(&mut self, kind: Kind, name: &Name, deleted: bool) {
+    pub(crate) fn note_name(&mut self, kind: Kind, name: &Name, deleted: bool) {
         self.changes.push(Changed {
             kind,
             namespace: "".into(),
@@ -194,6 +196,8 @@ impl Cluster {
     }
 
     fn pod_changed(&mut self, step: Step<PodKey, Pod>) {
+        self.storage
+            .pod_changed(step.before.as_deref(), step.after.as_deref());
         let node = |p: &Option<Arc<Pod>>| p.as_ref().and_then(|p| p.node_name.clone());
         let (old, new) = (node(&step.before), node(&step.after));
         if old != new {
@@ -266,6 +270,7 @@ impl Cluster {
         if step.after.is_none() {
             self.nominated.remove(&step.key);
         }
+        self.limits_of_node_matter(&step.key);
         self.dirty.insert(Entity::Node(step.key.clone()));
         self.touch_provider(&old);
         self.touch_provider(&new);
@@ -349,7 +354,7 @@ impl Cluster {
     }
 
     /// Views to be built anew because something about a node changed.
-    fn touch_node(&mut self, name: &Name) {
+    pub(crate) fn touch_node(&mut self, name: &Name) {
         self.dirty.insert(Entity::Node(name.clone()));
         let id = self.nodes.get(name).map(|n| provider_id_of(n).to_owned());
         self.touch_provider(&id.unwrap_or_default());
@@ -523,6 +528,10 @@ impl Cluster {
             Kind::Catalog => true,
             Kind::VolumeAttachment => self.attachments.listed,
             Kind::LimitRange => self.limit_ranges.listed,
+            Kind::PersistentVolumeClaim
+            | Kind::PersistentVolume
+            | Kind::StorageClass
+            | Kind::CSINode => self.storage.listed(kind),
             Kind::CapacityBuffer => self.buffers.objects.listed,
             Kind::PodTemplate => self.buffers.templates.listed,
             Kind::Deployment | Kind::StatefulSet | Kind::ReplicaSet => {

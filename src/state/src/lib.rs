@@ -11,6 +11,7 @@ mod cluster;
 mod daemons;
 mod leaving;
 mod standing;
+mod storage;
 mod store;
 mod table;
 mod view;
@@ -41,6 +42,14 @@ pub enum Kind {
     PodDisruptionBudget,
     /// storage.k8s.io VolumeAttachment.
     VolumeAttachment,
+    /// core/v1 PersistentVolumeClaim, held as [`karpenter_model::storage::Claim`].
+    PersistentVolumeClaim,
+    /// core/v1 PersistentVolume, held as [`karpenter_model::storage::Volume`].
+    PersistentVolume,
+    /// storage.k8s.io StorageClass, held as [`karpenter_model::storage::Class`].
+    StorageClass,
+    /// storage.k8s.io CSINode, held as [`karpenter_model::storage::VolumeLimits`].
+    CSINode,
     /// core/v1 LimitRange.
     LimitRange,
     /// CapacityBuffer; also: what one comes to, or where its chunks found room.
@@ -60,7 +69,7 @@ pub enum Kind {
 impl Kind {
     /// The kinds without which nothing can be decided; a state is synced once each of them was listed. LimitRanges are
     /// not among them: a role that lacks them must not stop the controller.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Pod,
         Self::Node,
         Self::NodeClaim,
@@ -69,6 +78,10 @@ impl Kind {
         Self::DaemonSet,
         Self::PodDisruptionBudget,
         Self::VolumeAttachment,
+        Self::PersistentVolumeClaim,
+        Self::PersistentVolume,
+        Self::StorageClass,
+        Self::CSINode,
     ];
     /// The kinds that capacity buffers need besides.
     pub const OF_BUFFERS: [Self; 5] = [

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{LimitRange, Node, Pod as RawPod, PodTemplate};
+use k8s_openapi::api::core::v1::{
+    LimitRange, Node, PersistentVolume, PersistentVolumeClaim, Pod as RawPod, PodTemplate,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::VolumeAttachment;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
-use karpenter_model::{NodeView, Pod, PodKey, ResourceList};
+use karpenter_model::storage::{StorageObjects, VolumeLimits};
+use karpenter_model::{LabelRegistry, NodeView, Pod, PodKey, ResourceList};
 use kube::core::{DynamicObject, ObjectMeta};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
@@ -67,6 +70,26 @@ macro_rules! feed {
     };
 }
 
+/// The same for kinds of which only a part is kept.
+macro_rules! feed_trimmed {
+    ($what:literal, $obj:ty, $keyed:ident; $apply:ident = $in_apply:ident, $delete:ident = $in_delete:ident, $reset:ident = $in_reset:ident) => {
+        #[doc = concat!("Applies a ", $what, " as read or just written; ignored if something as new is held.")]
+        pub fn $apply(&self, object: $obj) {
+            self.change(|c| c.$in_apply(&object));
+        }
+        #[doc = concat!("Applies the deletion of a ", $what, ": its last state with the deletion's resourceVersion.")]
+        pub fn $delete(&self, object: &$obj) {
+            let meta = &object.metadata;
+            let at = version(meta.resource_version.as_deref());
+            self.change(|c| c.$in_delete($keyed(meta), at));
+        }
+        #[doc = concat!("Applies a complete list of every ", $what, ", taken at resourceVersion `list`: what it lacks is gone.")]
+        pub fn $reset(&self, objects: Vec<$obj>, list: &str) {
+            self.change(|c| c.$in_reset(&objects, version(Some(list))));
+        }
+    };
+}
+
 impl Store {
     /// A store that is synced once `besides` were listed too.
     #[must_use]
@@ -91,19 +114,12 @@ impl Store {
     feed!("CapacityBuffer", CapacityBuffer, key; apply_capacity_buffer = apply_buffer, delete_capacity_buffer = delete_buffer, reset_capacity_buffers = reset_buffers);
     feed!("PodTemplate", PodTemplate, key; apply_pod_template = apply_template, delete_pod_template = delete_template, reset_pod_templates = reset_templates);
 
-    /// Applies a Pod as read or just written; ignored if something as new is held.
-    pub fn apply_pod(&self, pod: RawPod) {
-        self.change(|c| c.apply_pod(&pod));
-    }
-    /// Applies the deletion of a Pod: its last state with the deletion's resourceVersion.
-    pub fn delete_pod(&self, pod: &RawPod) {
-        let at = version(pod.metadata.resource_version.as_deref());
-        self.change(|c| c.delete_pod(key(&pod.metadata), at));
-    }
-    /// Applies a complete list of every Pod, taken at resourceVersion `list`: what it lacks is gone.
-    pub fn reset_pods(&self, pods: Vec<RawPod>, list: &str) {
-        self.change(|c| c.reset_pods(&pods, version(Some(list))));
-    }
+    feed_trimmed!("Pod", RawPod, key; apply_pod = apply_pod, delete_pod = delete_pod, reset_pods = reset_pods);
+    feed_trimmed!("PersistentVolumeClaim", PersistentVolumeClaim, key; apply_volume_claim = apply_volume_claim, delete_volume_claim = delete_volume_claim, reset_volume_claims = reset_volume_claims);
+    feed_trimmed!("PersistentVolume", PersistentVolume, name; apply_volume = apply_volume, delete_volume = delete_volume, reset_volumes = reset_volumes);
+    feed_trimmed!("StorageClass", StorageClass, name; apply_storage_class = apply_storage_class, delete_storage_class = delete_storage_class, reset_storage_classes = reset_storage_classes);
+    feed_trimmed!("CSINode", CSINode, name; apply_csi_node = apply_csi_node, delete_csi_node = delete_csi_node, reset_csi_nodes = reset_csi_nodes);
+
     /// Drops a NodeClaim that the API server says is not there; the held state of it never comes back.
     pub fn forget_node_claim(&self, claim: &str) {
         self.change(|c| c.delete_claim(claim.into(), None));
@@ -286,8 +302,40 @@ impl Store {
                         .as_ref()
                         .is_some_and(|c| without.contains(c))
             })
-            .map(|(_, view)| view.clone())
+            .map(|(_, view)| cluster.with_expected_limits(view))
             .collect()
+    }
+    /// Whether a PersistentVolumeClaim is held.
+    #[must_use]
+    pub fn has_volume_claim(&self, claim: &PodKey) -> bool {
+        self.cluster.read().storage.claim(claim).is_some()
+    }
+    /// The StorageClass that is to make the volume of a claim, if there is no volume yet.
+    #[must_use]
+    pub fn class_wanted(&self, claim: &PodKey) -> Option<Arc<str>> {
+        let claim = self.cluster.read().storage.claim(claim)?;
+        let unbound = claim.volume.is_none();
+        claim.class.clone().filter(|_| unbound)
+    }
+    /// The PersistentVolume that a claim names.
+    #[must_use]
+    pub fn volume_of(&self, claim: &PodKey) -> Option<Arc<str>> {
+        self.cluster.read().storage.claim(claim)?.volume.clone()
+    }
+    /// The pods with their claims looked up.
+    #[must_use]
+    pub fn with_storage(&self, pods: Vec<Arc<Pod>>, labels: &LabelRegistry) -> Vec<Arc<Pod>> {
+        if pods.iter().all(|p| p.volumes.is_empty()) {
+            return pods;
+        }
+        let cluster = self.cluster.read();
+        let resolve = |pod| cluster.storage.resolve(pod, labels);
+        pods.into_iter().map(resolve).collect()
+    }
+    /// Most volumes that machines of an instance type have attached, as far as nodes of it have told.
+    #[must_use]
+    pub fn volume_limits(&self) -> Arc<BTreeMap<Arc<str>, VolumeLimits>> {
+        Arc::new(self.cluster.read().storage.limits_by_type())
     }
     /// All nodes and claims, leaving ones too, in the order of [`Store::problem_nodes`].
     #[must_use]

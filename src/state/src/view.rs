@@ -52,7 +52,10 @@ pub(crate) fn build(cluster: &Cluster, entity: &Entity) -> Option<NodeView> {
                 Some(n) => pods_of(cluster.pods_on(n.metadata.name.as_deref().unwrap_or_default())),
                 None => pods_of(cluster.pods_planned_for(name)),
             };
-            Some(managed(claim, node.map(|n| &**n), pods))
+            let on = node.and_then(|n| n.metadata.name.as_deref());
+            let volumes = cluster.storage.room(on, &pods);
+            let view = managed(claim, node.map(|n| &**n), pods);
+            Some(NodeView { volumes, ..view })
         }
         Entity::Node(name) => {
             let node = cluster.nodes.get(name)?;
@@ -64,7 +67,10 @@ pub(crate) fn build(cluster: &Cluster, entity: &Entity) -> Option<NodeView> {
             if cluster.claims_of_provider(id).next().is_some() || is_incomplete(node, id) {
                 return None;
             }
-            Some(unmanaged(node, id, pods_of(cluster.pods_on(name))))
+            let pods = pods_of(cluster.pods_on(name));
+            let volumes = cluster.storage.room(Some(name), &pods);
+            let view = unmanaged(node, id, pods);
+            Some(NodeView { volumes, ..view })
         }
     }
 }
@@ -204,6 +210,7 @@ pub(crate) fn plan_alike(a: &NodeView, b: &NodeView) -> bool {
         && a.available == b.available
         && a.initialized == b.initialized
         && a.provider_id == b.provider_id
+        && a.volumes == b.volumes
         && uids(a) == uids(b)
 }
 

@@ -1,9 +1,11 @@
 //! One trait over the kinds that are watched, so that a reflector is written once.
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, PodTemplate};
+use k8s_openapi::api::core::v1::{
+    LimitRange, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::VolumeAttachment;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
 use kube::core::DynamicObject;
 
@@ -81,6 +83,34 @@ watched!(
     apply_volume_attachment,
     delete_volume_attachment,
     reset_volume_attachments
+);
+watched!(
+    PersistentVolumeClaim,
+    PersistentVolumeClaim,
+    apply_volume_claim,
+    delete_volume_claim,
+    reset_volume_claims
+);
+watched!(
+    PersistentVolume,
+    PersistentVolume,
+    apply_volume,
+    delete_volume,
+    reset_volumes
+);
+watched!(
+    StorageClass,
+    StorageClass,
+    apply_storage_class,
+    delete_storage_class,
+    reset_storage_classes
+);
+watched!(
+    CSINode,
+    CSINode,
+    apply_csi_node,
+    delete_csi_node,
+    reset_csi_nodes
 );
 watched!(
     LimitRange,

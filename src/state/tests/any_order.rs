@@ -1,7 +1,8 @@
 //! However the events of a history are shuffled and repeated, the state ends up the same: what a fresh list gives.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // Panicking is how a test fails.
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::CSINode;
 use karpenter_api::NodeClaim;
 use karpenter_state::{Store, Watched};
 use proptest::prelude::*;
@@ -31,6 +32,19 @@ enum Write {
         cpu: u8,
         deleting: bool,
     },
+    /// A claim that names the volume of its number, or none.
+    VolumeClaim {
+        name: u8,
+        bound: bool,
+    },
+    Volume {
+        name: u8,
+        driver: u8,
+    },
+    CsiNode {
+        name: u8,
+        limit: u8,
+    },
     Delete {
         kind: u8,
         name: u8,
@@ -50,9 +64,13 @@ fn writes() -> impl Strategy<Value = Vec<Write>> {
         3 => (n.clone(), 0..4u8, 0..2u8, 4..16u8, any::<bool>()).prop_map(
             |(name, provider, pool, cpu, deleting)| Write::Claim { name, provider, pool, cpu, deleting }
         ),
-        2 => (n.clone(), n).prop_map(|(kind, name)| Write::Delete { kind, name }),
+        2 => (n.clone(), any::<bool>())
+            .prop_map(|(name, bound)| Write::VolumeClaim { name, bound }),
+        2 => (n.clone(), 0..2u8).prop_map(|(name, driver)| Write::Volume { name, driver }),
+        2 => (n.clone(), 0..3u8).prop_map(|(name, limit)| Write::CsiNode { name, limit }),
+        2 => (0..6u8, n).prop_map(|(kind, name)| Write::Delete { kind, name }),
     ];
-    proptest::collection::vec(one, 1..24)
+    proptest::collection::vec(one, 1..32)
 }
 
 /// Provider 0 is "none yet".
@@ -77,6 +95,7 @@ fn object(write: &Write, version: usize) -> (u8, Value) {
             json!({
                 "metadata": {"namespace": "default", "name": format!("pod-{name}"), "uid": format!("u{name}"), "resourceVersion": version},
                 "spec": {"nodeName": on.map(|n| format!("node-{n}")),
+                    "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": format!("data-{name}")}}],
                     "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu.to_string()}}}]},
                 "status": {"phase": (["Pending", "Running", "Succeeded"][usize::from(*phase)])},
             }),
@@ -116,13 +135,36 @@ fn object(write: &Write, version: usize) -> (u8, Value) {
                 "status": {"providerID": provider_id(*provider), "capacity": {"cpu": cpu.to_string(), "gpu": "2"}, "allocatable": {"cpu": cpu.to_string()}},
             }),
         ),
+        Write::VolumeClaim { name, bound } => (
+            3,
+            json!({
+                "metadata": {"namespace": "default", "name": format!("data-{name}"), "resourceVersion": version},
+                "spec": {"volumeName": bound.then(|| format!("volume-{name}"))},
+            }),
+        ),
+        Write::Volume { name, driver } => (
+            4,
+            json!({
+                "metadata": {"name": format!("volume-{name}"), "resourceVersion": version},
+                "spec": {"claimRef": {"namespace": "default", "name": format!("data-{name}")},
+                    "csi": {"driver": format!("driver-{driver}"), "volumeHandle": "v"}},
+            }),
+        ),
+        Write::CsiNode { name, limit } => (
+            5,
+            json!({
+                "metadata": {"name": format!("node-{name}"), "resourceVersion": version},
+                "spec": {"drivers": [{"name": "driver-0", "nodeID": "i", "allocatable": {"count": limit}}]},
+            }),
+        ),
         Write::Delete { kind, name } => {
-            let names = ["pod", "node", "claim"];
+            let names = ["pod", "node", "claim", "data", "volume", "node"];
+            let namespaced = [0, 3].contains(kind);
             (
                 *kind,
                 json!({"metadata": {
                 "name": format!("{}-{name}", names[usize::from(*kind)]),
-                "namespace": (*kind == 0).then_some("default"), "resourceVersion": version}, "spec": {"containers": [], "nodeClassRef": {"group": "g", "kind": "k", "name": "n"}, "requirements": []}}),
+                "namespace": namespaced.then_some("default"), "resourceVersion": version}, "spec": {"containers": [], "drivers": [], "nodeClassRef": {"group": "g", "kind": "k", "name": "n"}, "requirements": []}}),
             )
         }
     }
@@ -143,6 +185,9 @@ fn apply(store: &Store, write: &Write, version: usize) {
     match kind {
         0 => feed::<Pod>(store, &value, deleted),
         1 => feed::<Node>(store, &value, deleted),
+        3 => feed::<PersistentVolumeClaim>(store, &value, deleted),
+        4 => feed::<PersistentVolume>(store, &value, deleted),
+        5 => feed::<CSINode>(store, &value, deleted),
         _ => feed::<NodeClaim>(store, &value, deleted),
     }
 }
@@ -153,10 +198,11 @@ fn snapshot(store: &Store) -> String {
     let pods = ["node-0", "node-1", "node-2"].map(|n| store.pods_on(n));
     let usage = ["pool-0", "pool-1"].map(|p| store.usage(p));
     format!(
-        "{:#?}\n{claims:?}\n{pods:?}\n{usage:?}\n{:?}\n{:?}",
+        "{:#?}\n{claims:?}\n{pods:?}\n{usage:?}\n{:?}\n{:?}\n{:?}",
         store.node_views(),
         store.problem_nodes(&std::collections::BTreeSet::new()),
         store.pods_leaving(),
+        store.volume_limits(),
     )
 }
 
@@ -186,6 +232,9 @@ fn listed(history: &[Write]) -> Store {
     store.reset_node_claims(typed(of(2)), &version);
     store.reset_nodes(typed(of(1)), &version);
     store.reset_pods(typed(of(0)), &version);
+    store.reset_csi_nodes(typed(of(5)), &version);
+    store.reset_volume_claims(typed(of(3)), &version);
+    store.reset_volumes(typed(of(4)), &version);
     store
 }
 

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{LimitRange, Node, Pod as RawPod, PodTemplate};
+use k8s_openapi::api::core::v1::{
+    LimitRange, Node, PersistentVolume, PersistentVolumeClaim, Pod as RawPod, PodTemplate,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
 use karpenter_controllers::provisioning::pools;
 use karpenter_e2e::json::{name, text};
@@ -17,7 +20,7 @@ use karpenter_state::{Resolution, Store, Watched};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Args, workloads};
+use super::{Args, volumes, workloads};
 use crate::output::Failure;
 
 /// A problem and what was noticed while reading it.
@@ -107,11 +110,14 @@ fn read<T: DeserializeOwned>(object: Value, errors: &mut Vec<String>) -> Option<
 
 /// Builds the problem.
 pub(super) fn problem(
-    objects: Vec<Value>,
+    mut objects: Vec<Value>,
     offer: &Offer,
     args: &Args,
     errors: &mut Vec<String>,
 ) -> Read {
+    volumes::name_class(&mut objects);
+    let given = objects.iter().map(|o| text(o, "/kind").to_owned());
+    let given: BTreeSet<String> = given.collect();
     let store = Store::default();
     let (mut pods, mut pools, mut warnings): (Vec<Arc<Pod>>, Vec<NodePool>, Vec<String>) =
         Default::default();
@@ -143,7 +149,9 @@ pub(super) fn problem(
                     .for_each(|b| store.apply_budget(b));
             }
             "Deployment" | "ReplicaSet" | "StatefulSet" | "Job" => {
-                for pod in workloads::pods(&object, errors) {
+                let mut made = workloads::pods(&object, errors);
+                volumes::claim_for(&object, &mut made, &store, errors);
+                for pod in made {
                     place(pod, &defaults, &store, &mut pods, errors);
                 }
                 // What is wrong with it was told by its pods.
@@ -155,6 +163,10 @@ pub(super) fn problem(
                     _ => {}
                 }
             }
+            "PersistentVolumeClaim" => apply::<PersistentVolumeClaim>(object, &store, errors),
+            "PersistentVolume" => apply::<PersistentVolume>(object, &store, errors),
+            "StorageClass" => apply::<StorageClass>(object, &store, errors),
+            "CSINode" => apply::<CSINode>(object, &store, errors),
             "PodTemplate" => apply::<PodTemplate>(object, &store, errors),
             "CapacityBuffer" => apply::<CapacityBuffer>(object, &store, errors),
             class if class.ends_with("NodeClass") => {
@@ -214,11 +226,14 @@ pub(super) fn problem(
         }
     }
     pods.extend(store.virtual_pods());
+    volumes::assume(&pods, &given, &store, &mut warnings);
+    let pods = store.with_storage(pods, &offer.labels);
     let problem = Problem {
         pods,
         nodes: store.problem_nodes(&BTreeSet::new()),
         pools: views,
         daemons: store.daemons(),
+        volume_limits: store.volume_limits(),
         labels: Arc::clone(&offer.labels),
         options: SolveOptions {
             respect_preferences: !args.ignore_preferences,
@@ -307,6 +322,9 @@ fn place(
         )),
         Ok(pod) if !pod.is_active() || pod.is_daemon() && pod.node_name.is_none() => {}
         Ok(pod) if pod.node_name.is_some() => store.apply_pod(raw),
-        Ok(pod) => pods.push(Arc::new(pod)),
+        Ok(pod) => {
+            volumes::ephemeral(&raw, store);
+            pods.push(Arc::new(pod));
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! bought for them, and why a pod goes nowhere. Exit 2 when an input was bad; the rest is planned all the same.
 
 mod input;
+mod volumes;
 mod workloads;
 
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use karpenter_model::disruption::Pdb;
+use karpenter_model::storage::VolumeLimits;
 use karpenter_model::{
     LabelRegistry, NodeView, Plan, Pod, PodKey, PoolView, Problem, ResourceList, SolveOptions,
 };
@@ -35,6 +36,7 @@ pub(crate) struct Ground {
     /// Pools to buy from; their usage is that of all `nodes`.
     pub(crate) pools: Vec<Arc<PoolView>>,
     daemons: Vec<Arc<Pod>>,
+    volume_limits: Arc<BTreeMap<Arc<str>, VolumeLimits>>,
     pub(crate) labels: Arc<LabelRegistry>,
     options: SolveOptions,
 }
@@ -86,6 +88,7 @@ impl Ground {
             nodes,
             pools: views,
             daemons: ctx.state.daemons(),
+            volume_limits: ctx.state.volume_limits(),
             labels: registry.clone(),
             options: problem::options(&ctx.settings),
         };
@@ -185,6 +188,7 @@ impl Ground {
             nodes: self.nodes.iter().filter(|n| !is_gone(n)).cloned().collect(),
             pools: pools.collect(),
             daemons: self.daemons.clone(),
+            volume_limits: self.volume_limits.clone(),
             labels: self.labels.clone(),
             options: self.options,
         }

@@ -95,6 +95,7 @@ pub(crate) async fn take(ctx: &Context, queued: &BTreeSet<Arc<str>>) -> Snapshot
         let pods = node_name
             .as_deref()
             .map_or_else(Vec::new, |n| ctx.state.pods_on(n));
+        let pods = ctx.state.with_storage(pods, &ctx.provider.labels);
         for pod in &pods {
             let namespace = &pod.key.namespace;
             if !pdbs.contains_key(namespace) {

@@ -245,6 +245,10 @@ impl Dispatcher {
             }
             Kind::DaemonSet
             | Kind::LimitRange
+            | Kind::PersistentVolumeClaim
+            | Kind::PersistentVolume
+            | Kind::StorageClass
+            | Kind::CSINode
             | Kind::CapacityBuffer
             | Kind::PodTemplate
             | Kind::Deployment

@@ -48,7 +48,7 @@ impl Pods {
 /// was made for.
 pub(crate) fn collect(state: &Store, registry: &LabelRegistry, now: Timestamp) -> Pods {
     let mut pods = Pods::default();
-    for pod in state.provisionable_pods() {
+    for pod in state.with_storage(state.provisionable_pods(), registry) {
         if state.planned_claim(&pod.key).is_some() {
             continue;
         }
@@ -58,7 +58,7 @@ pub(crate) fn collect(state: &Store, registry: &LabelRegistry, now: Timestamp) -
         }
     }
     let mut budgets: BTreeMap<Arc<str>, Vec<Pdb>> = BTreeMap::new();
-    for pod in state.pods_leaving() {
+    for pod in state.with_storage(state.pods_leaving(), registry) {
         let namespace = &pod.key.namespace;
         let here = budgets.entry(namespace.clone()).or_insert_with(|| {
             let raw = state.budgets_in(namespace);
@@ -215,6 +215,7 @@ pub(crate) fn build(
         nodes,
         pools,
         daemons: ctx.state.daemons(),
+        volume_limits: ctx.state.volume_limits(),
         labels: ctx.provider.labels.clone(),
         options: options(&ctx.settings),
     }

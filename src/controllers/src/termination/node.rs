@@ -230,7 +230,7 @@ impl NodeTermination {
             Default::default()
         } else {
             let pods = self.ctx.state.pods_on(node_name);
-            let staying = volumes::of_staying_pods(&self.ctx, &pods, now).await?;
+            let staying = volumes::of_staying_pods(&self.ctx.state, &pods, now);
             volumes::waited_for(&attachments, &staying)
         };
         let set = |claim: Option<&mut NodeClaim>, status: Status| {

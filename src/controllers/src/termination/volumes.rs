@@ -5,12 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
-use karpenter_model::Pod;
-use kube::Api;
-
-use crate::Context;
+use karpenter_model::{Pod, PodKey};
+use karpenter_state::Store;
 
 /// PersistentVolumes whose detachment is waited for, in name order; those of pods that stay do not count.
 pub(crate) fn waited_for(
@@ -24,25 +21,23 @@ pub(crate) fn waited_for(
         .collect()
 }
 
-/// PersistentVolumes of the pods on a node that a drain leaves alone.
-///
-/// # Errors
-/// When a PersistentVolumeClaim cannot be read; one that is not there has no volume.
-pub(crate) async fn of_staying_pods(
-    ctx: &Context,
+/// PersistentVolumes of the pods on a node that a drain leaves alone; a claim that is not there has none.
+pub(crate) fn of_staying_pods(
+    state: &Store,
     pods: &[Arc<Pod>],
     now: Timestamp,
-) -> Result<BTreeSet<String>, kube::Error> {
-    let mut volumes = BTreeSet::new();
-    for pod in pods.iter().filter(|p| !p.is_drainable(now)) {
-        for volume in &pod.volumes {
-            let api: Api<PersistentVolumeClaim> =
-                Api::namespaced(ctx.client.clone(), &pod.key.namespace);
-            let claim = api.get_opt(&volume.claim).await?;
-            volumes.extend(claim.and_then(|c| c.spec).and_then(|s| s.volume_name));
-        }
-    }
-    Ok(volumes)
+) -> BTreeSet<String> {
+    let staying = pods.iter().filter(|p| !p.is_drainable(now));
+    let volumes = staying.flat_map(|pod| {
+        pod.volumes.iter().filter_map(|volume| {
+            let claim = PodKey {
+                namespace: pod.key.namespace.clone(),
+                name: volume.claim.clone(),
+            };
+            state.volume_of(&claim)
+        })
+    });
+    volumes.map(|v| v.to_string()).collect()
 }
 
 #[cfg(test)]

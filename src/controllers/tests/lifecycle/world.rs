@@ -10,9 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::VolumeAttachment;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use karpenter_api::{NodeClaim, NodePool};
 use karpenter_cloud::{
     CloudError, CloudProvider, Launched, Machine, NodeClassKind, Provider, ProviderContext,
@@ -713,7 +713,11 @@ async fn boot(
         watch(&context, Api::<Pod>::all(client.clone())),
         watch(&context, Api::<DaemonSet>::all(client.clone())),
         watch(&context, Api::<PodDisruptionBudget>::all(client.clone())),
-        watch(&context, Api::<VolumeAttachment>::all(client)),
+        watch(&context, Api::<VolumeAttachment>::all(client.clone())),
+        watch(&context, Api::<PersistentVolumeClaim>::all(client.clone())),
+        watch(&context, Api::<PersistentVolume>::all(client.clone())),
+        watch(&context, Api::<StorageClass>::all(client.clone())),
+        watch(&context, Api::<CSINode>::all(client)),
     ];
     tasks.extend(start_lifecycle(&context));
     if settings.feature_gates.static_capacity {

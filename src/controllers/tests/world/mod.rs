@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, PodTemplate};
+use k8s_openapi::api::core::v1::{
+    LimitRange, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::VolumeAttachment;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use karpenter_api::kinds::Condition;
 use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
 use karpenter_cloud::{
@@ -527,6 +529,10 @@ async fn boot(
     watch(&context, Api::<DaemonSet>::all(client.clone()));
     watch(&context, Api::<PodDisruptionBudget>::all(client.clone()));
     watch(&context, Api::<VolumeAttachment>::all(client.clone()));
+    watch(&context, Api::<PersistentVolumeClaim>::all(client.clone()));
+    watch(&context, Api::<PersistentVolume>::all(client.clone()));
+    watch(&context, Api::<StorageClass>::all(client.clone()));
+    watch(&context, Api::<CSINode>::all(client.clone()));
     watch(&context, Api::<LimitRange>::all(client.clone()));
     if buffers {
         watch(&context, Api::<CapacityBuffer>::all(client.clone()));

@@ -14,6 +14,22 @@ use world::{anti_affinity, good, key, pod, port, require, select, spread_by_zone
 type Spoil = fn(&mut Problem, &mut Plan);
 
 #[test]
+fn volumes_within_reach_and_limits_are_clean() {
+    let (mut problem, plan) = good();
+    world::mount(&mut problem, "a", &["zone-1"], &["x"]);
+    world::mount(&mut problem, "b", &["zone-1", "zone-2"], &["y"]);
+    world::mount(&mut problem, "c", &[], &["y"]);
+    world::attach(&mut problem, 1, &["x"]);
+    let one = [("ebs".into(), 1)].into();
+    problem.volume_limits = std::sync::Arc::new([("large".into(), one)].into());
+    assert_eq!(
+        check(&problem, &plan),
+        [],
+        "what is attached already, and what pods share, counts once"
+    );
+}
+
+#[test]
 fn a_good_plan_is_clean() {
     let (problem, plan) = good();
     assert_eq!(check(&problem, &plan), []);
@@ -48,6 +64,40 @@ const SPOILS: &[(&str, &str, Spoil)] = &[
         plan.unschedulable.push(Unschedulable {
             pod: key("a"),
             reason: " ".into(),
+            pools: Vec::new(),
+        });
+    }),
+    ("existing_volume_elsewhere", "volumes", |problem, _| {
+        world::mount(problem, "a", &["zone-2"], &["data"]);
+    }),
+    ("new_volume_elsewhere", "volumes", |problem, _| {
+        world::mount(problem, "b", &["zone-1"], &["data"]);
+    }),
+    ("claim_refused", "volumes", |problem, _| {
+        world::mount(problem, "a", &[], &["data"]);
+        world::refuse(problem, "a");
+    }),
+    (
+        "existing_over_volume_limit",
+        "volume-limits",
+        |problem, _| {
+            world::mount(problem, "a", &[], &["x", "y"]);
+            world::attach(problem, 2, &["old"]);
+        },
+    ),
+    ("new_over_volume_limit", "volume-limits", |problem, _| {
+        world::mount(problem, "b", &[], &["x"]);
+        world::mount(problem, "c", &[], &["y"]);
+        let one = [("ebs".into(), 1)].into();
+        problem.volume_limits = std::sync::Arc::new([("xlarge".into(), one)].into());
+    }),
+    ("missed_with_volume", "missed", |problem, plan| {
+        world::mount(problem, "a", &["zone-1"], &["data"]);
+        world::attach(problem, 2, &["old"]);
+        plan.existing.clear();
+        plan.unschedulable.push(Unschedulable {
+            pod: key("a"),
+            reason: "because".into(),
             pools: Vec::new(),
         });
     }),

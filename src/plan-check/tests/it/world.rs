@@ -11,9 +11,10 @@ use karpenter_api::Quantity;
 use karpenter_api::labels as names;
 use karpenter_model::plan::{ExistingPlacement, PlannedNode, PricedOffering};
 use karpenter_model::pod::HostPort;
+use karpenter_model::storage::{Attached, StorageFault, StorageRefusal};
 use karpenter_model::{
     InstanceType, LabelRegistry, NodeView, Offering, Plan, Pod, PodKey, PoolView, Problem,
-    Requirement, Requirements, ResourceList, SolveOptions,
+    Requirement, Requirements, ResourceList, SolveOptions, Storage, VolumeRoom,
 };
 
 pub(crate) fn key(name: &str) -> PodKey {
@@ -117,6 +118,7 @@ pub(crate) fn good() -> (Problem, Plan) {
         nodes: vec![Arc::new(node)],
         pools: vec![Arc::new(pool)],
         daemons: Vec::new(),
+        volume_limits: Arc::default(),
         labels: Arc::new(LabelRegistry::default()),
         options: SolveOptions::default(),
     };
@@ -233,4 +235,40 @@ pub(crate) fn spread_by_zone(problem: &mut Problem, names_of_pods: &[&str], max_
             ..TopologySpreadConstraint::default()
         }];
     }
+}
+
+fn attached(claims: &[&str]) -> Attached {
+    let all = claims.iter().map(|c| key(c)).collect();
+    Attached::from([("ebs".into(), all)])
+}
+
+/// Gives a pod volumes that can be used in these zones (none = anywhere).
+pub(crate) fn mount(problem: &mut Problem, name: &str, zones: &[&str], claims: &[&str]) {
+    let place = |zone: &&str| {
+        let mut place = Requirements::default();
+        require(&mut place, names::ZONE, &[zone]);
+        place
+    };
+    edit(problem, name).storage = Some(Arc::new(Storage {
+        alternatives: zones.iter().map(place).collect(),
+        attached: attached(claims),
+        refusal: None,
+    }));
+}
+
+/// Makes a claim of a pod one that cannot be planned for.
+pub(crate) fn refuse(problem: &mut Problem, name: &str) {
+    let storage = edit(problem, name).storage.as_mut().unwrap();
+    Arc::get_mut(storage).unwrap().refusal = Some(StorageRefusal {
+        claim: key("data"),
+        fault: StorageFault::Missing,
+    });
+}
+
+/// Volumes that the node has, and how many it can have.
+pub(crate) fn attach(problem: &mut Problem, limit: usize, claims: &[&str]) {
+    node(problem).volumes = Some(Arc::new(VolumeRoom {
+        limits: [("ebs".into(), limit)].into(),
+        used: attached(claims),
+    }));
 }

@@ -17,4 +17,5 @@ mod machines;
 mod nodes;
 mod rules;
 mod shared;
+mod volumes;
 mod world;

@@ -13,7 +13,7 @@ use karpenter_model::instance::Overhead;
 use karpenter_model::pod::{HostPort, Owner};
 use karpenter_model::{
     InstanceType, LabelRegistry, NodeView, Offering, Plan, Pod, PoolView, Problem, Requirement,
-    Requirements, ResourceList, SolveOptions, taints,
+    Requirements, ResourceList, SolveOptions, VolumeRoom, taints,
 };
 use serde_json::{Value, json};
 
@@ -228,6 +228,7 @@ pub(crate) fn problem(pools: Vec<PoolView>, pods: Vec<Pod>) -> Problem {
         nodes: Vec::new(),
         pools: pools.into_iter().map(Arc::new).collect(),
         daemons: Vec::new(),
+        volume_limits: Arc::default(),
         labels: Arc::new(labels),
         options: SolveOptions::default(),
     }
@@ -309,6 +310,13 @@ pub(crate) fn applied(problem: &Problem, plan: &Plan) -> Problem {
             managed: true,
             ..NodeView::default()
         };
+        if let Some(limits) = problem.volume_limits.get(&t.name) {
+            let room = VolumeRoom {
+                limits: limits.clone(),
+                ..VolumeRoom::default()
+            };
+            node.volumes = Some(Arc::new(room));
+        }
         for key in &bought.pods {
             bind(&mut node, by_key[key]);
         }
@@ -322,6 +330,14 @@ pub(crate) fn applied(problem: &Problem, plan: &Plan) -> Problem {
 fn bind(node: &mut NodeView, pod: &Arc<Pod>) {
     node.available.subtract(&pod.requests);
     node.host_ports.extend(pod.host_ports.iter().cloned());
+    if let Some(storage) = &pod.storage {
+        let mut room = node.volumes.as_deref().cloned().unwrap_or_default();
+        for (driver, claims) in &storage.attached {
+            let used = room.used.entry(Arc::clone(driver)).or_default();
+            used.extend(claims.iter().cloned());
+        }
+        node.volumes = Some(Arc::new(room));
+    }
     let mut bound = Pod::clone(pod);
     bound.node_name = Some(Arc::clone(&node.name));
     node.pods.push(Arc::new(bound));
