@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
-    LimitRange, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate,
+    LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
@@ -68,6 +68,7 @@ impl Watches {
             self.watch(Api::<PersistentVolume>::all(all.clone())),
             self.watch(Api::<StorageClass>::all(all.clone())),
             self.watch(Api::<CSINode>::all(all.clone())),
+            self.watch(Api::<Namespace>::all(all.clone())),
             self.watch(Api::<LimitRange>::all(all.clone())),
         ];
         if gates.capacity_buffer {

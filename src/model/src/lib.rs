@@ -31,7 +31,7 @@ pub use pod::{Pod, PodKey};
 pub use pod_from::BadPod;
 pub use pod_nodes::{NodeDemands, PodRefusal};
 pub use pod_predicates::DoNotDisrupt;
-pub use problem::{NodeView, PoolView, Problem, SolveOptions};
+pub use problem::{Namespaces, NodeView, PoolView, Problem, SolveOptions};
 pub use requirement::{Operator, Requirement, Requirements, Undefined};
 pub use resources::ResourceList;
 pub use selector::Selector;

@@ -11,6 +11,9 @@ use crate::pod::HostPort;
 use crate::storage::VolumeLimits;
 use crate::{InstanceType, LabelRegistry, Pod, Requirements, ResourceList, VolumeRoom};
 
+/// Labels by namespace.
+pub type Namespaces = BTreeMap<Arc<str>, BTreeMap<String, String>>;
+
 /// Everything a solve may look at. Nothing else influences its result.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -24,6 +27,8 @@ pub struct Problem {
     pub daemons: Vec<Arc<Pod>>,
     /// Most volumes of a driver that can be attached to machines of an instance type, as far as nodes have told.
     pub volume_limits: Arc<BTreeMap<Arc<str>, VolumeLimits>>,
+    /// Labels of namespaces, which selectors of affinity terms look at; empty = not known.
+    pub namespaces: Arc<Namespaces>,
     /// Label keys with meaning.
     pub labels: Arc<LabelRegistry>,
     /// Policies.

@@ -7,19 +7,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{PodAffinityTerm, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{PodAffinityTerm, Taint, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use karpenter_api::labels as names;
 use karpenter_model::{InstanceType, Plan, Pod, PodKey, PoolView, Problem};
 
 use crate::Findings;
 use crate::claims::offers;
-use crate::labels::{admits, allows, of_node, of_purchase};
+use crate::fits::untolerated;
+use crate::labels::{Labels, admits, allows, of_purchase};
 
 /// A node as it will be: the domains it may be in by key, and the pods on it.
 struct Place<'a> {
+    /// Whether it is there, or still to be bought.
+    exists: bool,
     name: String,
     labels: BTreeMap<String, BTreeSet<String>>,
+    taints: &'a [Taint],
     pods: Vec<&'a Arc<Pod>>,
     planned: BTreeSet<&'a PodKey>,
 }
@@ -31,6 +35,25 @@ impl Place<'_> {
             return BTreeSet::from([self.name.clone()]);
         }
         self.labels.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Whether a spread constraint of the pod counts this node: by default nodes that it may not select do not count,
+    /// those whose taints it does not tolerate do.
+    fn counts(&self, problem: &Problem, pod: &Pod, constraint: &TopologySpreadConstraint) -> bool {
+        let any = |values: &BTreeSet<String>| match values.first() {
+            Some(only) if values.len() == 1 => Some(only.clone()),
+            _ => None,
+        };
+        let labels: Labels = self
+            .labels
+            .iter()
+            .map(|(k, v)| (k.clone(), any(v)))
+            .collect();
+        let by_affinity = constraint.node_affinity_policy.as_deref() == Some("Ignore")
+            || admits(&labels, pod, &problem.labels);
+        let by_taints = constraint.node_taints_policy.as_deref() != Some("Honor")
+            || untolerated(self.taints, pod, true).is_none();
+        by_affinity && by_taints
     }
 }
 
@@ -49,9 +72,9 @@ pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
     let places = places(problem, plan);
     for (at, place) in places.iter().enumerate() {
         for pod in &place.pods {
-            anti_affinity(pod, at, &places, findings);
+            anti_affinity(problem, pod, at, &places, findings);
             if place.planned.contains(&pod.key) {
-                affinity(pod, at, &places, findings);
+                affinity(problem, pod, at, &places, findings);
                 for constraint in pod
                     .spread
                     .iter()
@@ -78,6 +101,7 @@ fn places<'a>(problem: &'a Problem, plan: &'a Plan) -> Vec<Place<'a>> {
             .collect();
         let moving = |p: &&Arc<Pod>| !pods.contains_key(&p.key);
         places.push(Place {
+            exists: true,
             name: node
                 .labels
                 .get(names::HOSTNAME)
@@ -88,6 +112,7 @@ fn places<'a>(problem: &'a Problem, plan: &'a Plan) -> Vec<Place<'a>> {
                 .iter()
                 .map(|(k, v)| (k.clone(), BTreeSet::from([v.clone()])))
                 .collect(),
+            taints: &node.taints,
             pods: node
                 .pods
                 .iter()
@@ -123,8 +148,10 @@ fn places<'a>(problem: &'a Problem, plan: &'a Plan) -> Vec<Place<'a>> {
             }
         }
         places.push(Place {
+            exists: false,
             name: format!("new node {index} of pool {}", node.pool),
             labels,
+            taints: &pool.taints,
             pods: node
                 .pods
                 .iter()
@@ -136,7 +163,13 @@ fn places<'a>(problem: &'a Problem, plan: &'a Plan) -> Vec<Place<'a>> {
     places
 }
 
-fn anti_affinity(pod: &Arc<Pod>, at: usize, places: &[Place<'_>], findings: &mut Findings) {
+fn anti_affinity(
+    problem: &Problem,
+    pod: &Arc<Pod>,
+    at: usize,
+    places: &[Place<'_>],
+    findings: &mut Findings,
+) {
     let Some(here) = places.get(at) else { return };
     let terms = pod
         .affinity
@@ -155,7 +188,7 @@ fn anti_affinity(pod: &Arc<Pod>, at: usize, places: &[Place<'_>], findings: &mut
             for other in &place.pods {
                 // Two pods that were both there before are not this plan's doing.
                 let ours = here.planned.contains(&pod.key) || place.planned.contains(&other.key);
-                if ours && other.key != pod.key && selects(term, pod, other) {
+                if ours && other.key != pod.key && selects(problem, term, pod, other) {
                     findings.error(
                         "anti-affinity",
                         format!(
@@ -169,7 +202,13 @@ fn anti_affinity(pod: &Arc<Pod>, at: usize, places: &[Place<'_>], findings: &mut
     }
 }
 
-fn affinity(pod: &Arc<Pod>, at: usize, places: &[Place<'_>], findings: &mut Findings) {
+fn affinity(
+    problem: &Problem,
+    pod: &Arc<Pod>,
+    at: usize,
+    places: &[Place<'_>],
+    findings: &mut Findings,
+) {
     let Some(here) = places.get(at) else { return };
     let terms = pod
         .affinity
@@ -189,7 +228,7 @@ fn affinity(pod: &Arc<Pod>, at: usize, places: &[Place<'_>], findings: &mut Find
             .iter()
             .filter(|p| with_me(p))
             .flat_map(|p| &p.pods)
-            .any(|o| o.key != pod.key && selects(term, pod, o));
+            .any(|o| o.key != pod.key && selects(problem, term, pod, o));
         // The first of a group that selects itself may go anywhere, if nobody of the group runs elsewhere. Pods of this
         // plan that are meant but do not share the rule are free to come after it.
         let shares = |place: &Place<'_>, other: &Pod| {
@@ -198,8 +237,8 @@ fn affinity(pod: &Arc<Pod>, at: usize, places: &[Place<'_>], findings: &mut Find
         let elsewhere = places
             .iter()
             .flat_map(|p| p.pods.iter().map(move |o| (p, o)))
-            .any(|(p, o)| o.key != pod.key && selects(term, pod, o) && shares(p, o));
-        let first = selects(term, pod, pod) && !elsewhere;
+            .any(|(p, o)| o.key != pod.key && selects(problem, term, pod, o) && shares(p, o));
+        let first = selects(problem, term, pod, pod) && !elsewhere;
         if mine.is_empty() || !(partner || first) {
             findings.error(
                 "affinity",
@@ -224,17 +263,28 @@ fn has_affinity(pod: &Pod, term: &PodAffinityTerm) -> bool {
         .is_some_and(|terms| terms.contains(term))
 }
 
-fn selects(term: &PodAffinityTerm, owner: &Pod, other: &Pod) -> bool {
+fn selects(problem: &Problem, term: &PodAffinityTerm, owner: &Pod, other: &Pod) -> bool {
     let listed = term.namespaces.as_deref().unwrap_or_default();
-    let namespace = match (&term.namespace_selector, listed.is_empty()) {
-        // Labels of namespaces are not part of the problem: an empty selector means all, others cannot be judged.
-        (Some(selector), _) if is_empty(selector) => true,
-        (None, true) => owner.key.namespace == other.key.namespace,
-        _ => listed
-            .iter()
-            .any(|n| n.as_str() == other.key.namespace.as_ref()),
+    let is_listed = listed
+        .iter()
+        .any(|n| n.as_str() == other.key.namespace.as_ref());
+    let namespace = match &term.namespace_selector {
+        None if listed.is_empty() => owner.key.namespace == other.key.namespace,
+        None => is_listed,
+        // Nobody knows labels of namespaces: whom the selector means cannot be judged.
+        Some(selector) if problem.namespaces.is_empty() && !is_empty(selector) => is_listed,
+        Some(selector) => {
+            let labels = problem.namespaces.get(&other.key.namespace);
+            is_listed || is_empty(selector) || labels.is_some_and(|l| matches(selector, l))
+        }
     };
+    let mine = |key: &String| owner.labels.get(key);
+    let theirs = |key: &String| other.labels.get(key);
+    let alike = |k: &String| mine(k).is_none() || theirs(k) == mine(k);
+    let unlike = |k: &String| mine(k).is_none() || theirs(k) != mine(k);
     namespace
+        && term.match_label_keys.iter().flatten().all(alike)
+        && term.mismatch_label_keys.iter().flatten().all(unlike)
         && term
             .label_selector
             .as_ref()
@@ -306,12 +356,16 @@ fn spread(
         );
         return;
     };
+    let counting: Vec<&Place<'_>> = places
+        .iter()
+        .filter(|p| p.counts(problem, pod, constraint))
+        .collect();
     let count = |domain: &str| -> i64 {
-        let inside = places.iter().filter(|p| p.domains(key).contains(domain));
+        let inside = counting.iter().filter(|p| p.domains(key).contains(domain));
         i64::try_from(inside.flat_map(|p| &p.pods).filter(|o| counted(o)).count())
             .unwrap_or(i64::MAX)
     };
-    let eligible = eligible_domains(problem, pod, key);
+    let eligible = eligible_domains(problem, pod, constraint, &counting);
     let few = constraint
         .min_domains
         .is_some_and(|m| i64::try_from(eligible.len()).is_ok_and(|n| n < i64::from(m)));
@@ -325,7 +379,7 @@ fn spread(
     let shares = |place: &Place<'_>, other: &Pod| {
         !place.planned.contains(&other.key) || other.spread.contains(constraint)
     };
-    let inside = places.iter().filter(|p| p.domains(key).contains(domain));
+    let inside = counting.iter().filter(|p| p.domains(key).contains(domain));
     let here = inside
         .flat_map(|p| p.pods.iter().map(move |o| (p, o)))
         .filter(|(p, o)| counted(o) && shares(p, o))
@@ -342,16 +396,19 @@ fn spread(
     }
 }
 
-/// Domains that the pod could use: of nodes that admit it, and of offerings that pools it tolerates sell.
-fn eligible_domains(problem: &Problem, pod: &Pod, key: &str) -> BTreeSet<String> {
-    let mut out: BTreeSet<String> = problem
-        .nodes
-        .iter()
-        .filter(|n| admits(&of_node(&n.labels), pod, &problem.labels))
-        .filter_map(|n| n.labels.get(key).cloned())
-        .collect();
+/// Domains among which the pod is spread: of the nodes that count, and of offerings that it could use.
+fn eligible_domains(
+    problem: &Problem,
+    pod: &Pod,
+    constraint: &TopologySpreadConstraint,
+    counting: &[&Place<'_>],
+) -> BTreeSet<String> {
+    let key = constraint.topology_key.as_str();
+    // A machine to be bought is in a domain that can be bought: those are looked at below.
+    let there = counting.iter().filter(|p| p.exists);
+    let mut out: BTreeSet<String> = there.flat_map(|p| p.domains(key)).collect();
     for pool in &problem.pools {
-        if crate::fits::untolerated(&pool.taints, pod, true).is_some() {
+        if untolerated(&pool.taints, pod, true).is_some() {
             continue;
         }
         for instance_type in &pool.instance_types {

@@ -117,6 +117,7 @@ fn problem(pods: Vec<Arc<Pod>>) -> Problem {
         pools: vec![Arc::new(pool)],
         daemons: Vec::new(),
         volume_limits: Arc::default(),
+        namespaces: Arc::default(),
         labels: Arc::new(LabelRegistry::default()),
         options: SolveOptions::default(),
     }

@@ -50,6 +50,8 @@ pub(crate) struct Class {
     pub(crate) required: Vec<Requirements>,
     /// Rules between pods.
     pub(crate) rules: Vec<Rule>,
+    /// Whom it keeps away, by key.
+    pub(crate) held: Vec<(Arc<str>, Who)>,
     members: Vec<Arc<Pod>>,
 }
 
@@ -98,6 +100,7 @@ impl Classes {
                             .map(|d| d.alternatives)
                             .unwrap_or_default(),
                         rules: rules::of(problem, pod),
+                        held: rules::held(problem, pod).collect(),
                         members: vec![Arc::clone(pod)],
                         example: Arc::clone(pod),
                     });
@@ -194,7 +197,7 @@ fn meant(problem: &Problem) -> Vec<Who> {
         all.extend(rules::of(problem, pod).into_iter().map(|r| r.who));
     }
     for pod in problem.nodes.iter().flat_map(|n| &n.pods) {
-        all.extend(rules::held(pod).map(|(_, who)| who));
+        all.extend(rules::held(problem, pod).map(|(_, who)| who));
     }
     all.into_iter().collect()
 }

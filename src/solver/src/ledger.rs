@@ -81,7 +81,7 @@ impl Ledger {
         let mut held: BTreeMap<(Arc<str>, Who), BTreeMap<Domain, usize>> = BTreeMap::new();
         for place in &there {
             for pod in &place.pods {
-                for (key, who) in rules::held(pod) {
+                for (key, who) in rules::held(problem, pod) {
                     if let Some(domain) = domain_of(place.node, &key) {
                         *held
                             .entry((key, who))
@@ -93,8 +93,8 @@ impl Ledger {
             }
         }
         for class in classes.iter() {
-            for (key, who) in rules::held(&class.example) {
-                held.entry((key, who)).or_default();
+            for rule in &class.held {
+                held.entry(rule.clone()).or_default();
             }
         }
         let examples: Vec<&Arc<Pod>> = classes.iter().map(|c| &c.example).collect();
@@ -229,11 +229,11 @@ impl Ledger {
                 *group.counts.entry(domain).or_default() += n;
             }
         }
-        for (key, who) in rules::held(&class.example) {
+        for (key, who) in &class.held {
             for held in &mut self.held {
-                if held.key == key
-                    && held.who == who
-                    && let Some(domain) = domain(&key)
+                if held.key == *key
+                    && held.who == *who
+                    && let Some(domain) = domain(key)
                 {
                     *held.holders.entry(domain).or_default() += n;
                 }

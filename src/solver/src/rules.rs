@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PodAffinityTerm, TopologySpreadConstraint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use karpenter_api::labels::HOSTNAME;
 use karpenter_model::{Pod, Problem, Selector};
 
 /// Which pods a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Who {
-    /// None = any. A namespace selector is taken to select every namespace: namespaces' labels are not part of the
-    /// problem.
+    /// None = any.
     namespaces: Option<BTreeSet<String>>,
     selector: Selector,
 }
@@ -80,7 +80,7 @@ pub(crate) fn of(problem: &Problem, pod: &Pod) -> Vec<Rule> {
     let apart = affinity.and_then(|a| a.pod_anti_affinity.as_ref());
     let term = |t: &PodAffinityTerm, demand, required| Rule {
         key: t.topology_key.as_str().into(),
-        who: who(pod, t),
+        who: who(problem, pod, t),
         demand,
         required,
     };
@@ -107,7 +107,10 @@ pub(crate) fn of(problem: &Problem, pod: &Pod) -> Vec<Rule> {
 }
 
 /// The anti-affinity that a pod holds against others, which binds those others too.
-pub(crate) fn held(pod: &Pod) -> impl Iterator<Item = (Arc<str>, Who)> + '_ {
+pub(crate) fn held<'a>(
+    problem: &'a Problem,
+    pod: &'a Pod,
+) -> impl Iterator<Item = (Arc<str>, Who)> + 'a {
     let apart = pod
         .affinity
         .iter()
@@ -118,10 +121,10 @@ pub(crate) fn held(pod: &Pod) -> impl Iterator<Item = (Arc<str>, Who)> + '_ {
                 .as_ref()
         })
         .flatten()
-        .map(|t| (t.topology_key.as_str().into(), who(pod, t)))
+        .map(|t| (t.topology_key.as_str().into(), who(problem, pod, t)))
 }
 
-fn who(pod: &Pod, term: &PodAffinityTerm) -> Who {
+fn who(problem: &Problem, pod: &Pod, term: &PodAffinityTerm) -> Who {
     let mut selector = term
         .label_selector
         .as_ref()
@@ -136,14 +139,33 @@ fn who(pod: &Pod, term: &PodAffinityTerm) -> Who {
             selector = selector.and_not(key, value);
         }
     }
-    let mut named: BTreeSet<String> = term.namespaces.iter().flatten().cloned().collect();
-    if named.is_empty() {
-        named.insert(pod.key.namespace.to_string());
-    }
     Who {
-        namespaces: term.namespace_selector.is_none().then_some(named),
+        namespaces: namespaces(problem, pod, term),
         selector,
     }
+}
+
+/// The namespaces that a term is about: those it names and those it selects, its pod's own if it does neither; none = any.
+/// Where nobody knows namespaces' labels, every one is taken to be selected.
+fn namespaces(problem: &Problem, pod: &Pod, term: &PodAffinityTerm) -> Option<BTreeSet<String>> {
+    let mut named: BTreeSet<String> = term.namespaces.iter().flatten().cloned().collect();
+    match &term.namespace_selector {
+        None if named.is_empty() => {
+            named.insert(pod.key.namespace.to_string());
+        }
+        None => {}
+        Some(_) if problem.namespaces.is_empty() => return None,
+        Some(raw) => {
+            let selector = Selector::from_k8s(raw);
+            if selector == Selector::from_k8s(&LabelSelector::default()) {
+                return None;
+            }
+            let selected = problem.namespaces.iter();
+            let selected = selected.filter(|(_, labels)| selector.matches(labels));
+            named.extend(selected.map(|(name, _)| name.to_string()));
+        }
+    }
+    Some(named)
 }
 
 fn spread(pod: &Pod, constraint: &TopologySpreadConstraint) -> Rule {

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{LimitRange, Node, PodTemplate};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use karpenter_api::{CapacityBuffer, NodeClaim, NodePool, labels};
-use karpenter_model::{NodeView, Pod, PodKey};
+use karpenter_model::{Namespaces, NodeView, Pod, PodKey};
 use kube::core::{DynamicObject, ObjectMeta};
 
 use crate::buffers::Buffers;
@@ -37,6 +37,9 @@ pub(crate) struct Cluster {
     pub(crate) limit_ranges: Table<PodKey, LimitRange>,
     pub(crate) buffers: Buffers,
     pub(crate) storage: StorageTables,
+    pub(crate) namespaces: Table<Name, BTreeMap<String, String>>,
+    /// All of them, until one changes.
+    pub(crate) labels_of_namespaces: Option<Arc<Namespaces>>,
 
     pods_by_node: BTreeMap<Name, BTreeSet<PodKey>>,
     /// Pods that kube-scheduler gave up on.
@@ -528,6 +531,7 @@ impl Cluster {
             Kind::Catalog => true,
             Kind::VolumeAttachment => self.attachments.listed,
             Kind::LimitRange => self.limit_ranges.listed,
+            Kind::Namespace => self.namespaces.listed,
             Kind::PersistentVolumeClaim
             | Kind::PersistentVolume
             | Kind::StorageClass

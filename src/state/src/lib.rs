@@ -10,6 +10,7 @@ mod buffers;
 mod cluster;
 mod daemons;
 mod leaving;
+mod namespaces;
 mod standing;
 mod storage;
 mod store;
@@ -50,6 +51,8 @@ pub enum Kind {
     StorageClass,
     /// storage.k8s.io CSINode, held as [`karpenter_model::storage::VolumeLimits`].
     CSINode,
+    /// core/v1 Namespace, of which only the labels are held.
+    Namespace,
     /// core/v1 LimitRange.
     LimitRange,
     /// CapacityBuffer; also: what one comes to, or where its chunks found room.
@@ -69,7 +72,7 @@ pub enum Kind {
 impl Kind {
     /// The kinds without which nothing can be decided; a state is synced once each of them was listed. LimitRanges are
     /// not among them: a role that lacks them must not stop the controller.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Pod,
         Self::Node,
         Self::NodeClaim,
@@ -82,6 +85,7 @@ impl Kind {
         Self::PersistentVolume,
         Self::StorageClass,
         Self::CSINode,
+        Self::Namespace,
     ];
     /// The kinds that capacity buffers need besides.
     pub const OF_BUFFERS: [Self; 5] = [

@@ -157,15 +157,15 @@ impl StorageTables {
 
 /// The three ways into a table of trimmed objects.
 macro_rules! feeds_trimmed {
-    ($table:ident: $key:ty, $raw:ty, $trim:expr, $keyed:ident, $after:ident; $apply:ident, $delete:ident, $reset:ident) => {
+    ($($table:ident).+: $key:ty, $raw:ty, $trim:expr, $keyed:ident, $after:ident; $apply:ident, $delete:ident, $reset:ident) => {
         pub(crate) fn $apply(&mut self, object: &$raw) {
             let (key, version) = ($keyed(&object.metadata), version_of(&object.metadata));
-            if let Some(step) = self.storage.$table.apply(key, version, || $trim(object)) {
+            if let Some(step) = self.$($table).+.apply(key, version, || $trim(object)) {
                 self.$after(step);
             }
         }
         pub(crate) fn $delete(&mut self, key: $key, version: Version) {
-            if let Some(step) = self.storage.$table.delete(key, version) {
+            if let Some(step) = self.$($table).+.delete(key, version) {
                 self.$after(step);
             }
         }
@@ -174,18 +174,20 @@ macro_rules! feeds_trimmed {
                 .iter()
                 .map(|o| ($keyed(&o.metadata), version_of(&o.metadata), $trim(o)))
                 .collect();
-            for step in self.storage.$table.reset(list, rows) {
+            for step in self.$($table).+.reset(list, rows) {
                 self.$after(step);
             }
         }
     };
 }
 
+pub(crate) use feeds_trimmed;
+
 impl Cluster {
-    feeds_trimmed!(claims: PodKey, PersistentVolumeClaim, Claim::from, key_of, volume_claim_changed; apply_volume_claim, delete_volume_claim, reset_volume_claims);
-    feeds_trimmed!(volumes: Name, PersistentVolume, Volume::from, name_of, volume_changed; apply_volume, delete_volume, reset_volumes);
-    feeds_trimmed!(classes: Name, StorageClass, Class::from, name_of, storage_class_changed; apply_storage_class, delete_storage_class, reset_storage_classes);
-    feeds_trimmed!(limits: Name, CSINode, storage::limits, name_of, limits_changed; apply_csi_node, delete_csi_node, reset_csi_nodes);
+    feeds_trimmed!(storage.claims: PodKey, PersistentVolumeClaim, Claim::from, key_of, volume_claim_changed; apply_volume_claim, delete_volume_claim, reset_volume_claims);
+    feeds_trimmed!(storage.volumes: Name, PersistentVolume, Volume::from, name_of, volume_changed; apply_volume, delete_volume, reset_volumes);
+    feeds_trimmed!(storage.classes: Name, StorageClass, Class::from, name_of, storage_class_changed; apply_storage_class, delete_storage_class, reset_storage_classes);
+    feeds_trimmed!(storage.limits: Name, CSINode, storage::limits, name_of, limits_changed; apply_csi_node, delete_csi_node, reset_csi_nodes);
 
     fn volume_claim_changed(&mut self, step: Step<PodKey, Claim>) {
         if step.before == step.after {

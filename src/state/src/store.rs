@@ -6,13 +6,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{
-    LimitRange, Node, PersistentVolume, PersistentVolumeClaim, Pod as RawPod, PodTemplate,
+    LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod as RawPod,
+    PodTemplate,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
 use karpenter_model::storage::{StorageObjects, VolumeLimits};
-use karpenter_model::{LabelRegistry, NodeView, Pod, PodKey, ResourceList};
+use karpenter_model::{LabelRegistry, Namespaces, NodeView, Pod, PodKey, ResourceList};
 use kube::core::{DynamicObject, ObjectMeta};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
@@ -115,6 +116,7 @@ impl Store {
     feed!("PodTemplate", PodTemplate, key; apply_pod_template = apply_template, delete_pod_template = delete_template, reset_pod_templates = reset_templates);
 
     feed_trimmed!("Pod", RawPod, key; apply_pod = apply_pod, delete_pod = delete_pod, reset_pods = reset_pods);
+    feed_trimmed!("Namespace", Namespace, name; apply_namespace = apply_namespace, delete_namespace = delete_namespace, reset_namespaces = reset_namespaces);
     feed_trimmed!("PersistentVolumeClaim", PersistentVolumeClaim, key; apply_volume_claim = apply_volume_claim, delete_volume_claim = delete_volume_claim, reset_volume_claims = reset_volume_claims);
     feed_trimmed!("PersistentVolume", PersistentVolume, name; apply_volume = apply_volume, delete_volume = delete_volume, reset_volumes = reset_volumes);
     feed_trimmed!("StorageClass", StorageClass, name; apply_storage_class = apply_storage_class, delete_storage_class = delete_storage_class, reset_storage_classes = reset_storage_classes);
@@ -331,6 +333,11 @@ impl Store {
         let cluster = self.cluster.read();
         let resolve = |pod| cluster.storage.resolve(pod, labels);
         pods.into_iter().map(resolve).collect()
+    }
+    /// Labels by namespace.
+    #[must_use]
+    pub fn namespaces(&self) -> Arc<Namespaces> {
+        self.cluster.write().labels_of_namespaces()
     }
     /// Most volumes that machines of an instance type have attached, as far as nodes of it have told.
     #[must_use]

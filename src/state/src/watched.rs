@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
-    LimitRange, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate,
+    LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
@@ -83,6 +83,13 @@ watched!(
     apply_volume_attachment,
     delete_volume_attachment,
     reset_volume_attachments
+);
+watched!(
+    Namespace,
+    Namespace,
+    apply_namespace,
+    delete_namespace,
+    reset_namespaces
 );
 watched!(
     PersistentVolumeClaim,

@@ -395,6 +395,7 @@ async fn subscribers_hear_every_change_and_lists_make_it_synced() {
     store.reset_volumes(vec![], "5");
     store.reset_storage_classes(vec![], "5");
     store.reset_csi_nodes(vec![], "5");
+    store.reset_namespaces(vec![], "5");
     assert!(!store.synced(), "one list is missing");
     store.reset_volume_attachments(vec![], "5");
     assert!(store.synced());

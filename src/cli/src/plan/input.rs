@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
-    LimitRange, Node, PersistentVolume, PersistentVolumeClaim, Pod as RawPod, PodTemplate,
+    LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod as RawPod,
+    PodTemplate,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
@@ -13,7 +14,9 @@ use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
 use karpenter_controllers::provisioning::pools;
 use karpenter_e2e::json::{name, text};
 use karpenter_e2e::kinds;
-use karpenter_model::{ContainerDefaults, InstanceType, LabelRegistry, Pod, Problem, SolveOptions};
+use karpenter_model::{
+    ContainerDefaults, InstanceType, LabelRegistry, Namespaces, Pod, Problem, SolveOptions,
+};
 use karpenter_provider_kwok::catalog::{self, Catalog};
 use karpenter_runtime::Settings;
 use karpenter_state::{Resolution, Store, Watched};
@@ -167,6 +170,7 @@ pub(super) fn problem(
             "PersistentVolume" => apply::<PersistentVolume>(object, &store, errors),
             "StorageClass" => apply::<StorageClass>(object, &store, errors),
             "CSINode" => apply::<CSINode>(object, &store, errors),
+            "Namespace" => apply::<Namespace>(object, &store, errors),
             "PodTemplate" => apply::<PodTemplate>(object, &store, errors),
             "CapacityBuffer" => apply::<CapacityBuffer>(object, &store, errors),
             class if class.ends_with("NodeClass") => {
@@ -229,6 +233,7 @@ pub(super) fn problem(
     volumes::assume(&pods, &given, &store, &mut warnings);
     let pods = store.with_storage(pods, &offer.labels);
     let problem = Problem {
+        namespaces: namespaces(&store, &pods),
         pods,
         nodes: store.problem_nodes(&BTreeSet::new()),
         pools: views,
@@ -253,6 +258,24 @@ fn settle(object: &mut Value) {
             meta.insert("namespace".to_owned(), "default".into());
         }
     }
+}
+
+/// Labels by namespace with the one that every namespace gets by itself; those of the pods are all there. Nothing where no
+/// namespace was given: then nothing is known of them.
+fn namespaces(store: &Store, pods: &[Arc<Pod>]) -> Arc<Namespaces> {
+    let mut all = Namespaces::clone(&store.namespaces());
+    if all.is_empty() {
+        return Arc::default();
+    }
+    let bound = store.pods();
+    for pod in pods.iter().chain(&bound) {
+        all.entry(pod.key.namespace.clone()).or_default();
+    }
+    for (name, labels) in &mut all {
+        let own = labels.entry("kubernetes.io/metadata.name".to_owned());
+        own.or_insert_with(|| name.to_string());
+    }
+    Arc::new(all)
 }
 
 fn apply<T: DeserializeOwned + Watched>(object: Value, store: &Store, errors: &mut Vec<String>) {

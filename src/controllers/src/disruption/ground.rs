@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use karpenter_model::disruption::Pdb;
 use karpenter_model::storage::VolumeLimits;
 use karpenter_model::{
-    LabelRegistry, NodeView, Plan, Pod, PodKey, PoolView, Problem, ResourceList, SolveOptions,
+    LabelRegistry, Namespaces, NodeView, Plan, Pod, PodKey, PoolView, Problem, ResourceList,
+    SolveOptions,
 };
 
 use super::candidate::Candidate;
@@ -37,6 +38,7 @@ pub(crate) struct Ground {
     pub(crate) pools: Vec<Arc<PoolView>>,
     daemons: Vec<Arc<Pod>>,
     volume_limits: Arc<BTreeMap<Arc<str>, VolumeLimits>>,
+    namespaces: Arc<Namespaces>,
     pub(crate) labels: Arc<LabelRegistry>,
     options: SolveOptions,
 }
@@ -89,6 +91,7 @@ impl Ground {
             pools: views,
             daemons: ctx.state.daemons(),
             volume_limits: ctx.state.volume_limits(),
+            namespaces: ctx.state.namespaces(),
             labels: registry.clone(),
             options: problem::options(&ctx.settings),
         };
@@ -189,6 +192,7 @@ impl Ground {
             pools: pools.collect(),
             daemons: self.daemons.clone(),
             volume_limits: self.volume_limits.clone(),
+            namespaces: self.namespaces.clone(),
             labels: self.labels.clone(),
             options: self.options,
         }

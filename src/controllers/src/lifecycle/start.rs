@@ -249,6 +249,7 @@ impl Dispatcher {
             | Kind::PersistentVolume
             | Kind::StorageClass
             | Kind::CSINode
+            | Kind::Namespace
             | Kind::CapacityBuffer
             | Kind::PodTemplate
             | Kind::Deployment

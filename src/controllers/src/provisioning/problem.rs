@@ -216,6 +216,7 @@ pub(crate) fn build(
         pools,
         daemons: ctx.state.daemons(),
         volume_limits: ctx.state.volume_limits(),
+        namespaces: ctx.state.namespaces(),
         labels: ctx.provider.labels.clone(),
         options: options(&ctx.settings),
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use karpenter_api::{NodeClaim, NodePool};
@@ -717,7 +717,8 @@ async fn boot(
         watch(&context, Api::<PersistentVolumeClaim>::all(client.clone())),
         watch(&context, Api::<PersistentVolume>::all(client.clone())),
         watch(&context, Api::<StorageClass>::all(client.clone())),
-        watch(&context, Api::<CSINode>::all(client)),
+        watch(&context, Api::<CSINode>::all(client.clone())),
+        watch(&context, Api::<Namespace>::all(client)),
     ];
     tasks.extend(start_lifecycle(&context));
     if settings.feature_gates.static_capacity {

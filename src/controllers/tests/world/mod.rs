@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
-    LimitRange, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate,
+    LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
@@ -533,6 +533,7 @@ async fn boot(
     watch(&context, Api::<PersistentVolume>::all(client.clone()));
     watch(&context, Api::<StorageClass>::all(client.clone()));
     watch(&context, Api::<CSINode>::all(client.clone()));
+    watch(&context, Api::<Namespace>::all(client.clone()));
     watch(&context, Api::<LimitRange>::all(client.clone()));
     if buffers {
         watch(&context, Api::<CapacityBuffer>::all(client.clone()));

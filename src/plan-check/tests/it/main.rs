@@ -233,6 +233,18 @@ const SPOILS: &[(&str, &str, Spoil)] = &[
             );
         },
     ),
+    (
+        "anti_affinity_to_a_selected_namespace",
+        "anti-affinity",
+        |problem, plan| world::apart_from_team(problem, plan, ("b", "c"), "blue"),
+    ),
+    (
+        "spread_held_back_by_a_tainted_node",
+        "spread",
+        |problem, plan| {
+            world::spread_beside_a_tainted_zone(problem, plan, None);
+        },
+    ),
     ("spread_with_open_zone", "spread", |problem, _| {
         spread_by_zone(problem, &["b"], 1)
     }),
@@ -280,6 +292,16 @@ fn a_pod_that_fits_nowhere_may_be_unschedulable() {
         pools: Vec::new(),
     });
     assert_eq!(check(&problem, &plan), []);
+}
+
+#[test]
+fn rules_that_mean_others_are_clean() {
+    let (mut problem, mut plan) = good();
+    world::apart_from_team(&mut problem, &mut plan, ("b", "c"), "red");
+    assert_eq!(check(&problem, &plan), [], "that namespace is not selected");
+    let (mut problem, mut plan) = good();
+    world::spread_beside_a_tainted_zone(&mut problem, &mut plan, Some("Honor"));
+    assert_eq!(check(&problem, &plan), [], "that node does not count");
 }
 
 #[test]

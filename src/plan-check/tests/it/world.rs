@@ -119,6 +119,7 @@ pub(crate) fn good() -> (Problem, Plan) {
         pools: vec![Arc::new(pool)],
         daemons: Vec::new(),
         volume_limits: Arc::default(),
+        namespaces: Arc::default(),
         labels: Arc::new(LabelRegistry::default()),
         options: SolveOptions::default(),
     };
@@ -271,4 +272,60 @@ pub(crate) fn attach(problem: &mut Problem, limit: usize, claims: &[&str]) {
         limits: [("ebs".into(), limit)].into(),
         used: attached(claims),
     }));
+}
+
+/// Has a pod keep those of namespaces of a team off its host, and puts another pod into one of team blue.
+pub(crate) fn apart_from_team(
+    problem: &mut Problem,
+    plan: &mut Plan,
+    (name, other): (&str, &str),
+    team: &str,
+) {
+    let labels = |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned())]);
+    anti_affinity(problem, name, names::HOSTNAME);
+    let affinity = edit(problem, name).affinity.as_mut().unwrap();
+    let anti = Arc::get_mut(affinity).unwrap().pod_anti_affinity.as_mut();
+    let terms = anti
+        .unwrap()
+        .required_during_scheduling_ignored_during_execution
+        .as_mut();
+    terms.unwrap()[0].namespace_selector = Some(LabelSelector {
+        match_labels: Some(labels(team)),
+        match_expressions: None,
+    });
+    problem.namespaces = Arc::new(
+        [
+            ("default".into(), labels("green")),
+            ("other".into(), labels("blue")),
+        ]
+        .into(),
+    );
+    edit(problem, other).key.namespace = "other".into();
+    for pod in plan.new_nodes.iter_mut().flat_map(|n| &mut n.pods) {
+        if *pod == key(other) {
+            pod.namespace = "other".into();
+        }
+    }
+}
+
+/// Spreads `b` and `c` over zones, both in one, beside a zone whose only node is tainted.
+pub(crate) fn spread_beside_a_tainted_zone(
+    problem: &mut Problem,
+    plan: &mut Plan,
+    taints: Option<&str>,
+) {
+    spread_by_zone(problem, &["b", "c"], 1);
+    for name in ["b", "c"] {
+        edit(problem, name).spread[0].node_taints_policy = taints.map(str::to_owned);
+    }
+    require(&mut pool(problem).requirements, names::ZONE, &["zone-2"]);
+    require(
+        &mut plan.new_nodes[0].requirements,
+        names::ZONE,
+        &["zone-2"],
+    );
+    plan.new_nodes[0].cheapest.price = 0.1 * 1.5;
+    node(problem).taints = vec![taint("kept", "", "NoSchedule")];
+    plan.existing.clear();
+    problem.pods.retain(|p| p.key != key("a"));
 }

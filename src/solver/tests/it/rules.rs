@@ -253,6 +253,46 @@ fn other_namespaces_are_others() {
     assert_eq!(solve(&with_nodes(pods, vec![])).new_nodes.len(), 1);
 }
 
+/// Whether a pod that keeps `web` of the selected namespaces off its host shares one with a `web` of namespace `other`.
+#[rstest]
+#[case::selected(json!({"matchLabels": {"team": "blue"}}), json!([]), 2)]
+#[case::not_selected(json!({"matchLabels": {"team": "red"}}), json!([]), 1)]
+#[case::everywhere(json!({}), json!([]), 2)]
+#[case::named_besides(json!({"matchLabels": {"team": "red"}}), json!(["other"]), 2)]
+fn namespaces_are_selected_by_their_labels(
+    #[case] namespaces: Value,
+    #[case] named: Value,
+    #[case] machines: usize,
+) {
+    let mut shy = required("podAntiAffinity", HOST, "web");
+    let term = &mut shy["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        [0];
+    term["namespaceSelector"] = namespaces;
+    term["namespaces"] = named;
+    let mut pods = apps("shy", 1, &shy);
+    let mut web = apps("web", 1, &json!({}));
+    web[0].key.namespace = "other".into();
+    pods.extend(web);
+    let mut problem = with_nodes(pods, vec![]);
+    let team = |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned())]);
+    problem.namespaces =
+        Arc::new([("d".into(), team("green")), ("other".into(), team("blue"))].into());
+    let plan = solve(&problem);
+    assert_eq!(plan.new_nodes.len(), machines, "{}", show(&plan));
+}
+
+#[test]
+fn where_no_namespace_is_known_each_is_taken_to_be_selected() {
+    let mut shy = required("podAntiAffinity", HOST, "web");
+    shy["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]["namespaceSelector"] =
+        json!({"matchLabels": {"team": "red"}});
+    let mut pods = apps("shy", 1, &shy);
+    let mut web = apps("web", 1, &json!({}));
+    web[0].key.namespace = "other".into();
+    pods.extend(web);
+    assert_eq!(solve(&with_nodes(pods, vec![])).new_nodes.len(), 2);
+}
+
 #[test]
 fn match_label_keys_tell_revisions_apart() {
     let mut constraint = spread(HOST, 1, "web");
@@ -281,6 +321,33 @@ fn a_spread_that_may_be_broken_is_kept_where_it_costs_nothing() {
     );
     let zones = by_zone(&problem, &solve(&problem));
     assert_eq!(zones, BTreeMap::from([("a".into(), 4), ("b".into(), 4)]));
+}
+
+/// A zone whose only node is full of others and tainted: it holds the others back as long as it counts.
+#[rstest]
+#[case::taints_do_not_matter(json!({}), 1)]
+#[case::taints_matter(json!({"nodeTaintsPolicy": "Honor"}), 6)]
+fn nodes_whose_taints_are_not_tolerated_count_by_policy(
+    #[case] policy: Value,
+    #[case] placed: usize,
+) {
+    let mut constraint = spread(ZONE, 1, "web");
+    for (key, value) in policy.as_object().unwrap() {
+        constraint[key] = value.clone();
+    }
+    let pods = apps(
+        "web",
+        6,
+        &json!({ "topologySpreadConstraints": [constraint] }),
+    );
+    let mut full = holding("n1", "c", "x", 1, &json!({}));
+    full.taints = vec![crate::world::taint("kept", "NoSchedule")];
+    let only_a = pool("p", &format!("{ZONE} In a"), ladder());
+    let mut problem = problem(vec![only_a], pods);
+    problem.nodes = vec![Arc::new(full)];
+    let plan = solve(&problem);
+    let there: usize = plan.new_nodes.iter().map(|n| n.pods.len()).sum();
+    assert_eq!(there, placed, "{}", show(&plan));
 }
 
 #[test]
@@ -316,6 +383,22 @@ fn arb_rules() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(json!({})),
         (key(), app(), 1_i32..3).prop_map(|(k, a, s)| json!({ "topologySpreadConstraints": [spread(k, s, a)] })),
+        (key(), app(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(k, a, affinity, taints, pinned)| {
+            let mut constraint = spread(k, 1, a);
+            constraint["nodeAffinityPolicy"] = json!(if affinity { "Honor" } else { "Ignore" });
+            constraint["nodeTaintsPolicy"] = json!(if taints { "Honor" } else { "Ignore" });
+            let mut spec = json!({ "topologySpreadConstraints": [constraint] });
+            if pinned {
+                spec["nodeSelector"] = json!({ ZONE: "a" });
+            }
+            spec
+        }),
+        (key(), app(), prop::sample::select(vec!["red", "blue"])).prop_map(|(k, a, team)| {
+            let mut spec = required("podAntiAffinity", k, a);
+            spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]
+                ["namespaceSelector"] = json!({"matchLabels": {"team": team}});
+            spec
+        }),
         (key(), app()).prop_map(|(k, a)| required("podAffinity", k, a)),
         (key(), app()).prop_map(|(k, a)| required("podAntiAffinity", k, a)),
         (key(), key(), app()).prop_map(|(k, k2, a)| json!({
@@ -331,12 +414,15 @@ proptest! {
     /// Whatever the rules, the checker is content, and no pod is lost.
     #[test]
     fn any_mix_of_rules_makes_a_sound_plan(
-        groups in prop::collection::vec((prop::sample::select(vec!["a", "b", "c"]), 1_usize..6, arb_rules()), 1..5),
-        there in prop::collection::vec((prop::sample::select(vec!["a", "b"]), prop::sample::select(vec!["a", "b", "c"]), 0_usize..3, arb_rules()), 0..3),
+        groups in prop::collection::vec((prop::sample::select(vec!["a", "b", "c"]), 1_usize..6, arb_rules(), any::<bool>()), 1..5),
+        there in prop::collection::vec((prop::sample::select(vec!["a", "b"]), prop::sample::select(vec!["a", "b", "c"]), 0_usize..3, arb_rules(), any::<bool>()), 0..3),
     ) {
         let mut pods = Vec::new();
-        for (i, (app, count, spec)) in groups.iter().enumerate() {
+        for (i, (app, count, spec, other)) in groups.iter().enumerate() {
             for mut pod in apps(app, *count, spec) {
+                if *other {
+                    pod.key.namespace = "other".into();
+                }
                 pod.key.name = format!("{}-{i}", pod.key.name).into();
                 pod.uid = pod.key.name.clone();
                 pods.push(pod);
@@ -346,9 +432,17 @@ proptest! {
         let nodes = there
             .iter()
             .enumerate()
-            .map(|(i, (zone, app, count, spec))| holding(&format!("n{i}"), zone, app, *count, spec))
+            .map(|(i, (zone, app, count, spec, tainted))| {
+                let mut node = holding(&format!("n{i}"), zone, app, *count, spec);
+                if *tainted {
+                    node.taints = vec![crate::world::taint("kept", "NoSchedule")];
+                }
+                node
+            })
             .collect();
-        let problem = with_nodes(pods, nodes);
+        let mut problem = with_nodes(pods, nodes);
+        let team = |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned())]);
+        problem.namespaces = Arc::new([("d".into(), team("red")), ("other".into(), team("blue"))].into());
         let plan = karpenter_solver::solve(&problem);
         let findings = karpenter_plan_check::check(&problem, &plan);
         prop_assert!(findings.is_empty(), "{findings:#?}\n{}", show(&plan));

@@ -229,6 +229,7 @@ pub(crate) fn problem(pools: Vec<PoolView>, pods: Vec<Pod>) -> Problem {
         pools: pools.into_iter().map(Arc::new).collect(),
         daemons: Vec::new(),
         volume_limits: Arc::default(),
+        namespaces: Arc::default(),
         labels: Arc::new(labels),
         options: SolveOptions::default(),
     }
