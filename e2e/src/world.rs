@@ -55,7 +55,7 @@ pub enum WorldError {
         /// Object.
         object: String,
         /// Why.
-        source: ApiError,
+        source: Box<ApiError>,
     },
     /// The CustomResourceDefinitions cannot be installed.
     #[error("CustomResourceDefinition {name}: {source}")]
@@ -63,7 +63,7 @@ pub enum WorldError {
         /// Name.
         name: String,
         /// Why.
-        source: ApiError,
+        source: Box<ApiError>,
     },
     /// The controller does not come up.
     #[error("the controller did not come up within {START_LIMIT:?}")]
@@ -120,6 +120,7 @@ impl World {
                 "customresourcedefinitions",
             );
             api.create(kind, None, crd)
+                .map_err(Box::new)
                 .map_err(|source| WorldError::Crd { name, source })?;
         }
         let (observed, observer) =
@@ -277,7 +278,7 @@ impl World {
             .apply(place.resource, namespace, "scenario", true, object.clone())
             .map_err(|source| WorldError::Refused {
                 object: shown.clone(),
-                source,
+                source: Box::new(source),
             })?;
         // Dumps of a live cluster carry statuses; apply alone would drop them.
         if let Some(status) = status {
@@ -289,7 +290,7 @@ impl World {
                 .update_status(place.resource, namespace, with_status)
                 .map_err(|source| WorldError::Refused {
                     object: shown,
-                    source,
+                    source: Box::new(source),
                 })?;
         }
         Ok(())

@@ -16,8 +16,8 @@ pub struct ApiError {
     pub message: String,
     /// `details` of the Status, null when there are none.
     pub details: Value,
-    /// `metadata` of the Status: a continue token, if anything.
-    pub metadata: Value,
+    /// `metadata.continue` of the Status: where a list goes on that began too long ago.
+    pub next: Option<Box<str>>,
 }
 
 /// Result of API operations.
@@ -34,7 +34,7 @@ impl ApiError {
             reason,
             message,
             details: Value::Null,
-            metadata: json!({}),
+            next: None,
         }
     }
 
@@ -282,7 +282,7 @@ impl ApiError {
         let mut status = json!({
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": self.metadata,
+            "metadata": self.next.as_ref().map_or_else(|| json!({}), |next| json!({"continue": next})),
             "status": "Failure",
             "message": self.message,
             "code": self.code,

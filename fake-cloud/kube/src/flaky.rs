@@ -227,7 +227,7 @@ impl Refusal {
             reason,
             message: message.to_owned(),
             details,
-            metadata: json!({}),
+            next: None,
         }
     }
 }

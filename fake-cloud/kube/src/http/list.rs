@@ -126,7 +126,7 @@ fn too_old(token: Option<&Token>) -> ApiError {
         namespace: token.namespace.clone(),
         name: token.name.clone(),
     };
-    error.metadata = json!({"continue": rest.encode()});
+    error.next = Some(rest.encode().into());
     error
 }
 
