@@ -57,20 +57,24 @@ pub(crate) fn collect(state: &Store, registry: &LabelRegistry, now: Timestamp) -
             Some(why) => pods.refused.push((pod, why)),
         }
     }
+    pods.leaving = state.with_storage(leaving(state, now), registry);
+    pods.chunks = Chunks::collect(state, registry);
+    pods
+}
+
+/// Pods on nodes that leave which will need a place elsewhere and have none planned: those of DaemonSets will not, those
+/// that a budget holds not now.
+pub(super) fn leaving(state: &Store, now: Timestamp) -> Vec<Arc<Pod>> {
     let mut budgets: BTreeMap<Arc<str>, Vec<Pdb>> = BTreeMap::new();
-    for pod in state.with_storage(state.pods_leaving(), registry) {
+    let mut pods = state.pods_leaving();
+    pods.retain(|pod| {
         let namespace = &pod.key.namespace;
         let here = budgets.entry(namespace.clone()).or_insert_with(|| {
             let raw = state.budgets_in(namespace);
             raw.iter().map(|b| Pdb::from_k8s(b)).collect()
         });
-        if state.planned_claim(&pod.key).is_none()
-            && pod.is_currently_reschedulable(here.iter(), now)
-        {
-            pods.leaving.push(pod);
-        }
-    }
-    pods.chunks = Chunks::collect(state, registry);
+        state.planned_claim(&pod.key).is_none() && pod.is_currently_reschedulable(here.iter(), now)
+    });
     pods
 }
 

@@ -5,28 +5,32 @@
 //! and something about nodes, claims, pools or DaemonSets changed that plans depend on (the state counts that, so
 //! heartbeats do not get here), which is also how room that a capacity buffer has lost is bought again; the catalogue changed, which is how an offering that is to be had again gets heard;
 //! or the last run failed in part, which time alone may mend. Nothing else makes it run, however long pods wait.
-//! A pod for which we bought twice, and whose claim is there but takes it no more (a taint that comes late, say), waits
-//! [`REBUY_AFTER`] before it makes us buy again: each node may fare like the last one.
+//! A pod for which we bought twice, and whose machine came up but takes it no more or is gone again (a taint that comes
+//! late, say), waits before it makes us buy again, [`REBUY_AFTER`] at first and twice as long each time: each node may
+//! fare like the last one. A machine that never came up is no reason to wait: the next may be one that does.
 //! Nominations lapse with time, so nodes that pods are planned onto are nominated again while the pods wait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use karpenter_api::condition::node_claim;
 use karpenter_model::{Pod, PodKey};
 use karpenter_runtime::Clock;
 use karpenter_runtime::metrics::Metrics;
-use karpenter_state::{Changed, Kind, Store};
+use karpenter_state::{Changed, Kind, Store, condition_is_true};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Triggers;
-use super::problem::Pods;
+use super::problem::{self, Pods};
 
-/// How long the second purchase for a pod, if it still exists, keeps changes from making us buy a third time.
+/// How long the second purchase for a pod keeps changes from making us buy a third time.
 const REBUY_AFTER: Duration = Duration::from_secs(10);
+/// Most doublings of that.
+const MAX_DOUBLINGS: u32 = 5;
 
 /// What was bought for a pod, and when.
 #[derive(Debug)]
@@ -35,8 +39,18 @@ struct Purchase {
     at: Instant,
     /// The pod as it was then: one that has moved since needs a place anew.
     pod: Arc<Pod>,
-    /// Whether something else had been bought for it shortly before.
-    again: bool,
+    /// How many had been bought for it shortly before, one after the other.
+    before: u32,
+}
+
+impl Purchase {
+    /// How long it keeps changes from making us buy again.
+    fn hold(&self) -> Duration {
+        match self.before.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doublings) => REBUY_AFTER * 2u32.pow(doublings.min(MAX_DOUBLINGS)),
+        }
+    }
 }
 
 /// What the last run leaves behind for the next trigger.
@@ -86,6 +100,8 @@ pub(super) struct Feed {
     dismissed: Option<u64>,
     /// What was bought lately, by the UIDs of the pods it was bought for.
     purchases: BTreeMap<Arc<str>, Purchase>,
+    /// Claims whose machine has come up, purchases among them.
+    arrived: BTreeSet<Arc<str>>,
     /// When pods held back because of a purchase are looked at again.
     release_at: Option<Instant>,
 }
@@ -111,6 +127,7 @@ impl Feed {
             acknowledged: BTreeMap::new(),
             dismissed: None,
             purchases: BTreeMap::new(),
+            arrived: BTreeSet::new(),
             release_at: None,
         }
     }
@@ -130,7 +147,7 @@ impl Feed {
     fn note_purchases(&mut self) {
         let now = Instant::now();
         self.purchases
-            .retain(|_, bought| now < bought.at + REBUY_AFTER * 2);
+            .retain(|_, bought| now < bought.at + bought.hold() * 2 + REBUY_AFTER);
         for (uid, pod) in &self.last.pods {
             let Some(claim) = self.state.planned_claim(&pod.key) else {
                 continue;
@@ -141,25 +158,40 @@ impl Feed {
                 let bought = Purchase {
                     claim,
                     at: now,
-                    again: known.is_some_and(|known| known.pod.node_name == pod.node_name),
+                    before: known
+                        .filter(|known| known.pod.node_name == pod.node_name)
+                        .map_or(0, |known| known.before.saturating_add(1)),
                     pod: pod.clone(),
                 };
                 self.purchases.insert(uid.clone(), bought);
             }
         }
+        let bought: BTreeSet<&Arc<str>> = self.purchases.values().map(|p| &p.claim).collect();
+        self.arrived.retain(|claim| bought.contains(claim));
     }
 
-    /// Until when a pod has to make do with what was bought for it; none if that is long ago or gone.
+    /// Takes note of machines that come up.
+    fn note_arrival(&mut self, change: &Changed) {
+        if change.kind != Kind::NodeClaim || self.arrived.contains(&change.name) {
+            return;
+        }
+        let claim = self.state.node_claim(&change.name);
+        if claim.is_some_and(|c| condition_is_true(&c.status.conditions, node_claim::REGISTERED)) {
+            self.arrived.insert(change.name.clone());
+        }
+    }
+
+    /// Until when a pod has to make do with what was bought for it; none if that is long ago or failed to come up.
     fn held_until(&self, pod: &Pod) -> Option<Instant> {
         let bought = self.purchases.get(&pod.uid)?;
-        let until = bought.at + REBUY_AFTER;
-        let claim = self.state.node_claim(&bought.claim)?;
+        let until = bought.at + bought.hold();
         let stayed = bought.pod.node_name == pod.node_name;
-        (stayed
-            && bought.again
-            && Instant::now() < until
-            && claim.metadata.deletion_timestamp.is_none())
-        .then_some(until)
+        let on_its_way = || {
+            let claim = self.state.node_claim(&bought.claim);
+            claim.is_some_and(|c| c.metadata.deletion_timestamp.is_none())
+        };
+        let counts = self.arrived.contains(&bought.claim) || on_its_way();
+        (stayed && counts && Instant::now() < until).then_some(until)
     }
 
     /// Something was decided about these pods, be it that they go nowhere.
@@ -208,6 +240,7 @@ impl Feed {
     }
 
     fn trigger(&mut self, change: &Changed) -> Option<Arc<str>> {
+        self.note_arrival(change);
         if change.kind == Kind::Pod && !change.deleted {
             let key = PodKey {
                 namespace: change.namespace.clone(),
@@ -239,7 +272,7 @@ impl Feed {
             return None;
         }
         let open = self.state.provisionable_pods();
-        let leaving = self.state.pods_leaving();
+        let leaving = problem::leaving(&self.state, self.clock.wall());
         let mut release_at = None;
         let mut concerned = self.state.has_virtual_pods();
         for pod in open.iter().chain(&leaving) {
@@ -272,7 +305,10 @@ impl Triggers for Feed {
                     }
                 }
                 Some(()) = self.catalog.recv() => {
-                    if self.last.chunk_is_missing || !self.state.provisionable_pods().is_empty() {
+                    let open = self.state.provisionable_pods();
+                    if self.last.chunk_is_missing
+                        || open.iter().any(|p| self.held_until(p).is_none())
+                    {
                         return Some("catalog".into());
                     }
                 }

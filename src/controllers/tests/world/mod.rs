@@ -412,6 +412,16 @@ impl World {
             .patch(claims, None, claim, "", PatchKind::Merge, labels)
             .unwrap();
     }
+    /// The claim's Node was found to be ours.
+    pub(crate) fn register(&self, claim: &str) {
+        let condition = json!({"type": "Registered", "status": "True", "reason": "Registered",
+            "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let status = json!({"status": {"conditions": [condition]}});
+        let claims = gr("karpenter.sh", "nodeclaims");
+        self.server
+            .patch(claims, None, claim, "status", PatchKind::Merge, status)
+            .unwrap();
+    }
     /// The claim's Node, named like it, joins or becomes initialized.
     pub(crate) fn join(&self, claim: &str, cpu: &str, initialized: bool) {
         let nodes = gr("", "nodes");
