@@ -112,6 +112,9 @@ pub struct SolveOptions {
     pub best_effort_min_values: bool,
     /// Whether pods with resource claims are refused (`--ignore-dra-requests`).
     pub ignore_dra: bool,
+    /// Whether machines of a plan become one wherever a type takes the pods of both, whatever it costs: what a
+    /// consolidation asks for when it may buy a single machine.
+    pub fewest_machines: bool,
     /// Work units after which the solve returns what it has; a unit is one test of a pod against a node or claim.
     pub work_budget: u64,
 }
@@ -122,6 +125,7 @@ impl Default for SolveOptions {
             respect_preferences: true,
             best_effort_min_values: false,
             ignore_dra: true,
+            fewest_machines: false,
             work_budget: u64::MAX,
         }
     }

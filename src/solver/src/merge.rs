@@ -14,6 +14,8 @@ use crate::sets::SetId;
 
 /// Least that a merge has to save, dollars per hour: below it lies rounding.
 const LEAST_SAVING: f64 = 1e-7;
+/// More than any machine costs, dollars per hour.
+const ANY_PRICE: f64 = 1e6;
 /// Machines of a set that are looked at, the cheapest ones; the dear ones are full of what they were bought for.
 const MAX_MACHINES: usize = 48;
 
@@ -95,7 +97,12 @@ impl Buyer<'_, '_> {
         let mut held = a.booked.clone();
         held.add(&b.booked);
         // Offers come cheapest first: the first that takes both is the one.
-        let most = a.price + b.price + NODE_COST - LEAST_SAVING;
+        let node_cost = if self.problem.options.fewest_machines {
+            ANY_PRICE
+        } else {
+            NODE_COST
+        };
+        let most = a.price + b.price + node_cost - LEAST_SAVING;
         let offer = set.offers.iter().take_while(|o| o.price < most).find(|o| {
             pool.types
                 .get(o.at)

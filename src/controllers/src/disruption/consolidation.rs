@@ -73,9 +73,16 @@ pub(super) fn compute(
     candidates: &[&Candidate],
     kind: &'static str,
 ) -> Result<Command, String> {
-    let outcome = snapshot
-        .ground
-        .without(candidates, &snapshot.pdbs, Limits::Hold, snapshot.taken);
+    let (pdbs, now) = (&snapshot.pdbs, snapshot.taken);
+    let ground = &snapshot.ground;
+    let mut outcome = ground.without(candidates, pdbs, Limits::Hold, now);
+    if outcome.replacements.len() > 1 {
+        // One machine is all that may be bought: what is cheapest in several may be cheap enough in one.
+        let few = ground.without_on_few(candidates, pdbs, Limits::Hold, now);
+        if few.replacements.len() <= 1 {
+            outcome = few;
+        }
+    }
     let mut failures = outcome.failures;
     // Room that a buffer has is not given up to save money.
     failures.extend(outcome.buffer_failures);

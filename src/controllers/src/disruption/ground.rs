@@ -140,9 +140,25 @@ impl Ground {
         limits: Limits,
         now: Timestamp,
     ) -> Outcome {
-        let problem = self.problem(candidates, pdbs, limits, now);
-        let plan = karpenter_solver::solve(&problem);
-        let (failures, buffer_failures) = self.failures(&problem, &plan);
+        self.outcome(&self.problem(candidates, pdbs, limits, now))
+    }
+
+    /// The same with as few machines as will do, be they dearer together.
+    pub(crate) fn without_on_few(
+        &self,
+        candidates: &[&Candidate],
+        pdbs: &BTreeMap<Arc<str>, Vec<Pdb>>,
+        limits: Limits,
+        now: Timestamp,
+    ) -> Outcome {
+        let mut problem = self.problem(candidates, pdbs, limits, now);
+        problem.options.fewest_machines = true;
+        self.outcome(&problem)
+    }
+
+    fn outcome(&self, problem: &Problem) -> Outcome {
+        let plan = karpenter_solver::solve(problem);
+        let (failures, buffer_failures) = self.failures(problem, &plan);
         Outcome {
             failures,
             buffer_failures,

@@ -393,3 +393,16 @@ fn a_merge_keeps_within_limits() {
     let plan = solve(&problem);
     assert_eq!(plan.new_nodes.len(), 2, "{}", show(&plan));
 }
+
+/// Where only one machine may be bought (consolidation), what is cheaper in two is no use.
+#[test]
+fn as_few_machines_as_will_do_are_bought_on_request() {
+    let mut problem = problem(
+        vec![pool("p", "", ladder())],
+        pods("web", 11, "cpu=1 memory=1Gi"),
+    );
+    assert_eq!(solve(&problem).new_nodes.len(), 2, "8 and 4 cores");
+    problem.options.fewest_machines = true;
+    let plan = solve(&problem);
+    assert_eq!(show(&plan), "new p m16 a spot: 11 pods");
+}
