@@ -1,25 +1,13 @@
 //! The built binary as operators run it: a process of its own against an API server on a socket, in real time.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // Helpers of tests are tests.
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+mod process;
+mod story;
 
-use karpenter_core::install_crds;
-use karpenter_fake_kube::{ApiServer, ServerOptions};
-use karpenter_runtime::{Clock, RngTree};
-use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use std::process::{Command, Output};
+
+use process::{Cluster, api, binary, create, eventually, free_port, http};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_util::sync::CancellationToken;
-
-const LIMIT: Duration = Duration::from_secs(60);
-
-fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_karpenter"));
-    command.env_clear();
-    command
-}
 
 fn output(args: &[&str], env: &[(&str, &str)]) -> Output {
     binary()
@@ -113,133 +101,13 @@ fn complains_about_its_log_where_it_was_told_to() {
     );
 }
 
-/// A process that is ended when the test is.
-struct Process {
-    child: Child,
-    directory: PathBuf,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended already, and the directory may be gone.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-async fn http(port: u16, path: &str) -> Option<String> {
-    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
-        .await
-        .ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    Some(answer)
-}
-
-async fn eventually<T>(what: &str, log: &PathBuf, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + LIMIT;
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        if tokio::time::Instant::now() > deadline {
-            panic!(
-                "no {what}; log:\n{}",
-                std::fs::read_to_string(log).unwrap_or_default()
-            );
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-fn api(
-    client: &kube::Client,
-    group: &str,
-    version: &str,
-    kind: &str,
-    plural: &str,
-) -> Api<DynamicObject> {
-    let resource = ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: if group.is_empty() {
-            version.to_owned()
-        } else {
-            format!("{group}/{version}")
-        },
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    };
-    if matches!(kind, "Pod" | "Lease") {
-        Api::namespaced_with(
-            client.clone(),
-            if kind == "Lease" {
-                "kube-system"
-            } else {
-                "default"
-            },
-            &resource,
-        )
-    } else {
-        Api::all_with(client.clone(), &resource)
-    }
-}
-
-async fn create(api: &Api<DynamicObject>, object: Value) {
-    let object = serde_json::from_value(object).unwrap();
-    api.create(&PostParams::default(), &object).await.unwrap();
-}
-
 #[tokio::test]
 async fn buys_a_node_for_a_pending_pod_and_ends_in_order() {
-    let server = ApiServer::new(ServerOptions {
-        clock: Clock::real(),
-        rng: RngTree::new(1),
-    });
-    let stop = CancellationToken::new();
-    let _stop = stop.clone().drop_guard();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let serving = (server.clone(), stop.clone());
-    tokio::spawn(async move { serving.0.serve(listener, serving.1).await });
-    let _loops = karpenter_fake_kube::loops::start_all(&server, stop.clone());
-
-    let directory = std::env::temp_dir().join(format!("karpenter-binary-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let (kubeconfig, log) = (directory.join("kubeconfig"), directory.join("log"));
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-    });
-    std::fs::write(&kubeconfig, config.to_string()).unwrap();
+    let cluster = Cluster::start("buys").await;
+    let (server, log) = (cluster.server.clone(), cluster.log.clone());
     let (metrics, probes) = (free_port(), free_port());
-    let child = binary()
-        .args([
-            "--provider=kwok",
-            "--batch-idle-duration=100ms",
-            "-log-level",
-            "debug",
-        ])
-        .env("KUBECONFIG", &kubeconfig)
-        .env("METRICS_PORT", metrics.to_string())
-        .env("HEALTH_PROBE_PORT", probes.to_string())
-        .env("LEADER_ELECTION_NAMESPACE", "kube-system")
-        .env("LOG_OUTPUT_PATHS", &log)
-        .env("ENABLE_PROFILING", "true")
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut process = Process { child, directory };
+    let ports = (metrics, probes);
+    let mut process = cluster.karpenter(ports, &[("ENABLE_PROFILING", "true")]);
 
     let not_ready = async || {
         http(probes, "/readyz")
@@ -249,9 +117,7 @@ async fn buys_a_node_for_a_pending_pod_and_ends_in_order() {
     let answer = eventually("probe before the CRDs", &log, not_ready).await;
     assert!(answer.contains("CRDs"), "{answer}");
     let client = server.client();
-    let mut crds = karpenter_api::crd::core(&[]);
-    crds.push(karpenter_provider_kwok::nodeclass::crd());
-    install_crds(client.clone(), &crds).await.unwrap();
+    cluster.install_crds().await;
     let ready = async || {
         http(probes, "/readyz")
             .await
