@@ -240,7 +240,7 @@ impl Storage {
             attached: attached(pod, objects),
             ..Self::default()
         };
-        for claim in claims_of(pod) {
+        for claim in pod.claims() {
             let alternatives = match places(&claim, objects, labels) {
                 Ok(alternatives) => alternatives,
                 Err(fault) => {
@@ -281,26 +281,29 @@ impl Storage {
     }
 }
 
-/// Claims of a pod, each once, in the order of its volumes.
-fn claims_of(pod: &Pod) -> Vec<PodKey> {
-    let mut keys: Vec<PodKey> = Vec::new();
-    for volume in &pod.volumes {
-        let key = PodKey {
-            namespace: pod.key.namespace.clone(),
-            name: volume.claim.clone(),
-        };
-        if !keys.contains(&key) {
-            keys.push(key);
+impl Pod {
+    /// Its PersistentVolumeClaims, each once, in the order of its volumes.
+    #[must_use]
+    pub fn claims(&self) -> Vec<PodKey> {
+        let mut keys: Vec<PodKey> = Vec::new();
+        for volume in &self.volumes {
+            let key = PodKey {
+                namespace: self.key.namespace.clone(),
+                name: volume.claim.clone(),
+            };
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
         }
+        keys
     }
-    keys
 }
 
 /// Volumes that are, or will be, attached for a pod. What is not known to be limited is not counted.
 #[must_use]
 pub fn attached(pod: &Pod, objects: &impl StorageObjects) -> Attached {
     let mut all = Attached::new();
-    for key in claims_of(pod) {
+    for key in pod.claims() {
         let Some(claim) = objects.claim(&key) else {
             continue;
         };

@@ -154,8 +154,8 @@ fn sells(problem: &Problem, pool: &PoolView, pod: &Pod) -> Option<Arc<str>> {
             .into_iter()
             .any(|(d, limit)| wants(d).is_some_and(|n| n > *limit))
     };
-    let types = pool.instance_types.iter().filter(|t| !too_many(&t.name));
-    types.into_iter().find_map(|instance_type| {
+    let mut types = pool.instance_types.iter().filter(|t| !too_many(&t.name));
+    types.find_map(|instance_type| {
         let fits = offers(&pool.requirements.map, instance_type)
             .into_iter()
             .any(|offer| {

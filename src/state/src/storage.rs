@@ -58,14 +58,7 @@ impl StorageTables {
     /// A pod is what it was not before: takes note of the claims it uses now.
     pub(crate) fn pod_changed(&mut self, before: Option<&Pod>, after: Option<&Pod>) {
         let claims = |pod: Option<&Pod>| -> BTreeSet<PodKey> {
-            let of = |p: &Pod| -> Vec<PodKey> {
-                let claim = |v: &karpenter_model::pod::PodVolume| PodKey {
-                    namespace: p.key.namespace.clone(),
-                    name: v.claim.clone(),
-                };
-                p.volumes.iter().map(claim).collect()
-            };
-            pod.map(of).unwrap_or_default().into_iter().collect()
+            pod.map(Pod::claims).into_iter().flatten().collect()
         };
         let (old, new) = (claims(before), claims(after));
         let Some(pod) = before.or(after).map(|p| p.key.clone()) else {

@@ -452,7 +452,8 @@ impl Store {
         self.cluster.read().consolidation_generation
     }
     /// Grows whenever something happened that may make a plan for the same pods come out differently: views of
-    /// nodes and claims, marks, NodePools' specs and readiness, DaemonSets, LimitRanges, what buffers come to. Pods that are bound nowhere and the
+    /// nodes and claims, marks, NodePools' specs and readiness, DaemonSets, LimitRanges, claims that pods use with their volumes and
+    /// classes, volume limits, labels of namespaces, what buffers come to. Pods that are bound nowhere and the
     /// catalogue are not in it.
     #[must_use]
     pub fn planning_generation(&self) -> u64 {

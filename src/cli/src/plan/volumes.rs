@@ -167,11 +167,7 @@ pub(super) fn assume(
 ) {
     let mut unknown: BTreeSet<(&str, String)> = BTreeSet::new();
     for pod in pods {
-        for volume in &pod.volumes {
-            let key = PodKey {
-                namespace: pod.key.namespace.clone(),
-                name: volume.claim.clone(),
-            };
+        for key in pod.claims() {
             if !store.has_volume_claim(&key) && !given.contains("PersistentVolumeClaim") {
                 unknown.insert(("PersistentVolumeClaim", key.to_string()));
                 let spec = PersistentVolumeClaimSpec {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
-use karpenter_model::{Pod, PodKey};
+use karpenter_model::Pod;
 use karpenter_state::Store;
 
 /// PersistentVolumes whose detachment is waited for, in name order; those of pods that stay do not count.
@@ -28,15 +28,8 @@ pub(crate) fn of_staying_pods(
     now: Timestamp,
 ) -> BTreeSet<String> {
     let staying = pods.iter().filter(|p| !p.is_drainable(now));
-    let volumes = staying.flat_map(|pod| {
-        pod.volumes.iter().filter_map(|volume| {
-            let claim = PodKey {
-                namespace: pod.key.namespace.clone(),
-                name: volume.claim.clone(),
-            };
-            state.volume_of(&claim)
-        })
-    });
+    let claims = staying.flat_map(|pod| pod.claims());
+    let volumes = claims.filter_map(|claim| state.volume_of(&claim));
     volumes.map(|v| v.to_string()).collect()
 }
 

@@ -125,26 +125,15 @@ async fn buys_a_node_for_a_pending_pod_and_ends_in_order() {
     };
     eventually("readiness", &log, ready).await;
 
-    let class = api(
-        &client,
-        "karpenter.kwok.sh",
-        "v1alpha1",
-        "KWOKNodeClass",
-        "kwoknodeclasses",
-    );
-    create(&class, json!({"apiVersion": "karpenter.kwok.sh/v1alpha1", "kind": "KWOKNodeClass", "metadata": {"name": "default"}})).await;
-    let pools = api(&client, "karpenter.sh", "v1", "NodePool", "nodepools");
-    create(&pools, json!({
-        "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "default"},
-        "spec": {
-            "template": {"spec": {
-                "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default"},
+    cluster
+        .node_pool(
+            json!({
                 "requirements": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}],
                 "expireAfter": "720h",
-            }},
-            "disruption": {"consolidationPolicy": "WhenEmpty", "consolidateAfter": "Never", "budgets": [{"nodes": "10%"}]},
-        },
-    })).await;
+            }),
+            json!({"consolidationPolicy": "WhenEmpty", "consolidateAfter": "Never", "budgets": [{"nodes": "10%"}]}),
+        )
+        .await;
     let pods = api(&client, "", "v1", "Pod", "pods");
     create(&pods, json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default"},

@@ -86,6 +86,21 @@ impl Cluster {
         Process { child, directory }
     }
 
+    /// Creates NodePool `default` with its NodeClass; `template` is `spec.template.spec` without the reference to that.
+    pub(crate) async fn node_pool(&self, mut template: Value, disruption: Value) {
+        let client = self.server.client();
+        let (group, version) = ("karpenter.kwok.sh", "v1alpha1");
+        let classes = api(&client, group, version, "KWOKNodeClass", "kwoknodeclasses");
+        create(&classes, json!({"apiVersion": "karpenter.kwok.sh/v1alpha1", "kind": "KWOKNodeClass", "metadata": {"name": "default"}})).await;
+        template["nodeClassRef"] =
+            json!({"group": group, "kind": "KWOKNodeClass", "name": "default"});
+        let pools = api(&client, "karpenter.sh", "v1", "NodePool", "nodepools");
+        create(&pools, json!({
+            "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "default"},
+            "spec": {"template": {"spec": template}, "disruption": disruption},
+        })).await;
+    }
+
     /// Installs what the binary waits for.
     pub(crate) async fn install_crds(&self) {
         let mut crds = karpenter_api::crd::core(&[]);

@@ -30,29 +30,16 @@ async fn buys_for_three_and_two_hundred_and_gives_back_for_forty_and_none() {
     );
     cluster.install_crds().await;
     let client = cluster.server.client();
-    let class = api(
-        &client,
-        "karpenter.kwok.sh",
-        "v1alpha1",
-        "KWOKNodeClass",
-        "kwoknodeclasses",
-    );
-    create(&class, json!({"apiVersion": "karpenter.kwok.sh/v1alpha1", "kind": "KWOKNodeClass", "metadata": {"name": "default"}})).await;
-    let pools = api(&client, "karpenter.sh", "v1", "NodePool", "nodepools");
-    create(&pools, json!({
-        "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "default"},
-        "spec": {
-            "template": {"spec": {
-                "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default"},
-                "requirements": [
-                    {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]},
-                    // A spot machine would not be replaced by a smaller one: SpotToSpotConsolidation is off.
-                    {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]},
-                ],
-            }},
-            "disruption": {"consolidationPolicy": "WhenEmptyOrUnderutilized", "consolidateAfter": "0s", "budgets": [{"nodes": "100%"}]},
-        },
-    })).await;
+    cluster
+        .node_pool(
+            json!({"requirements": [
+                {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]},
+                // A spot machine would not be replaced by a smaller one: SpotToSpotConsolidation is off.
+                {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]},
+            ]}),
+            json!({"consolidationPolicy": "WhenEmptyOrUnderutilized", "consolidateAfter": "0s", "budgets": [{"nodes": "100%"}]}),
+        )
+        .await;
     let sets = Api::<DynamicObject>::namespaced_with(
         client.clone(),
         "default",
