@@ -41,7 +41,8 @@ pub fn default(
         if let Some(status) = old.and_then(|o| o.get("status")) {
             meta::as_map(object).insert("status".into(), status.clone());
         }
-        definition::establish(object, &now);
+        let conflict = definition::conflict(object, &state.registry);
+        definition::establish(object, &now, conflict);
     }
     Ok(())
 }
@@ -204,6 +205,9 @@ pub fn begin(state: &State, target: &Target, object: &mut Value) {
         let spec = meta::as_map(meta::child(object, "spec"));
         meta::default_to(spec, "finalizers", json!(["kubernetes"]));
     }
+    if target.info.is("", "services") {
+        defaults::headless(object);
+    }
     let gated = meta::at(object, &["spec", "schedulingGates"])
         .and_then(Value::as_array)
         .is_some_and(|gates| !gates.is_empty());
@@ -245,9 +249,19 @@ pub fn after_write(state: &mut State, target: &Target, object: Option<&Arc<Value
         && target
             .info
             .is("apiextensions.k8s.io", "customresourcedefinitions")
+        && definition::is_established(crd)
         && let Some(info) = definition::resource_of(crd)
     {
+        let schema = info.storage_version().and_then(|v| v.schema.clone());
+        let key = info.key();
         state.registry.insert(info);
+        if let Some(schema) = schema {
+            // What is stored is read through the new schema from now on.
+            state.store.reshape(&key, |object| {
+                crd::shape::prune(&schema.root, object);
+                crd::shape::default(&schema.root, object);
+            });
+        }
     }
 }
 
@@ -256,6 +270,7 @@ pub fn after_delete(state: &mut State, target: &Target, object: &Arc<Value>) {
     if target
         .info
         .is("apiextensions.k8s.io", "customresourcedefinitions")
+        && definition::is_established(object)
         && let Some(info) = definition::resource_of(object)
     {
         state.registry.remove(&info.group, &info.plural);

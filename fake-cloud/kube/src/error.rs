@@ -20,6 +20,9 @@ pub struct ApiError {
     pub next: Option<Box<str>>,
 }
 
+/// Marks the 404 that is no Status.
+const PAGE_NOT_FOUND: &str = "PageNotFound";
+
 /// Result of API operations.
 pub type Result<T, E = ApiError> = std::result::Result<T, E>;
 
@@ -68,6 +71,18 @@ impl ApiError {
         );
         error.details = json!({});
         error
+    }
+
+    /// 404 for a path that belongs to nothing that is served: a line of text, no Status.
+    #[must_use]
+    pub fn no_such_page() -> Self {
+        Self::new(404, PAGE_NOT_FOUND, "404 page not found\n".to_owned())
+    }
+
+    /// Whether it is told as a line of text.
+    #[must_use]
+    pub fn is_page(&self) -> bool {
+        self.reason == PAGE_NOT_FOUND
     }
 
     /// 409 for a name that is taken.
@@ -440,7 +455,8 @@ impl FieldError {
     }
     /// A list or map over `limit` entries.
     pub fn too_many(field: &str, actual: u64, limit: u64) -> Self {
-        let detail = format!("must have at most {limit} items");
+        let items = if limit == 1 { "item" } else { "items" };
+        let detail = format!("must have at most {limit} {items}");
         Self::new(FieldErrorKind::TooMany, field, Some(actual.into()), detail)
     }
     /// A value outside `supported`.

@@ -262,6 +262,14 @@ impl FieldSelector {
     /// # Errors
     /// 400 with the field that is not selectable.
     pub fn parse(info: &ResourceInfo, text: &str) -> Result<Self> {
+        Self::parse_with(info, &[], text)
+    }
+
+    /// The same where a definition declares more fields.
+    ///
+    /// # Errors
+    /// 400 with the field that is not selectable.
+    pub fn parse_with(info: &ResourceInfo, declared: &[String], text: &str) -> Result<Self> {
         let mut terms = Vec::new();
         for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
             let found = [("!=", false), ("==", true), ("=", true)]
@@ -275,7 +283,7 @@ impl FieldSelector {
                     "invalid selector: '{text}'; can't understand '{part}'"
                 )));
             };
-            if !selectable(info, field) {
+            if !selectable(info, field) && !declared.iter().any(|d| d == field) {
                 return Err(ApiError::bad_request(if declares_its_own(info) {
                     format!("field label not supported: {field}")
                 } else {

@@ -353,7 +353,8 @@ impl ApiServer {
     /// 404, 409 when bound already.
     pub fn bind(&self, namespace: &str, pod: &str, node: &str) -> Result<(), ApiError> {
         let mut state = self.inner.state.lock();
-        ops::binding::bind(&mut state, namespace, pod, node, &serde_json::Map::new()).map(|_| ())
+        let annotations = serde_json::Map::new();
+        ops::binding::bind(&mut state, namespace, pod, node, &annotations, false).map(|_| ())
     }
 
     /// Changes of a resource from now on, after all that is there.

@@ -197,6 +197,16 @@ impl Store {
         object
     }
 
+    /// Changes what is stored of a resource as no write does: without a new version, and nobody is told.
+    pub fn reshape(&mut self, resource: &str, change: impl Fn(&mut Value)) {
+        let Some(table) = self.tables.get_mut(resource) else {
+            return;
+        };
+        for object in table.objects.values_mut().flat_map(BTreeMap::values_mut) {
+            change(Arc::make_mut(object));
+        }
+    }
+
     /// Removes an object; its last state, stamped with the deletion's resourceVersion, is returned and told.
     /// `last` replaces the stored state as the last one (a deletion may set fields on the way out).
     pub fn remove(

@@ -35,7 +35,7 @@ pub struct Manager {
     pub api_version: String,
     /// Subresource it wrote, empty for the object.
     pub subresource: String,
-    /// When it last changed something.
+    /// When it last changed something; empty when it only said what was so already.
     pub time: String,
     /// What it owns.
     pub fields: FieldSet,
@@ -115,11 +115,15 @@ pub fn write(object: &mut Value, mut managers: Vec<Manager>) {
         .iter()
         .map(|m| {
             let mut entry = json!({
-                "manager": m.name, "operation": m.operation.word(), "apiVersion": m.api_version, "time": m.time,
+                "manager": m.name, "operation": m.operation.word(), "apiVersion": m.api_version,
                 "fieldsType": "FieldsV1", "fieldsV1": m.fields.to_json(),
             });
+            if !m.time.is_empty() {
+                meta::as_map(&mut entry).insert("time".into(), m.time.as_str().into());
+            }
             if !m.subresource.is_empty() {
-                meta::as_map(&mut entry).insert("subresource".into(), m.subresource.as_str().into());
+                meta::as_map(&mut entry)
+                    .insert("subresource".into(), m.subresource.as_str().into());
             }
             entry
         })

@@ -109,6 +109,13 @@ fn node(
         return;
     }
     checks(&schema.checks, value, path, errors);
+    if schema.embedded && value.is_object() {
+        for key in ["apiVersion", "kind"] {
+            if meta::text(value, &[key]).is_empty() {
+                errors.push(FieldError::required(&join(path, key), ""));
+            }
+        }
+    }
     match value {
         Value::Object(map) => {
             for (key, below) in map {
@@ -124,7 +131,7 @@ fn node(
             distinct(&schema.list, list, path, errors);
             if let Some(items) = &schema.items {
                 for (i, below) in list.iter().enumerate() {
-                    let former = old.and_then(|o| correlate(&schema.list, o, below, i));
+                    let former = old.and_then(|o| correlate(&schema.list, o, below));
                     node(
                         items,
                         below,
@@ -139,15 +146,15 @@ fn node(
     }
 }
 
-/// The former value of a list's element; elements of keyed lists are found by their keys, of others by place.
-fn correlate<'a>(list: &ListType, old: &'a Value, item: &Value, index: usize) -> Option<&'a Value> {
+/// The former value of a list's element: elements of keyed lists are found by their keys.
+fn correlate<'a>(list: &ListType, old: &'a Value, item: &Value) -> Option<&'a Value> {
     match list {
         ListType::Map(keys) => old
             .as_array()?
             .iter()
             .find(|o| keys.iter().all(|k| o.get(k) == item.get(k))),
-        ListType::Set => None,
-        ListType::Atomic => old.as_array()?.get(index),
+        // A list that is one value has no items that were something before.
+        ListType::Set | ListType::Atomic => None,
     }
 }
 
@@ -229,17 +236,16 @@ fn checks(checks: &Checks, value: &Value, path: &str, errors: &mut Vec<FieldErro
 
 fn string(checks: &Checks, text: &str, at: &str, errors: &mut Vec<FieldError>) {
     let length = text.chars().count() as u64;
-    if let Some(min) = checks.min_length.filter(|min| length < *min) {
+    // The first of these that does not hold is told, and the format beside it.
+    if let Some(max) = checks.max_length.filter(|max| length > *max) {
+        errors.push(FieldError::too_long(at, max));
+    } else if let Some(min) = checks.min_length.filter(|min| length < *min) {
         errors.push(FieldError::invalid(
             at,
             text,
             format!("{at} in body should be at least {min} chars long"),
         ));
-    }
-    if let Some(max) = checks.max_length.filter(|max| length > *max) {
-        errors.push(FieldError::too_long(at, max));
-    }
-    if let Some((pattern, regex)) = &checks.pattern
+    } else if let Some((pattern, regex)) = &checks.pattern
         && !regex.is_match(text)
     {
         errors.push(FieldError::invalid(
@@ -249,7 +255,7 @@ fn string(checks: &Checks, text: &str, at: &str, errors: &mut Vec<FieldError>) {
         ));
     }
     if !formats::is_string_of(&checks.format, text) {
-        errors.push(FieldError::invalid(
+        errors.push(FieldError::type_invalid(
             at,
             text,
             format!("{at} in body must be of type {}: \"{text}\"", checks.format),
@@ -300,56 +306,43 @@ fn number(checks: &Checks, value: &Value, at: &str, errors: &mut Vec<FieldError>
         ));
     }
     if checks.format == "int32" && value.as_i64().is_some_and(|v| i32::try_from(v).is_err()) {
-        let detail = format!("{at} in body should be of type int32");
-        errors.push(FieldError::invalid(at, value.clone(), detail));
+        let detail = format!("Checked value must be of type integer with format int32 in {at}");
+        errors.push(FieldError::invalid("<nil>", "", detail));
     }
 }
 
+/// `allOf` and its kin: the schema is told, and what the branch that is closest says.
 fn branches(checks: &Checks, value: &Value, path: &str, at: &str, errors: &mut Vec<FieldError>) {
-    let passes = |schema: &Schema| {
+    let found = |schema: &Schema| {
         let mut inner = Vec::new();
         node(schema, value, None, path, &mut inner);
-        inner.is_empty()
+        inner
     };
-    for schema in &checks.all_of {
-        node(schema, value, None, path, errors);
+    let mut tell = |why: String, closest: Option<Vec<FieldError>>| {
+        let detail = format!("\"{at}\" must {why}");
+        errors.push(FieldError::invalid("<nil>", "", detail));
+        errors.extend(closest.into_iter().flatten());
+    };
+    let all: Vec<FieldError> = checks.all_of.iter().flat_map(found).collect();
+    if !all.is_empty() {
+        tell("validate all the schemas (allOf)".to_owned(), Some(all));
     }
-    if !checks.any_of.is_empty() && !checks.any_of.iter().any(passes) {
-        errors.push(FieldError::invalid(
-            at,
-            shown(value),
-            format!("{at} in body must validate at least one schema (anyOf)"),
-        ));
+    let closest = |schemas: &[Schema]| schemas.iter().map(found).min_by_key(Vec::len);
+    let passing = |schemas: &[Schema]| schemas.iter().filter(|s| found(s).is_empty()).count();
+    if !checks.any_of.is_empty() && passing(&checks.any_of) == 0 {
+        let why = "validate at least one schema (anyOf)".to_owned();
+        tell(why, closest(&checks.any_of));
     }
     if !checks.one_of.is_empty() {
-        let count = checks.one_of.iter().filter(|s| passes(s)).count();
-        if count != 1 {
-            let found = if count == 0 {
-                "Found none valid"
-            } else {
-                "Found more than one valid"
-            };
-            errors.push(FieldError::invalid(
-                at,
-                shown(value),
-                format!("{at} in body must validate one and only one schema (oneOf). {found}"),
-            ));
+        let why = "validate one and only one schema (oneOf). Found";
+        match passing(&checks.one_of) {
+            1 => {}
+            0 => tell(format!("{why} none valid"), closest(&checks.one_of)),
+            many => tell(format!("{why} {many} valid alternatives"), None),
         }
     }
-    if checks.not.as_ref().is_some_and(|s| passes(s)) {
-        errors.push(FieldError::invalid(
-            at,
-            shown(value),
-            format!("{at} in body must not validate the schema (not)"),
-        ));
-    }
-}
-
-/// Objects and lists are shown by their type, as the real server does.
-fn shown(value: &Value) -> Value {
-    match value {
-        Value::Object(_) | Value::Array(_) => type_of(value).into(),
-        other => other.clone(),
+    if checks.not.as_ref().is_some_and(|s| found(s).is_empty()) {
+        tell("not validate the schema (not)".to_owned(), None);
     }
 }
 
@@ -385,7 +378,7 @@ fn rules(
             for (i, below) in list.iter().enumerate() {
                 // Only keyed lists say which element was which; transition rules skip the others.
                 let former = match &schema.list {
-                    ListType::Map(_) => old.and_then(|o| correlate(&schema.list, o, below, i)),
+                    ListType::Map(_) => old.and_then(|o| correlate(&schema.list, o, below)),
                     _ => None,
                 };
                 self::rules(

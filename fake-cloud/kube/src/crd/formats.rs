@@ -16,6 +16,9 @@ pub fn is_string_of(format: &str, text: &str) -> bool {
         "cidr" => is_cidr(text),
         "uuid" => is_uuid(text),
         "duration" => is_duration(text),
+        "email" => is_email(text),
+        "hostname" => crate::validate::names::subdomain_error(&text.to_ascii_lowercase()).is_none(),
+        "mac" => is_mac(text),
         _ => true,
     }
 }
@@ -30,6 +33,20 @@ fn is_cidr(text: &str) -> bool {
         Err(_) => return false,
     };
     bits.parse::<u8>().is_ok_and(|bits| bits <= limit)
+}
+
+/// An address without a display name.
+fn is_email(text: &str) -> bool {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "()<>[],;:\\\"".contains(c);
+    text.rsplit_once('@').is_some_and(|(user, host)| {
+        !user.is_empty() && !user.contains('@') && !host.is_empty() && !text.contains(odd)
+    })
+}
+
+fn is_mac(text: &str) -> bool {
+    let parts: Vec<&str> = text.split([':', '-']).collect();
+    let hex = |p: &&str| p.len() == 2 && p.chars().all(|c| c.is_ascii_hexdigit());
+    matches!(parts.len(), 6 | 8 | 20) && parts.iter().all(hex)
 }
 
 fn is_uuid(text: &str) -> bool {

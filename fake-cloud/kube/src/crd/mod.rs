@@ -10,6 +10,7 @@ pub mod shape;
 use serde_json::Value;
 
 use crate::error::{ApiError, FieldError, Result};
+use crate::meta;
 use crate::ops::{FieldValidation, Target, WriteOptions};
 pub use schema::CrdSchema;
 
@@ -63,6 +64,22 @@ pub fn admit(target: &Target, object: &mut Value, options: &mut WriteOptions) ->
     Ok(())
 }
 
+/// Numbers of replicas that a scale shows are none below zero, whatever the schema says.
+fn scale(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
+    let Some(paths) = target.version_info().and_then(|v| v.scale.as_ref()) else {
+        return;
+    };
+    for path in [&paths.spec, &paths.status] {
+        let words: Vec<&str> = path.iter().map(String::as_str).collect();
+        let count = meta::at(object, &words).and_then(Value::as_i64);
+        if let Some(count) = count.filter(|c| *c < 0) {
+            let field = format!(".{}", path.join("."));
+            let why = "should be a non-negative integer";
+            errors.push(FieldError::invalid(&field, count, why));
+        }
+    }
+}
+
 /// Errors of a custom object.
 #[must_use]
 pub fn validate(target: &Target, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
@@ -70,6 +87,7 @@ pub fn validate(target: &Target, object: &Value, old: Option<&Value>) -> Vec<Fie
         return Vec::new();
     };
     let mut errors = check::check(&schema.root, object, old);
+    scale(target, object, &mut errors);
     errors.extend(check::unasked(&schema.root, &errors));
     if old.is_none() {
         check::metadata_name(&schema.root, object, &mut errors);

@@ -117,6 +117,24 @@ fn node(object: &mut Value) {
     as_map(status);
 }
 
+/// Families of a headless service; what selects nothing is for both, whatever the cluster has.
+pub fn headless(service: &mut Value) {
+    let spec = as_map(child(service, "spec"));
+    if spec.get("clusterIP").and_then(Value::as_str) != Some("None") {
+        return;
+    }
+    let selector = spec.get("selector").and_then(Value::as_object);
+    let selects = selector.is_some_and(|s| !s.is_empty());
+    default_to(spec, "clusterIPs", json!(["None"]));
+    if selects {
+        default_to(spec, "ipFamilies", json!(["IPv4"]));
+        default_to(spec, "ipFamilyPolicy", "SingleStack");
+    } else {
+        default_to(spec, "ipFamilies", json!(["IPv4", "IPv6"]));
+        default_to(spec, "ipFamilyPolicy", "RequireDualStack");
+    }
+}
+
 fn service(object: &mut Value) {
     let spec = as_map(child(object, "spec"));
     default_to(spec, "type", "ClusterIP");

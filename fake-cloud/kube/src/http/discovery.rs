@@ -49,7 +49,7 @@ pub fn answer(server: &ApiServer, path: &Path, accept: &str) -> Result<Response<
         }
         Path::Group(name) => {
             if registry.groups().all(|(known, _)| known != name) {
-                return Err(ApiError::no_such_resource());
+                return Err(ApiError::no_such_page());
             }
             let mut document = group(registry, name);
             if let Some(map) = document.as_object_mut() {
@@ -106,7 +106,7 @@ fn other(_server: &ApiServer, registry: &Registry, path: &str) -> Result<Respons
             respond::document(200, &json!({"paths": paths}))
         }
         path if path.starts_with("/openapi/") => return super::openapi::answer(registry, path),
-        _ => return Err(ApiError::no_such_resource()),
+        _ => return Err(ApiError::no_such_page()),
     })
 }
 
@@ -140,7 +140,11 @@ fn served<'a>(
 fn resources(registry: &Registry, group: &str, version: &str) -> Result<Value> {
     let served = served(registry, group, version);
     if served.is_empty() {
-        return Err(ApiError::no_such_resource());
+        return Err(if registry.is_own_group(group) || group.is_empty() {
+            ApiError::no_such_resource()
+        } else {
+            ApiError::no_such_page()
+        });
     }
     let mut list = Vec::new();
     for (info, v) in served {

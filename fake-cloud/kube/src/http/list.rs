@@ -28,7 +28,13 @@ pub struct Page {
 pub fn selectors(target: &Target, query: &Query) -> Result<Selectors> {
     Ok(Selectors {
         labels: LabelSelector::parse(query.get("labelSelector").unwrap_or(""))?,
-        fields: FieldSelector::parse(&target.info, query.get("fieldSelector").unwrap_or(""))?,
+        fields: FieldSelector::parse_with(
+            &target.info,
+            target
+                .version_info()
+                .map_or(&[], |v| v.selectable.as_slice()),
+            query.get("fieldSelector").unwrap_or(""),
+        )?,
     })
 }
 

@@ -12,6 +12,9 @@ use crate::meta;
 use crate::ops::delete::{DeleteOptions, Propagation};
 use crate::ops::{FieldValidation, Target, WriteOptions};
 
+/// Longest name of a field manager.
+const FIELD_MANAGER_BYTES_MAX: usize = 128;
+
 /// A request, read.
 pub(super) struct Call {
     /// Who asks; none is the administrator.
@@ -65,6 +68,12 @@ pub(super) fn write_options(call: &Call, kind: &str) -> Result<WriteOptions> {
             return Err(ApiError::invalid_options(kind, &[error]));
         }
     };
+    if let Some(manager) = call.query.get("fieldManager") {
+        let errors = field_manager(manager);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid_options(kind, &errors));
+        }
+    }
     Ok(WriteOptions {
         dry_run: dry_run(call.query.get("dryRun"), kind)?,
         manager: Some(call.manager()),
@@ -73,6 +82,25 @@ pub(super) fn write_options(call: &Call, kind: &str) -> Result<WriteOptions> {
         user: call.user.clone(),
         ..WriteOptions::default()
     })
+}
+
+/// What is wrong with a manager's name: too long, or not printable.
+fn field_manager(name: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if name.len() > FIELD_MANAGER_BYTES_MAX {
+        errors.push(FieldError::too_long(
+            "fieldManager",
+            FIELD_MANAGER_BYTES_MAX as u64,
+        ));
+    }
+    if let Some((at, odd)) = name.char_indices().find(|(_, c)| c.is_control()) {
+        let why = format!(
+            "invalid character U+{:04X} (at position {at})",
+            u32::from(odd)
+        );
+        errors.push(FieldError::invalid("fieldManager", name, why));
+    }
+    errors
 }
 
 fn dry_run(value: Option<&str>, kind: &str) -> Result<bool> {

@@ -17,6 +17,17 @@ impl Query {
         Self(pairs.collect())
     }
 
+    /// The same parameters with one term more in a comma-separated one.
+    #[must_use]
+    pub fn and(&self, key: &str, term: &str) -> Self {
+        let mut pairs = self.0.clone();
+        match pairs.iter_mut().find(|(k, v)| k == key && !v.is_empty()) {
+            Some((_, terms)) => *terms = format!("{terms},{term}"),
+            None => pairs.push((key.to_owned(), term.to_owned())),
+        }
+        Self(pairs)
+    }
+
     /// The first value of a parameter that is not empty.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {

@@ -31,6 +31,10 @@ pub fn bytes(code: u16, content_type: &'static str, bytes: Vec<u8>) -> Response<
 /// A refusal; one that says when to come back says so in a header, too.
 #[must_use]
 pub fn refusal(error: &ApiError) -> Response<ResponseBody> {
+    if error.is_page() {
+        let text = "text/plain; charset=utf-8";
+        return bytes(error.code, text, error.message.clone().into_bytes());
+    }
     let mut response = document(error.code, &error.to_status());
     if let Some(seconds) = error
         .details

@@ -12,7 +12,7 @@ use super::options::{Call, delete_options, write_options};
 use super::path::{ObjectPath, Path};
 use super::query::Query;
 use super::table::{self, Include, Show};
-use super::{discovery, list, respond, watch};
+use super::{discovery, list, respond, subresources, watch};
 use crate::access::{self, Attributes, User, users};
 use crate::error::{ApiError, FieldError, Result};
 use crate::meta;
@@ -138,27 +138,56 @@ fn of_objects(path: &ObjectPath, call: &Call) -> Attributes {
 fn objects(server: &ApiServer, path: &ObjectPath, call: &Call) -> Result<Response<ResponseBody>> {
     let mut state = server.inner.state.lock();
     let state = &mut *state;
+    // What is in none of Kubernetes' own groups is left to whoever serves definitions, and it knows no such page.
+    let unserved = || {
+        if state.registry.is_own_group(&path.group) {
+            ApiError::no_such_resource()
+        } else {
+            ApiError::no_such_page()
+        }
+    };
     let info = state
         .registry
         .get(&path.group, &path.resource)
-        .ok_or_else(ApiError::no_such_resource)?;
+        .ok_or_else(unserved)?;
     let version = info
         .versions
         .iter()
         .position(|v| v.served && v.name == path.version)
-        .ok_or_else(ApiError::no_such_resource)?;
+        .ok_or_else(unserved)?;
     if !info.namespaced && path.namespace.is_some() {
         return Err(ApiError::no_such_resource());
     }
     let target = Target::new(Arc::clone(info), version, path.namespace.as_deref());
-    if info.create_only {
-        return create_only(state, &target, path, call);
+    let deprecation = target.version_info().and_then(|v| v.deprecation.clone());
+    let mut answer = of_resource(state, &target, path, call)?;
+    if let Some(warning) = deprecation {
+        respond::warn(&mut answer, &[warning]);
+    }
+    Ok(answer)
+}
+
+fn of_resource(
+    state: &mut State,
+    target: &Target,
+    path: &ObjectPath,
+    call: &Call,
+) -> Result<Response<ResponseBody>> {
+    if target.info.create_only {
+        return subresources::create_only(state, target, path, call);
     }
     match (path.name.as_deref(), path.subresource.as_deref()) {
-        (None, _) => collection(state, &target, path.watch, call),
-        (Some(name), None) => object(state, &target, name, call),
+        (None, _) => collection(state, target, path.watch, call),
+        // One object's watch, as old clients put it.
+        (Some(name), None) if path.watch && call.method == Method::GET => {
+            let only = call
+                .query
+                .and("fieldSelector", &format!("metadata.name={name}"));
+            watch::open(state, target, &only, show(state, call)?)
+        }
+        (Some(name), None) => object(state, target, name, call),
         (Some(name), Some(subresource)) => {
-            self::subresource(state, &target, name, subresource, call)
+            subresources::subresource(state, target, name, subresource, call)
         }
     }
 }
@@ -222,7 +251,7 @@ fn collection(
     }
 }
 
-fn object(
+pub(super) fn object(
     state: &mut State,
     target: &Target,
     name: &str,
@@ -238,9 +267,14 @@ fn object(
             let mut options = write_options(call, "UpdateOptions")?;
             options.require_version = true;
             let object = call.document(target, &mut options)?;
+            let existed = state
+                .store
+                .get(&target.key, &target.namespace, name)
+                .is_some();
             let stored =
                 ops::replace::update(state, target, name, Part::Main, object, &mut options)?;
-            Ok(shown(target, 200, &stored, show, &options))
+            let code = if existed { 200 } else { 201 };
+            Ok(shown(target, code, &stored, show, &options))
         }
         Method::PATCH => patch(state, target, name, "", call, show),
         Method::DELETE => {
@@ -268,7 +302,7 @@ fn object(
     }
 }
 
-fn patch(
+pub(super) fn patch(
     state: &mut State,
     target: &Target,
     name: &str,
@@ -366,132 +400,8 @@ fn patch(
     ))
 }
 
-fn subresource(
-    state: &mut State,
-    target: &Target,
-    name: &str,
-    subresource: &str,
-    call: &Call,
-) -> Result<Response<ResponseBody>> {
-    let show = show(state, call)?;
-    let version = target
-        .version_info()
-        .ok_or_else(ApiError::no_such_resource)?;
-    if !target.info.subresources(version).contains(&subresource) {
-        return Err(ApiError::no_such_resource());
-    }
-    match (subresource, &call.method) {
-        ("status", &Method::GET) => object(state, target, name, call),
-        ("status", &Method::PUT) => {
-            let mut options = write_options(call, "UpdateOptions")?;
-            options.require_version = true;
-            let object = call.document(target, &mut options)?;
-            let stored =
-                ops::replace::update(state, target, name, Part::Status, object, &mut options)?;
-            Ok(shown(target, 200, &stored, show, &options))
-        }
-        ("status" | "scale", &Method::PATCH) => patch(state, target, name, subresource, call, show),
-        ("scale", &Method::GET) => {
-            let object = state.require(target, name)?;
-            let scale = ops::scale::scale_of(target, &object)?;
-            Ok(respond::document(200, &scale))
-        }
-        ("scale", &Method::PUT) => {
-            let mut options = write_options(call, "UpdateOptions")?;
-            let scale = ops::scale::update(state, target, name, &call.object()?, &mut options)?;
-            Ok(respond::document(200, &scale))
-        }
-        ("finalize", &Method::PUT) => {
-            let mut options = write_options(call, "UpdateOptions")?;
-            let stored = ops::replace::update(
-                state,
-                target,
-                name,
-                Part::Main,
-                call.object()?,
-                &mut options,
-            )?;
-            Ok(shown(target, 200, &stored, Show::Object, &options))
-        }
-        ("binding", &Method::POST) => {
-            let binding = call.object()?;
-            bind(state, target, name, &binding)
-        }
-        ("eviction", &Method::POST) => {
-            let options = write_options(call, "CreateOptions")?;
-            let eviction = if call.body.is_empty() {
-                json!({})
-            } else {
-                call.object()?
-            };
-            ops::eviction::evict(state, target, name, &eviction, options.dry_run)?;
-            let mut status = respond::success(Value::Null);
-            if let Some(map) = status.as_object_mut() {
-                map.remove("details");
-                map.insert("code".into(), 201.into());
-            }
-            Ok(respond::document(201, &status))
-        }
-        ("token", &Method::POST) => Ok(respond::document(
-            201,
-            &super::reviews::token(state, target, name, &call.object()?)?,
-        )),
-        _ => Err(ApiError::method_not_allowed()),
-    }
-}
-
-fn bind(
-    state: &mut State,
-    target: &Target,
-    pod: &str,
-    binding: &Value,
-) -> Result<Response<ResponseBody>> {
-    let (node, kind) = (
-        meta::text(binding, &["target", "name"]),
-        meta::text(binding, &["target", "kind"]),
-    );
-    if !matches!(kind, "" | "Node") {
-        let known = ["Node", "<empty>"];
-        let error = FieldError::not_supported("target.kind", kind, &known);
-        return Err(ApiError::bare(error.to_string()));
-    }
-    if node.is_empty() {
-        let error = FieldError::required("target.name", "");
-        return Err(ApiError::bare(error.to_string()));
-    }
-    let annotations = meta::at(binding, &["metadata", "annotations"])
-        .and_then(Value::as_object)
-        .cloned()
-        .unwrap_or_default();
-    ops::binding::bind(state, &target.namespace, pod, node, &annotations)?;
-    let mut status = respond::success(Value::Null);
-    if let Some(map) = status.as_object_mut() {
-        map.remove("details");
-        map.insert("code".into(), 201.into());
-    }
-    Ok(respond::document(201, &status))
-}
-
-fn create_only(
-    state: &mut State,
-    target: &Target,
-    path: &ObjectPath,
-    call: &Call,
-) -> Result<Response<ResponseBody>> {
-    if call.method != Method::POST || path.name.is_some() {
-        return Err(ApiError::method_not_allowed());
-    }
-    let object = call.object()?;
-    if target.info.is("", "bindings") {
-        let pod = meta::name(&object).to_owned();
-        return bind(state, target, &pod, &object);
-    }
-    super::reviews::review(state, target, call.user.as_ref(), object)
-        .map(|answer| respond::document(201, &answer))
-}
-
 /// The answer with one object, in the version and form the client asked for.
-fn shown(
+pub(super) fn shown(
     target: &Target,
     code: u16,
     object: &Arc<Value>,
@@ -519,7 +429,7 @@ fn shown(
 }
 
 /// What the `Accept` header asks for; the first form that we have.
-fn show(state: &State, call: &Call) -> Result<Show> {
+pub(super) fn show(state: &State, call: &Call) -> Result<Show> {
     if call.accept.is_empty() {
         return Ok(Show::Object);
     }

@@ -213,8 +213,12 @@ impl Watch {
                 json!({"k8s.io/initial-events-end": "true"}),
             );
         }
+        let (kind, version) = match self.show {
+            Show::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
+            _ => (&*self.target.info.kind, self.target.api_version()),
+        };
         let object = json!({
-            "kind": self.target.info.kind, "apiVersion": self.target.api_version(), "metadata": metadata,
+            "kind": kind, "apiVersion": version, "metadata": metadata,
         });
         let event = json!({"type": "BOOKMARK", "object": object});
         self.pending.push_back(format!("{event}\n").into());

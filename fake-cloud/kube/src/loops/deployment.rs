@@ -215,14 +215,16 @@ impl Deployments {
         wanted: i64,
     ) -> Result<(), ApiError> {
         let patch = json!({"metadata": {"annotations": {REVISION: wanted.to_string()}}});
-        for (resource, object) in [(REPLICA_SETS, set), (DEPLOYMENTS, deployment)] {
+        // With the status of the Deployment: what it is annotated with otherwise counts as a change of it.
+        let places = [(REPLICA_SETS, "", set), (DEPLOYMENTS, "status", deployment)];
+        for (resource, subresource, object) in places {
             if revision(object) != wanted {
                 let (ns, name) = (object::namespace(object), object::name(object));
                 gone_is_fine(api.patch(
                     resource,
                     Some(ns),
                     name,
-                    "",
+                    subresource,
                     PatchKind::Merge,
                     patch.clone(),
                 ))?;

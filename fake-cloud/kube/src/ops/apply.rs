@@ -58,7 +58,7 @@ pub fn apply(
         if part == Part::Status {
             return Err(ApiError::not_found(&target.info, name));
         }
-        if !meta::uid(&object).is_empty() || !meta::version(&object).is_empty() {
+        if !meta::uid(&object).is_empty() {
             let why = format!(
                 "uid mismatch: the provided object specified uid {}, and no existing object was found",
                 meta::uid(&object)
@@ -83,7 +83,7 @@ fn change(
     options: &mut WriteOptions,
 ) -> Result<Arc<Value>> {
     let structure = Structure::of(target);
-    let me = Manager {
+    let mut me = Manager {
         name: options.manager.clone().unwrap_or_default(),
         operation: Operation::Apply,
         api_version: target.api_version(),
@@ -125,7 +125,12 @@ fn change(
         at(old, &["metadata", "managedFields"]).cloned(),
     );
     let same_fields = before.as_ref().is_some_and(|b| b.fields == me.fields);
-    if !(same_fields && new == **old) {
+    let changes_nothing = new == **old;
+    if changes_nothing {
+        // The time is that of the last change which the manager made to the object, and no change has none.
+        me.time = before.map(|b| b.time).unwrap_or_default();
+    }
+    if !(same_fields && changes_nothing) {
         owners.push(me);
         managers::write(&mut new, owners);
     }

@@ -18,6 +18,7 @@ pub fn bind(
     pod: &str,
     node: &str,
     annotations: &Map<String, Value>,
+    dry_run: bool,
 ) -> Result<Arc<Value>> {
     let target = state.target("", "pods", Some(namespace))?;
     let old = state.require(&target, pod)?;
@@ -57,6 +58,9 @@ pub fn bind(
         .unwrap_or(0)
         + 1;
     meta::metadata(&mut new).insert("generation".into(), generation.into());
+    if dry_run {
+        return Ok(Arc::new(new));
+    }
     Ok(state.store.put(&target.key, namespace, pod, new))
 }
 

@@ -76,6 +76,10 @@ pub fn delete(
         meta::metadata(&mut new).remove("deletionGracePeriodSeconds");
         return Ok(store(state, target, &old, new, options));
     }
+    // What is going already goes on as it was told to, unless a shorter grace is asked for.
+    if target.info.is("", "pods") && meta::is_deleting(&old) && options.grace_seconds.is_none() {
+        return Ok(Deleted::Pending(old));
+    }
     if meta::is_deleting(&old) {
         let already = at(&old, &["metadata", "deletionGracePeriodSeconds"])
             .and_then(Value::as_i64)
@@ -98,6 +102,10 @@ pub fn delete(
             meta::namespace(&old).to_owned(),
             meta::name(&old).to_owned(),
         );
+        if new != *old {
+            // The end of a pod's grace is a change first, as every change of it is.
+            state.store.put(&target.key, &namespace, &name, new.clone());
+        }
         let gone = state
             .store
             .remove(&target.key, &namespace, &name, Some(new))

@@ -31,6 +31,12 @@ pub fn evict(
             "name in URL does not match name in Eviction object",
         ));
     }
+    let namespace = meta::namespace(eviction);
+    if !namespace.is_empty() && namespace != target.namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
     let options = options(eviction, dry_run);
     // Pods that run nothing any more, or nothing yet, or are on their way out cost no availability.
     let phase = selectors::phase(&pod);

@@ -5,9 +5,24 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Part, State, Target, WriteOptions, replace};
-use crate::error::{ApiError, Result};
+use crate::error::{ApiError, FieldError, Result};
 use crate::patch::{self, PatchKind};
 use crate::structure::Structure;
+
+/// The refusal of a patch that makes something of an object that its kind cannot read: the real server shows the
+/// patched document and, of strategic patches, the patch.
+fn unreadable(kind: PatchKind, document: &Value, patched: &Value, error: &ApiError) -> ApiError {
+    let shown: Value = match kind {
+        PatchKind::Strategic => patch::gofmt::value(document).into(),
+        _ => patched.to_string().into(),
+    };
+    let why = error
+        .message
+        .split_once(" cannot be handled as a ")
+        .and_then(|(_, rest)| rest.split_once(": "))
+        .map_or(error.message.as_str(), |(_, why)| why);
+    ApiError::invalid_named("", "", "", &[FieldError::invalid("patch", shown, why)])
+}
 
 /// PATCH of an object or of a subresource (`status`, `scale`; empty = the object).
 ///
@@ -35,7 +50,9 @@ pub fn patch(
     super::create::place(target, &mut new)?;
     options.patching = true;
     if options.wire {
-        crate::http::typed::read(target, &mut new, options)?;
+        let patched = new.clone();
+        crate::http::typed::read(target, &mut new, options)
+            .map_err(|error| unreadable(kind, document, &patched, &error))?;
     }
     replace::replace(state, target, &old, part, new, options)
 }

@@ -26,8 +26,26 @@ pub fn update(
     let mut target = target.clone();
     target.namespace = super::create::place(&target, &mut object)?;
     super::create::check_name(&object, name)?;
+    let is_there = state
+        .store
+        .get(&target.key, &target.namespace, name)
+        .is_some();
+    if !is_there && part == Part::Main && target.info.put_creates() {
+        let uid = meta::uid(&object);
+        if !uid.is_empty() {
+            return Err(ApiError::conflict(
+                &target.info,
+                name,
+                &other_uid(&target, name, uid, ""),
+            ));
+        }
+        return super::create::create(state, &target, object, options);
+    }
     let old = state.require(&target, name)?;
-    if options.require_version && target.info.custom && meta::version(&object).is_empty() {
+    if options.require_version
+        && target.info.put_needs_version()
+        && meta::version(&object).is_empty()
+    {
         let error = crate::error::FieldError::invalid(
             "metadata.resourceVersion",
             0,
@@ -41,6 +59,22 @@ pub fn update(
         ));
     }
     replace(state, &target, &old, part, object, options)
+}
+
+/// The store's words about another UID, with the path that etcd would have the object at.
+fn other_uid(target: &Target, name: &str, wanted: &str, is: &str) -> String {
+    let info = &target.info;
+    // Old kinds are kept without their group.
+    let group = if info.custom { info.group.as_str() } else { "" };
+    let place = [group, &info.plural, &target.namespace, name]
+        .iter()
+        .filter(|part| !part.is_empty())
+        .copied()
+        .collect::<Vec<_>>()
+        .join("/");
+    format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/{place}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}"
+    )
 }
 
 /// Makes `new` the successor of `old`: preconditions, what a client may not change, defaulting, validation,
@@ -86,17 +120,7 @@ pub fn prepare(
                 crate::error::FieldError::invalid("metadata.uid", uid, "field is immutable");
             return Err(ApiError::invalid(info, name, &[error]));
         }
-        // The store's words, with the path that etcd would have it at.
-        let place = [info.group.as_str(), &info.plural, &target.namespace, name]
-            .iter()
-            .filter(|part| !part.is_empty())
-            .copied()
-            .collect::<Vec<_>>()
-            .join("/");
-        let why = format!(
-            "StorageError: invalid object, Code: 4, Key: /registry/{place}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            meta::uid(old)
-        );
+        let why = other_uid(target, name, uid, meta::uid(old));
         return Err(ApiError::conflict(info, name, &why));
     }
     let mut new = match part {
@@ -187,7 +211,11 @@ fn with_status(target: &Target, old: &Value, mut new: Value) -> Value {
         // Built-in kinds let labels and annotations through with the status (a kubelet does this).
         let from = meta::metadata(&mut new);
         let to = meta::metadata(&mut result);
+        let keeps_labels = target.info.is("apps", "deployments");
         for key in ["labels", "annotations", "finalizers", "managedFields"] {
+            if key == "labels" && keeps_labels {
+                continue;
+            }
             if let Some(value) = from.remove(key) {
                 to.insert(key.to_owned(), value);
             }
@@ -240,6 +268,17 @@ fn desired_changed(target: &Target, new: &Value, old: &Value) -> bool {
     let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
         return true;
     };
+    // What a Deployment is annotated with its ReplicaSets get, too.
+    if target.info.is("apps", "deployments") {
+        let annotations = |o: &serde_json::Map<String, Value>| {
+            o.get("metadata")
+                .and_then(|m| m.get("annotations"))
+                .cloned()
+        };
+        if annotations(new) != annotations(old) {
+            return true;
+        }
+    }
     let counts = |key: &str| key != "metadata" && !(key == "status" && target.has_status());
     new.iter().any(|(k, v)| counts(k) && old.get(k) != Some(v))
         || old.keys().any(|k| counts(k) && !new.contains_key(k))

@@ -1,5 +1,6 @@
 //! Patch documents: what they make of an object.
 
+pub mod gofmt;
 pub mod strategic;
 
 use serde_json::Value;
@@ -74,7 +75,8 @@ pub fn apply(
     }
 }
 
-/// An operation as the real server's library takes it: replacing a field that is not there adds it.
+/// An operation as the real server's library takes it: replacing a field that is not there adds it, and a test for null
+/// holds where there is nothing.
 fn lenient(operation: &Value, document: &Value) -> Value {
     let field = |name: &str| operation.get(name).and_then(Value::as_str).unwrap_or("");
     let (above, _) = field("path").rsplit_once('/').unwrap_or_default();
@@ -82,6 +84,11 @@ fn lenient(operation: &Value, document: &Value) -> Value {
         && document.pointer(field("path")).is_none()
         && document.pointer(above).is_some_and(Value::is_object);
     let mut operation = operation.clone();
+    let is_null = operation.get("value").is_some_and(Value::is_null);
+    if field("op") == "test" && is_null && document.pointer(field("path")).is_none() {
+        // What is not there is null to it: nothing to test.
+        return serde_json::json!({"op": "test", "path": "", "value": document});
+    }
     if adds && let Some(map) = operation.as_object_mut() {
         map.insert("op".into(), "add".into());
     }

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::gofmt;
 use crate::error::{ApiError, Result};
 use crate::structure::{Strategic, Structure};
 
@@ -14,7 +15,7 @@ const DELETE_SCALARS: &str = "$deleteFromPrimitiveList/";
 /// The patched document.
 ///
 /// # Errors
-/// 400 for directives that make no sense.
+/// 500, as the real server has it, for directives that make no sense.
 pub fn apply(structure: Option<&Structure<'_>>, old: &Value, patch: &Value) -> Result<Value> {
     let (Some(old), Some(patch)) = (old.as_object(), patch.as_object()) else {
         return Ok(patch.clone());
@@ -22,8 +23,9 @@ pub fn apply(structure: Option<&Structure<'_>>, old: &Value, patch: &Value) -> R
     merge_map(structure, &mut Vec::new(), old.clone(), patch).map(Value::Object)
 }
 
+/// The real server returns its library's errors as they come.
 fn bad(why: String) -> ApiError {
-    ApiError::bad_request(why)
+    ApiError::bare(why)
 }
 
 fn merge_map<'p>(
@@ -43,7 +45,8 @@ fn merge_map<'p>(
         }
         Some("delete") => return Ok(Map::new()),
         Some(other) => {
-            return Err(bad(format!("Unknown patch type found: {other}")));
+            let shown = gofmt::value(&Value::Object(patch.clone()));
+            return Err(bad(format!("unknown patch type: {other} in map: {shown}")));
         }
     }
     if let Some(retain) = patch.get(RETAIN_KEYS) {
@@ -128,6 +131,9 @@ fn merge_value<'p>(
             let order = siblings
                 .get(&format!("{SET_ORDER}{key}"))
                 .and_then(Value::as_array);
+            if let Some(order) = order {
+                check_order(rule, patch, order)?;
+            }
             merge_list(structure, path, rule, old, patch, order).map(|l| Some(Value::Array(l)))
         }
         scalar => Ok(Some(scalar.clone())),
@@ -177,7 +183,8 @@ fn merge_list<'p>(
                 };
                 let Some(id) = fields.get(key) else {
                     return Err(bad(format!(
-                        "map: {item} does not contain declared merge key: {key}"
+                        "map: {} does not contain declared merge key: {key}",
+                        gofmt::value(item)
                     )));
                 };
                 let place = merged.iter().position(|m| m.get(key) == Some(id));
@@ -210,6 +217,26 @@ fn merge_list<'p>(
         &before,
         order.map_or(patch, Vec::as_slice),
     ))
+}
+
+/// What a patch sets stands in its order as in the order that it asks for.
+fn check_order(rule: Strategic, patch: &[Value], order: &[Value]) -> Result<()> {
+    let id = |item: &Value| match rule {
+        Strategic::ByKey(key) => item.get(key).cloned().unwrap_or(Value::Null),
+        _ => item.clone(),
+    };
+    let mut rest = order.iter();
+    let set = patch.iter().filter(|i| i.get(PATCH).is_none());
+    for item in set {
+        if !rest.any(|o| id(o) == id(item)) {
+            return Err(bad(format!(
+                "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
+                gofmt::value(&Value::Array(patch.to_vec())),
+                gofmt::value(&Value::Array(order.to_vec()))
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Puts elements that `order` names in that order; others keep their place among them as they had it in `before`.
@@ -344,7 +371,7 @@ mod tests {
             &containers(patch),
         )
         .unwrap_err();
-        assert_eq!(error.code, 400);
+        assert_eq!(error.code, 500);
     }
 
     #[test]

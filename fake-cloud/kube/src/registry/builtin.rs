@@ -336,6 +336,11 @@ fn info(row: &Row) -> ResourceInfo {
                 // Built-in selectors are objects, not strings; `ops::scale` renders them.
                 selector: None,
             }),
+            deprecation: (row.plural == "endpoints").then(|| {
+                "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+                    .to_owned()
+            }),
+            selectable: Vec::new(),
         }],
         storage: 0,
         generation: if has('g') {

@@ -42,6 +42,10 @@ pub struct VersionInfo {
     pub status: bool,
     /// The scale subresource, if there is one.
     pub scale: Option<ScalePaths>,
+    /// What clients are warned of who use a deprecated version.
+    pub deprecation: Option<String>,
+    /// Fields that a definition lets lists be selected by, such as `spec.color`.
+    pub selectable: Vec<String>,
 }
 
 /// One resource.
@@ -118,6 +122,34 @@ impl ResourceInfo {
         self.group == group && self.plural == plural
     }
 
+    /// Whether a PUT of an object that is not there creates it, as the real server's registries have it.
+    #[must_use]
+    pub fn put_creates(&self) -> bool {
+        matches!(
+            (self.group.as_str(), self.plural.as_str()),
+            ("", "endpoints" | "events" | "limitranges" | "services")
+                | ("coordination.k8s.io", "leases")
+                | ("rbac.authorization.k8s.io", _)
+        )
+    }
+
+    /// Whether a PUT must say which version it replaces.
+    #[must_use]
+    pub fn put_needs_version(&self) -> bool {
+        self.custom
+            || matches!(
+                (self.group.as_str(), self.plural.as_str()),
+                ("coordination.k8s.io", "leases")
+                    | ("policy", "poddisruptionbudgets")
+                    | ("node.k8s.io", "runtimeclasses")
+                    | ("admissionregistration.k8s.io" | "apiextensions.k8s.io", _)
+                    | (
+                        "storage.k8s.io",
+                        "csinodes" | "csidrivers" | "csistoragecapacities" | "volumeattachments"
+                    )
+            )
+    }
+
     /// Subresources of a version, in discovery order.
     #[must_use]
     pub fn subresources(&self, version: &VersionInfo) -> Vec<&'static str> {
@@ -172,6 +204,14 @@ impl Registry {
             .get(group)?
             .values()
             .find(|r| r.kind == kind && !r.create_only)
+    }
+
+    /// Whether a group is one of Kubernetes' own.
+    #[must_use]
+    pub fn is_own_group(&self, group: &str) -> bool {
+        self.resources
+            .get(group)
+            .is_some_and(|r| r.values().any(|info| !info.custom))
     }
 
     /// Adds or replaces a resource.

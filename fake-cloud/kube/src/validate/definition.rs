@@ -6,6 +6,48 @@ use crate::crd::CrdSchema;
 use crate::error::FieldError;
 use crate::meta::{self, at, text};
 
+/// Errors of a changed definition: what other objects and clients know it by does not change, and versions in which
+/// objects may be stored stay.
+pub fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let kept: [&[&str]; 4] = [
+        &["spec", "group"],
+        &["spec", "scope"],
+        &["spec", "names", "plural"],
+        &["spec", "names", "kind"],
+    ];
+    for path in kept {
+        if text(new, path) != text(old, path) {
+            errors.push(FieldError::invalid(
+                &path.join("."),
+                text(new, path),
+                "field is immutable",
+            ));
+        }
+    }
+    if !errors.is_empty() {
+        return;
+    }
+    definition(new, errors);
+    let versions = || at(new, &["spec", "versions"]).and_then(Value::as_array);
+    let stored = at(old, &["status", "storedVersions"]).and_then(Value::as_array);
+    for (i, version) in stored.into_iter().flatten().enumerate() {
+        let name = version.as_str().unwrap_or_default();
+        if !versions()
+            .into_iter()
+            .flatten()
+            .any(|v| text(v, &["name"]) == name)
+        {
+            errors.push(FieldError::invalid(
+                &format!("status.storedVersions[{i}]"),
+                name,
+                format!(
+                    "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+                ),
+            ));
+        }
+    }
+}
+
 /// Errors of a definition, those of its schemas and rules included.
 pub fn definition(crd: &Value, errors: &mut Vec<FieldError>) {
     let name = meta::name(crd);
@@ -65,6 +107,15 @@ pub fn definition(crd: &Value, errors: &mut Vec<FieldError>) {
         let shown = at(crd, &["spec", "versions"])
             .cloned()
             .unwrap_or(Value::Null);
+        if shown.as_array().is_none_or(Vec::is_empty) {
+            let why = "must have exactly one version marked as storage version";
+            errors.push(FieldError::invalid(
+                "spec.versions",
+                serde_json::json!([]),
+                why,
+            ));
+            return;
+        }
         let names: Vec<&str> = shown
             .as_array()
             .into_iter()

@@ -5,6 +5,7 @@ pub mod definition;
 pub mod names;
 pub mod objects;
 pub mod pods;
+pub mod volumes;
 pub mod workloads;
 
 use serde_json::Value;
@@ -33,7 +34,14 @@ pub fn update(target: &Target, new: &Value, old: &Value, part: Part) -> Vec<Fiel
     if target.info.custom {
         errors.extend(crate::crd::validate(target, new, Some(old)));
     }
-    if part == Part::Main && new.get("spec") != old.get("spec") {
+    if target
+        .info
+        .is("apiextensions.k8s.io", "customresourcedefinitions")
+    {
+        if new.get("spec") != old.get("spec") {
+            definition::update(new, old, &mut errors);
+        }
+    } else if part == Part::Main && new.get("spec") != old.get("spec") {
         kind(target, new, &mut errors);
         kind_update(target, new, old, &mut errors);
     }
@@ -45,6 +53,7 @@ pub fn update(target: &Target, new: &Value, old: &Value, part: Part) -> Vec<Fiel
         access::binding_update(new, old, &mut errors);
     }
     if target.info.is("", "configmaps") || target.info.is("", "secrets") {
+        kind(target, new, &mut errors);
         objects::kept_data(new, old, &mut errors);
     }
     if meta::is_deleting(old) {
@@ -57,6 +66,7 @@ fn kind(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
     match (target.info.group.as_str(), target.info.plural.as_str()) {
         ("", "pods") => pods::spec(object.get("spec").unwrap_or(&Value::Null), "spec", errors),
         ("", "nodes") => objects::node(object, errors),
+        ("apps", "controllerrevisions") => objects::revision(object, errors),
         ("apps" | "batch", _) => workloads::check(target, object, errors),
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => {
             access::role(target, object, errors)
@@ -67,6 +77,12 @@ fn kind(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
         ("", "events") => objects::event(object, errors),
         ("", "persistentvolumeclaims") => objects::claim(object, errors),
         ("", "services") => objects::service(object, errors),
+        ("", "configmaps") => objects::data_keys(object, errors),
+        ("", "secrets") => {
+            objects::data_keys(object, errors);
+            objects::secret(object, errors);
+        }
+
         ("coordination.k8s.io", "leases") => objects::lease(object, errors),
         ("scheduling.k8s.io", "priorityclasses") => objects::priority_class(object, errors),
         ("policy", "poddisruptionbudgets") => objects::budget(object, errors),

@@ -114,7 +114,7 @@ fn name_is_label(target: &Target) -> bool {
 
 /// Resources whose names only must be usable in a path.
 fn name_is_path_segment(target: &Target) -> bool {
-    target.info.group == "rbac.authorization.k8s.io"
+    target.info.group == "rbac.authorization.k8s.io" || target.info.is("", "events")
 }
 
 /// Validates `metadata` of a new object.
@@ -149,7 +149,11 @@ pub fn metadata(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::invalid("metadata.name", name, error));
         }
     }
+    generate_name(target, object, errors);
     labels(object, errors);
+    if !target.info.custom {
+        plain_finalizers(object, errors);
+    }
     let owners = at(object, &["metadata", "ownerReferences"]).and_then(Value::as_array);
     let controls = |o: &&Value| o.get("controller") == Some(&Value::Bool(true));
     let controllers: Vec<&Value> = owners.into_iter().flatten().filter(controls).collect();
@@ -180,6 +184,40 @@ pub fn metadata(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
                     "must not be empty",
                 ));
             }
+        }
+    }
+}
+
+/// Validates the prefix of a generated name, as if a letter followed a dash at its end.
+fn generate_name(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
+    let prefix = meta::text(object, &["metadata", "generateName"]);
+    if prefix.is_empty() || name_is_path_segment(target) {
+        return;
+    }
+    let whole = match prefix.strip_suffix('-') {
+        Some(head) if !head.is_empty() => format!("{head}a"),
+        _ => prefix.to_owned(),
+    };
+    let error = if name_is_label(target) {
+        label_error(&whole)
+    } else {
+        subdomain_error(&whole)
+    };
+    if let Some(error) = error {
+        errors.push(FieldError::invalid("metadata.generateName", prefix, error));
+    }
+}
+
+/// Finalizers of built-in kinds are Kubernetes' own or have a domain.
+fn plain_finalizers(object: &Value, errors: &mut Vec<FieldError>) {
+    const OWN: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+    for (i, finalizer) in meta::finalizers(object).enumerate() {
+        if !finalizer.contains('/') && !OWN.contains(&finalizer) {
+            errors.push(FieldError::invalid(
+                &format!("metadata.finalizers[{i}]"),
+                finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            ));
         }
     }
 }
@@ -225,6 +263,16 @@ pub fn labels(object: &Value, errors: &mut Vec<FieldError>) {
         for error in qualified_errors(finalizer) {
             errors.push(FieldError::invalid("metadata.finalizers", finalizer, error));
         }
+    }
+    let has = |wanted: &str| meta::finalizers(object).any(|f| f == wanted);
+    if has("orphan") && has("foregroundDeletion") {
+        errors.push(FieldError::invalid(
+            "metadata.finalizers",
+            at(object, &["metadata", "finalizers"])
+                .cloned()
+                .unwrap_or(Value::Null),
+            "finalizer orphan and foregroundDeletion cannot be both set",
+        ));
     }
 }
 

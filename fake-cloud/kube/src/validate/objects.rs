@@ -151,7 +151,11 @@ pub fn service(service: &Value, errors: &mut Vec<FieldError>) {
     if ports.is_none_or(Vec::is_empty) && !free {
         errors.push(FieldError::required("spec.ports", ""));
     }
+    let several = ports.is_some_and(|p| p.len() > 1);
     for (i, port) in ports.into_iter().flatten().enumerate() {
+        if several && text(port, &["name"]).is_empty() {
+            errors.push(FieldError::required(&format!("spec.ports[{i}].name"), ""));
+        }
         for key in ["port", "targetPort"] {
             if let Some(number) = port.get(key).and_then(Value::as_i64)
                 && !(1..=65_535).contains(&number)
@@ -176,6 +180,54 @@ pub fn event(event: &Value, errors: &mut Vec<FieldError>) {
             about,
             "does not match event.namespace",
         ));
+    }
+}
+
+/// A controller's revision holds something.
+pub fn revision(revision: &Value, errors: &mut Vec<FieldError>) {
+    if revision.get("data").is_none_or(Value::is_null) {
+        errors.push(FieldError::required("data", "data is mandatory"));
+    }
+}
+
+/// What a secret of a known type must hold.
+pub fn secret(secret: &Value, errors: &mut Vec<FieldError>) {
+    let needed: &[&str] = match text(secret, &["type"]) {
+        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+        "kubernetes.io/dockercfg" => &[".dockercfg"],
+        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        _ => &[],
+    };
+    for key in needed {
+        if at(secret, &["data", key]).is_none() {
+            errors.push(FieldError::required(&format!("data[{key}]"), ""));
+        }
+    }
+}
+
+/// Keys of a config map or a secret.
+pub fn data_keys(object: &Value, errors: &mut Vec<FieldError>) {
+    const KEY_LEN_MAX: usize = 253;
+    for part in ["data", "binaryData"] {
+        let data = object.get(part).and_then(Value::as_object);
+        for key in data.into_iter().flatten().map(|(key, _)| key) {
+            let path = format!("{part}[{key}]");
+            let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if key.len() > KEY_LEN_MAX {
+                let why = format!("must be no more than {KEY_LEN_MAX} bytes");
+                errors.push(FieldError::invalid(&path, key.as_str(), why));
+            } else if key.is_empty() || !key.chars().all(usable) {
+                errors.push(FieldError::invalid(
+                    &path,
+                    key.as_str(),
+                    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+                ));
+            } else if matches!(key.as_str(), "." | "..") {
+                let why = format!("must not be '{key}'");
+                errors.push(FieldError::invalid(&path, key.as_str(), why));
+            }
+        }
     }
 }
 

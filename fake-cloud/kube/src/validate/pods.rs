@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::names;
+use super::{names, volumes};
 use crate::error::FieldError;
 use crate::loops::resources::parse_millis;
 use crate::meta::{at, text};
@@ -53,10 +53,13 @@ pub fn not_negative(path: &str, value: Option<&Value>, errors: &mut Vec<FieldErr
 
 /// A pod's or template's `spec` at `path`.
 pub fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let volumes: BTreeSet<&str> = list(spec, "volumes")
+    // A volume of two types is none.
+    let mountable: BTreeSet<&str> = list(spec, "volumes")
+        .filter(|(_, v)| volumes::types(v).len() < 2)
         .map(|(_, v)| text(v, &["name"]))
         .collect();
     for (i, volume) in list(spec, "volumes") {
+        volumes::check(volume, &format!("{path}.volumes[{i}]"), errors);
         name(
             &format!("{path}.volumes[{i}].name"),
             text(volume, &["name"]),
@@ -92,7 +95,7 @@ pub fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
             for (j, mount) in list(c, "volumeMounts") {
                 let volume = text(mount, &["name"]);
                 let path = format!("{path}.volumeMounts[{j}]");
-                if !volumes.contains(volume) {
+                if !mountable.contains(volume) {
                     let mut error = FieldError::invalid(&format!("{path}.name"), volume, "");
                     error.kind = crate::error::FieldErrorKind::NotFound;
                     errors.push(error);

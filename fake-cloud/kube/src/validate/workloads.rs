@@ -135,6 +135,25 @@ fn job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// A job's template without what says where its pods go.
+fn unplaced(job: &Value) -> Value {
+    let mut template = at(job, &["spec", "template"])
+        .cloned()
+        .unwrap_or(Value::Null);
+    for (part, keys) in [
+        ("metadata", ["labels", "annotations", "", ""]),
+        (
+            "spec",
+            ["nodeSelector", "affinity", "tolerations", "schedulingGates"],
+        ),
+    ] {
+        if let Some(map) = template.get_mut(part).and_then(Value::as_object_mut) {
+            map.retain(|key, _| !keys.contains(&key.as_str()));
+        }
+    }
+    template
+}
+
 /// What an update of a workload may not change.
 pub fn update(target: &Target, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let field =
@@ -153,10 +172,17 @@ pub fn update(target: &Target, new: &Value, old: &Value, errors: &mut Vec<FieldE
         "jobs" => {
             immutable("selector");
             // A suspended job's template may still be narrowed; a started one's may not.
-            if at(old, &["spec", "suspend"]) != Some(&Value::Bool(true)) {
+            let suspended = at(old, &["spec", "suspend"]) == Some(&Value::Bool(true));
+            if !suspended || unplaced(new) != unplaced(old) {
                 immutable("template");
             }
             immutable("completionMode");
+            let indexed = |o: &Value| text(o, &["spec", "completionMode"]) == "Indexed";
+            if !indexed(old) {
+                immutable("completions");
+            }
+            immutable("podFailurePolicy");
+            immutable("successPolicy");
         }
         "statefulsets" => {
             const FREE: [&str; 7] = [

@@ -135,7 +135,9 @@ fn keep(saved: &mut BTreeMap<String, String>, step: &Step, reply: &Reply, check:
 }
 
 fn answered(step: &Step, reply: &Reply, namespace: &str) -> (String, Value) {
-    let watch = step.request.contains("watch=true") || step.request.contains("watch=1");
+    let watch = ["watch=true", "watch=1", "/watch/"]
+        .iter()
+        .any(|w| step.request.contains(w));
     let body = if watch && reply.code == 200 {
         let events = text_of(reply)
             .lines()

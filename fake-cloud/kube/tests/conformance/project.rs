@@ -52,8 +52,29 @@ static VERSION: LazyLock<Regex> = LazyLock::new(|| {
 static TOKEN_VOLUME: LazyLock<Regex> =
     LazyLock::new(|| Regex::new("kube-api-access-[a-z0-9]{5}").unwrap());
 
+/// Five letters that make a name, at the end of a quoted word.
+static GENERATED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#"([-.])[bcdfghjklmnpqrstvwxz2456789]{5}(\\?"|$)"#).unwrap());
+
+/// A refusal without the letters of generated names.
+fn without_generated(value: Value) -> Value {
+    match value {
+        Value::String(text) => GENERATED
+            .replace_all(&text, "$1?????$2")
+            .into_owned()
+            .into(),
+        Value::Array(items) => items.into_iter().map(without_generated).collect(),
+        Value::Object(map) => {
+            let pairs = map.into_iter().map(|(k, v)| (k, without_generated(v)));
+            Value::Object(pairs.collect())
+        }
+        other => other,
+    }
+}
+
 /// A refusal whose causes are in an order of their own: the real server looks through maps in no order at all.
-pub(crate) fn ordered(mut status: Value) -> Value {
+pub(crate) fn ordered(status: Value) -> Value {
+    let mut status = without_generated(status);
     let Some(causes) = status["details"]["causes"].as_array() else {
         return status;
     };

@@ -19,7 +19,7 @@ fn headings(group: &str, plural: &str) -> Option<&'static str> {
             "Last Seen,Type,Reason,Object,+Subobject,+Source,Message|First Seen,Count,Name"
         }
         ("", "persistentvolumes") => {
-            "Name,Capacity,Access Modes,Reclaim Policy,Status,Claim,StorageClass,Reason,Age|VolumeMode"
+            "Name,Capacity,Access Modes,Reclaim Policy,Status,Claim,StorageClass,VolumeAttributesClass,Reason,Age|VolumeMode"
         }
         ("", "persistentvolumeclaims") => {
             "Name,Status,Volume,Capacity,Access Modes,StorageClass,VolumeAttributesClass,Age|VolumeMode"
@@ -31,13 +31,28 @@ fn headings(group: &str, plural: &str) -> Option<&'static str> {
             "Name,Desired,Current,Ready,Up-to-date,Available,Node Selector,Age|Containers,Images,Selector"
         }
         ("batch", "jobs") => "Name,Status,Completions,Duration,Age|Containers,Images,Selector",
-        ("batch", "cronjobs") => "Name,Schedule,Timezone,Suspend,Active,Last Schedule,Age",
+        ("batch", "cronjobs") => {
+            "Name,Schedule,Timezone,Suspend,Active,Last Schedule,Age|Containers,Images,Selector"
+        }
         ("policy", "poddisruptionbudgets") => {
             "Name,Min Available,Max Unavailable,Allowed Disruptions,Age"
         }
         ("storage.k8s.io", "storageclasses") => {
             "Name,Provisioner,ReclaimPolicy,VolumeBindingMode,AllowVolumeExpansion,Age"
         }
+        ("storage.k8s.io", "csidrivers") => {
+            "Name,AttachRequired,PodInfoOnMount,StorageCapacity,TokenRequests,RequiresRepublish,Modes,Age"
+        }
+        ("rbac.authorization.k8s.io", "roles" | "clusterroles") => "Name,Created At",
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
+            "Name,Role,Age|Users,Groups,ServiceAccounts"
+        }
+        ("", "resourcequotas") => "Name,Request,Limit,Age",
+        ("", "limitranges") => "Name,Created At",
+        ("", "endpoints") => "Name,Endpoints,Age",
+        ("networking.k8s.io", "networkpolicies") => "Name,Pod-Selector,Age",
+        ("discovery.k8s.io", "endpointslices") => "Name,AddressType,Ports,Endpoints,Age",
+        ("apps", "controllerrevisions") => "Name,Controller,Revision,Age",
         ("storage.k8s.io", "csinodes") => "Name,Drivers,Age",
         ("storage.k8s.io", "volumeattachments") => "Name,Attacher,PV,Node,Attached,Age",
         ("coordination.k8s.io", "leases") => "Name,Holder,Age",

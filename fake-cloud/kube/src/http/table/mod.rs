@@ -5,6 +5,7 @@ pub mod columns;
 pub mod jsonpath;
 pub mod pods;
 pub mod render;
+pub mod small;
 pub mod workloads;
 
 use std::sync::Arc;

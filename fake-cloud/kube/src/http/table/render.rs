@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{age, jsonpath, workloads};
+use super::{age, jsonpath, small, workloads};
 use crate::crd::Column;
 use crate::meta::{self, at, text};
 use crate::ops::Target;
@@ -87,6 +87,10 @@ fn built_in(target: &Target, o: &Value, now: i64) -> Vec<Value> {
         ("", "secrets") => vec![name, text_at(&["type"]), size(o, "data").into(), created],
         ("", "persistentvolumes") => volume(o, created),
         ("", "persistentvolumeclaims") => claim(o, created),
+        ("rbac.authorization.k8s.io" | "networking.k8s.io" | "discovery.k8s.io", _)
+        | ("", "resourcequotas" | "limitranges" | "endpoints")
+        | ("apps", "controllerrevisions")
+        | ("storage.k8s.io", "csidrivers") => small::cells(target, o, created),
         ("apps" | "batch", _) => workloads::cells(&target.info.plural, o, created, now),
         ("policy", "poddisruptionbudgets") => {
             let bound = |key: &str| match at(o, &["spec", key]) {
@@ -305,10 +309,18 @@ fn volume(o: &Value, created: Value) -> Vec<Value> {
         phase(o),
         claim.into(),
         text(o, &["spec", "storageClassName"]).into(),
+        attributes_class(o),
         text(o, &["status", "reason"]).into(),
         created,
         text(o, &["spec", "volumeMode"]).into(),
     ]
+}
+
+fn attributes_class(o: &Value) -> Value {
+    match text(o, &["spec", "volumeAttributesClassName"]) {
+        "" => "<unset>".into(),
+        set => set.into(),
+    }
 }
 
 fn claim(o: &Value, created: Value) -> Vec<Value> {

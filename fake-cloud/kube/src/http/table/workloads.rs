@@ -92,6 +92,9 @@ pub fn cells(plural: &str, o: &Value, created: Value, now: i64) -> Vec<Value> {
                 active.into(),
                 last,
                 created,
+                containers,
+                images,
+                selector,
             ]
         }
         _ => vec![name, created],
@@ -151,7 +154,19 @@ fn job(
 }
 
 fn containers(o: &Value) -> (Value, Value) {
-    let list = at(o, &["spec", "template", "spec", "containers"]).and_then(Value::as_array);
+    let list = at(o, &["spec", "template", "spec", "containers"])
+        .or_else(|| {
+            let path = [
+                "spec",
+                "jobTemplate",
+                "spec",
+                "template",
+                "spec",
+                "containers",
+            ];
+            at(o, &path)
+        })
+        .and_then(Value::as_array);
     let all = |key: &str| -> Value {
         let texts: Vec<&str> = list
             .into_iter()
