@@ -18,7 +18,7 @@ pub use timeline::Entry;
 use timeline::Timeline;
 
 /// Window over which changes of pods are told as one line; longer than a burst of bindings, shorter than a boot. A
-/// NodePool that is not ready is told of when it still is not at its end.
+/// NodePool or NodeOverlay that is not ready is told of when it still is not at its end.
 const POD_WINDOW: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Everything observed so far.
@@ -97,6 +97,7 @@ pub fn start(
     let start = clock.now();
     let mut claims = api.subscribe(gr("karpenter.sh", "nodeclaims"));
     let mut pools = api.subscribe(gr("karpenter.sh", "nodepools"));
+    let mut overlays = api.subscribe(gr("karpenter.sh", "nodeoverlays"));
     let mut nodes = api.subscribe(gr("", "nodes"));
     let mut pods = api.subscribe(gr("", "pods"));
     let mut events = api.subscribe(gr("", "events"));
@@ -120,7 +121,12 @@ pub fn start(
                     timeline.claim(at, &change, ledger);
                 }
                 Some(change) = pools.next() => {
-                    if shared.lock().timeline.pool(&change) {
+                    if shared.lock().timeline.readiness("NodePool", &change) {
+                        flush_at.get_or_insert_with(|| clock.now() + POD_WINDOW);
+                    }
+                }
+                Some(change) = overlays.next() => {
+                    if shared.lock().timeline.readiness("NodeOverlay", &change) {
                         flush_at.get_or_insert_with(|| clock.now() + POD_WINDOW);
                     }
                 }

@@ -32,13 +32,14 @@ pub(super) struct Timeline {
     entries: Vec<Entry>,
     claims: BTreeMap<String, BTreeSet<&'static str>>,
     nodes: BTreeMap<String, bool>,
-    pools: BTreeMap<String, Trouble>,
+    /// By kind and name.
+    troubles: BTreeMap<(&'static str, String), Trouble>,
     last_counts: PodCounts,
     events: BTreeMap<String, u64>,
     pending: BTreeMap<(String, String, String), BTreeSet<String>>,
 }
 
-/// Why a NodePool is not ready; empty = it is, or nobody has looked yet.
+/// Why a NodePool or NodeOverlay is not ready; empty = it is, or nobody has looked yet.
 #[derive(Debug, Default)]
 struct Trouble {
     now: String,
@@ -130,15 +131,16 @@ impl Timeline {
         }
     }
 
-    /// A change of a NodePool; whether something waits for [`Timeline::flush`].
-    pub(super) fn pool(&mut self, change: &Change) -> bool {
-        let (Change::Added(pool) | Change::Modified(pool) | Change::Deleted(pool)) = change;
+    /// A change of a NodePool or NodeOverlay; whether something waits for [`Timeline::flush`].
+    pub(super) fn readiness(&mut self, kind: &'static str, change: &Change) -> bool {
+        let (Change::Added(object) | Change::Modified(object) | Change::Deleted(object)) = change;
+        let key = (kind, name(object).to_owned());
         if matches!(change, Change::Deleted(_)) {
-            self.pools.remove(name(pool));
+            self.troubles.remove(&key);
             return false;
         }
-        let trouble = self.pools.entry(name(pool).to_owned()).or_default();
-        trouble.now = not_ready(pool);
+        let trouble = self.troubles.entry(key).or_default();
+        trouble.now = not_ready(object);
         trouble.now != trouble.told
     }
 
@@ -213,18 +215,18 @@ impl Timeline {
             self.push(at, &kind, &object, &format!("{reason}: {message}"));
         }
         let mut news = Vec::new();
-        for (pool, trouble) in &mut self.pools {
+        for ((kind, object), trouble) in &mut self.troubles {
             if trouble.now == trouble.told {
                 continue;
             }
             news.push(match trouble.now.as_str() {
-                "" => (pool.clone(), "ready".to_owned()),
-                why => (pool.clone(), format!("not ready: {why}")),
+                "" => (*kind, object.clone(), "ready".to_owned()),
+                why => (*kind, object.clone(), format!("not ready: {why}")),
             });
             trouble.told.clone_from(&trouble.now);
         }
-        for (pool, message) in news {
-            self.push(at, "NodePool", &pool, &message);
+        for (kind, object, message) in news {
+            self.push(at, kind, &object, &message);
         }
         if counts != self.last_counts {
             self.last_counts = counts;
@@ -243,7 +245,7 @@ impl Timeline {
     }
 }
 
-/// What stands in a NodePool's way, in the words of its conditions.
+/// What stands in the way of a NodePool or NodeOverlay, in the words of its conditions.
 fn not_ready(pool: &Value) -> String {
     let mut why = Vec::new();
     for kind in ["ValidationSucceeded", "NodeClassReady"] {

@@ -1,11 +1,13 @@
-//! What can be wrong with a NodePool that its schema lets pass, such as a taint that is there twice. One line a
-//! problem, each naming the field and what was expected.
+//! What can be wrong with a NodePool or NodeOverlay that its schema lets pass, such as a taint that is there twice. One
+//! line a problem, each naming the field and what was expected.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::Quantity;
 use crate::kinds::{RequirementSpec, Taint};
 use crate::labels;
+use crate::nodeoverlay::NodeOverlay;
 use crate::nodepool::NodePool;
 
 /// What validation has to know of labels; providers differ in it.
@@ -82,7 +84,7 @@ pub fn node_pool(pool: &NodePool, rules: &dyn LabelRules) -> Findings {
     let template = &pool.spec.template;
     for (key, value) in template.metadata.labels.iter().flatten() {
         let field = format!("spec.template.metadata.labels[{key}]");
-        check_key(&field, key, rules, &mut found);
+        check_key(&field, key, Pool::Restricted, rules, &mut found);
         check_value(&field, value, &mut found);
     }
     let mut seen = BTreeSet::new();
@@ -102,14 +104,76 @@ pub fn node_pool(pool: &NodePool, rules: &dyn LabelRules) -> Findings {
     }
     for (i, requirement) in spec.requirements.iter().enumerate() {
         let field = format!("spec.template.spec.requirements[{i}]");
-        check_requirement(&field, requirement, rules, &mut found);
+        check_requirement(&field, requirement, Pool::Restricted, rules, &mut found);
     }
     found
 }
 
-fn check_key(field: &str, key: &str, rules: &dyn LabelRules, found: &mut Findings) {
+/// Looks a NodeOverlay through. `native` are the resources that the provider itself tells of.
+#[must_use]
+pub fn node_overlay(
+    overlay: &NodeOverlay,
+    native: &BTreeSet<String>,
+    rules: &dyn LabelRules,
+) -> Findings {
+    let mut found = Findings::default();
+    for (i, requirement) in overlay.spec.requirements.iter().enumerate() {
+        let field = format!("spec.requirements[{i}]");
+        check_requirement(&field, requirement, Pool::Allowed, rules, &mut found);
+        let key = &requirement.key;
+        if requirement.operator == "NotIn" && requirement.values.is_empty() {
+            found.problem(
+                &field,
+                format!("{key} NotIn []; expected at least one value"),
+            );
+        }
+        if requirement.min_values.is_some() {
+            found.problem(&field, "minValues; expected none in an overlay".to_owned());
+        }
+    }
+    if let Err(problem) = overlay.spec.price_change() {
+        let (field, message) = problem.split_once(": ").unwrap_or(("spec", &problem));
+        found.problem(field, message.to_owned());
+    }
+    for (name, amount) in &overlay.spec.capacity {
+        let field = format!("spec.capacity[{name}]");
+        if native.contains(name) {
+            let message = "the provider tells of it itself; expected an extended resource";
+            found.problem(&field, message.to_owned());
+        } else if !is_qualified_name(name) {
+            let message = "expected a qualified name, such as example.com/device";
+            found.problem(&field, message.to_owned());
+        }
+        match amount.0.parse::<Quantity>() {
+            Ok(amount) if amount >= Quantity::ZERO => {}
+            _ => found.problem(
+                &field,
+                format!("{:?}; expected an amount of 0 or more", amount.0),
+            ),
+        }
+    }
+    if overlay
+        .spec
+        .weight
+        .is_some_and(|w| !(1..=10_000).contains(&w))
+    {
+        let weight = overlay.spec.weight.unwrap_or_default();
+        found.problem("spec.weight", format!("{weight}; expected 1 to 10000"));
+    }
+    found
+}
+
+/// Whether the label of the NodePool may be named.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pool {
+    Allowed,
+    Restricted,
+}
+
+fn check_key(field: &str, key: &str, pool: Pool, rules: &dyn LabelRules, found: &mut Findings) {
     let normal = rules.normalize(key);
-    if normal == labels::NODEPOOL || rules.is_restricted(normal) {
+    let is_pool = normal == labels::NODEPOOL;
+    if (is_pool && pool == Pool::Restricted) || (!is_pool && rules.is_restricted(normal)) {
         found.problem(
             field,
             format!("label {normal:?} is restricted; expected another key"),
@@ -158,6 +222,7 @@ fn check_taint(field: &str, taint: &Taint, found: &mut Findings) {
 fn check_requirement(
     field: &str,
     requirement: &RequirementSpec,
+    pool: Pool,
     rules: &dyn LabelRules,
     found: &mut Findings,
 ) {
@@ -176,7 +241,7 @@ fn check_requirement(
             ),
         );
     }
-    check_key(field, key, rules, found);
+    check_key(field, key, pool, rules, found);
     for value in values {
         check_value(field, value, found);
     }
@@ -385,6 +450,32 @@ mod tests {
             warning.contains("In [\"cheap\"] means nothing; expected values among on-demand"),
             "{warning}"
         );
+    }
+
+    #[rstest]
+    #[case::nothing(json!({ "requirements": [] }), "")]
+    #[case::all(json!({
+        "requirements": [{ "key": "karpenter.sh/nodepool", "operator": "In", "values": ["p"] }, { "key": "team", "operator": "NotIn", "values": ["a"] }],
+        "priceAdjustment": "-10%", "capacity": { "smarter-devices/fuse": "20" }, "weight": 7,
+    }), "")]
+    #[case::key(json!({ "requirements": [{ "key": "kubernetes.io/hostname", "operator": "Exists" }] }), "spec.requirements[0]: label \"kubernetes.io/hostname\" is restricted")]
+    #[case::not_in(json!({ "requirements": [{ "key": "a", "operator": "NotIn" }] }), "spec.requirements[0]: a NotIn []; expected at least one value")]
+    #[case::min_values(json!({ "requirements": [{ "key": "a", "operator": "Exists", "minValues": 2 }] }), "spec.requirements[0]: minValues; expected none in an overlay")]
+    #[case::operator(json!({ "requirements": [{ "key": "a", "operator": "Like", "values": ["b"] }] }), "operator \"Like\"; expected one of")]
+    #[case::price(json!({ "price": "dear" }), "spec.price: \"dear\"; expected US dollars")]
+    #[case::native(json!({ "capacity": { "cpu": "1" } }), "spec.capacity[cpu]: the provider tells of it itself")]
+    #[case::name(json!({ "capacity": { "a b": "1" } }), "spec.capacity[a b]: expected a qualified name")]
+    #[case::amount(json!({ "capacity": { "a/b": "many" } }), "spec.capacity[a/b]: \"many\"; expected an amount of 0 or more")]
+    #[case::negative(json!({ "capacity": { "a/b": "-1" } }), "spec.capacity[a/b]: \"-1\"; expected an amount of 0 or more")]
+    #[case::weight(json!({ "weight": 0 }), "spec.weight: 0; expected 1 to 10000")]
+    fn overlays(#[case] spec: Value, #[case] expected: &str) {
+        let overlay = json!({ "metadata": { "name": "o" }, "spec": spec });
+        let native = ["cpu".to_owned()].into();
+        let rules = Rules(BTreeSet::new());
+        let found = node_overlay(&serde_json::from_value(overlay).unwrap(), &native, &rules);
+        let message = found.message().unwrap_or_default();
+        assert!(message.contains(expected), "{message}");
+        assert_eq!(message.is_empty(), expected.is_empty(), "{message}");
     }
 
     #[test]

@@ -150,6 +150,38 @@ fn a_pool_that_cannot_be_planned_with_is_named_once() {
 }
 
 #[test]
+fn a_plan_sees_prices_through_overlays_and_names_the_one_that_changes_nothing() {
+    let overlay = |name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: karpenter.sh/v1alpha1\nkind: NodeOverlay\nmetadata: {{ name: {name} }}\nspec: {{ requirements: [ {{ key: node.kubernetes.io/instance-type, operator: In, values: [m-8x-arm64-linux] }} ], {spec} }}\n"
+        )
+    };
+    let discount = overlay("discount", "price: \"0.001\", weight: 7");
+    let same_weight = overlay("another", "priceAdjustment: \"+1\", weight: 7");
+    let native = overlay("native", "capacity: { memory: 1Ti }");
+    let input = file("overlays.yaml", format!("{SOUND}{discount}").as_bytes());
+    let (output, said) = run(&["plan", "-f", &input]);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(plan["newNodes"][0]["instanceType"], "m-8x-arm64-linux");
+    assert_eq!(plan["pricePerHourUsd"], 0.001);
+
+    let all = format!("{SOUND}{discount}{same_weight}{native}");
+    let input = file("conflict.yaml", all.as_bytes());
+    let (output, said) = run(&["plan", "-f", &input]);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let complaints = [
+        "error: NodeOverlay another: NodeOverlay \"discount\" of the same weight 7 sets the price of m-8x-arm64-linux for NodePool \"default\" already; expected another weight or other requirements; planned without it",
+        "error: NodeOverlay native: spec.capacity[memory]: the provider tells of it itself; expected an extended resource; planned without it",
+    ];
+    for complaint in complaints {
+        assert_eq!(said.matches(complaint).count(), 1, "{said}");
+    }
+    let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(plan["newNodes"][0]["instanceType"], "m-8x-arm64-linux");
+}
+
+#[test]
 fn a_negative_price_takes_its_type_away_and_leaves_the_others() {
     let input = file("sound.yaml", SOUND.as_bytes());
     let types = file("types.json", TYPES.as_bytes());

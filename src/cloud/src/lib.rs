@@ -107,6 +107,20 @@ pub trait CloudProvider: Send + Sync + 'static {
     /// # Errors
     /// See [`CloudError`]; a launch may have happened even if an error is returned (the garbage collector finds it).
     async fn create(&self, claim: &NodeClaim) -> Result<Launched, CloudError>;
+    /// [`CloudProvider::create`], with the types that the claim's NodePool is sold in the eyes of scheduling: prices and
+    /// extended resources are those that NodeOverlays make of what [`CloudProvider::instance_types`] said. A provider
+    /// that looks at prices or resources when it launches must look at these; one that does not need not care.
+    ///
+    /// # Errors
+    /// As [`CloudProvider::create`].
+    async fn create_among(
+        &self,
+        claim: &NodeClaim,
+        types: &Arc<Vec<Arc<InstanceType>>>,
+    ) -> Result<Launched, CloudError> {
+        let _ = types;
+        self.create(claim).await
+    }
     /// Asks for termination of the claim's machine. Idempotent; must in the end return [`CloudError::NotFound`].
     ///
     /// # Errors

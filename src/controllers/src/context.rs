@@ -6,6 +6,8 @@ use karpenter_cloud::Provider;
 use karpenter_runtime::{Clock, EventRecorder, RngTree, Settings, metrics::Metrics};
 use tokio_util::sync::CancellationToken;
 
+use crate::overlay::Overlays;
+
 /// Handles that all loops share; cheap to clone.
 #[derive(Clone)]
 pub struct Context {
@@ -31,4 +33,21 @@ pub struct Context {
     pub stop: CancellationToken,
     /// Notified when instance types, prices or availability have changed.
     pub catalog_changed: Arc<tokio::sync::Notify>,
+    /// What NodeOverlays make of what the provider sells; none while their gate is off.
+    pub overlays: Option<Arc<Overlays>>,
+}
+
+impl Context {
+    /// With NodeOverlays between the provider and everything that asks it what it sells, if their gate is on.
+    #[must_use]
+    pub fn with_overlays(mut self) -> Self {
+        if self.settings.feature_gates.node_overlay {
+            let overlays = Arc::new(Overlays::new(&self));
+            let mut provider = Provider::clone(&self.provider);
+            provider.cloud = overlays.clone();
+            self.provider = Arc::new(provider);
+            self.overlays = Some(overlays);
+        }
+        self
+    }
 }

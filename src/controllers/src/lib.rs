@@ -6,6 +6,7 @@ mod disruption;
 mod gc;
 mod lifecycle;
 pub mod nodepool;
+pub mod overlay;
 pub mod provisioning;
 mod repair;
 mod static_pools;
@@ -16,12 +17,15 @@ pub use lifecycle::start_lifecycle;
 use tokio::task::JoinHandle;
 
 /// Starts what turns pending pods into NodeClaims, what holds static NodePools at their size, and the controllers of
-/// NodePools and CapacityBuffers. They end when `ctx.stop` is cancelled, work begun finished.
+/// NodePools, NodeOverlays and CapacityBuffers. They end when `ctx.stop` is cancelled, work begun finished.
 #[must_use]
 pub fn start_provisioning(ctx: &Context) -> Vec<JoinHandle<()>> {
     let mut handles = nodepool::start(ctx);
     if ctx.settings.feature_gates.capacity_buffer {
         handles.extend(buffer::start(ctx));
+    }
+    if let Some(overlays) = &ctx.overlays {
+        handles.extend(overlay::start(ctx, overlays));
     }
     handles.extend(provisioning::start(ctx));
     handles.extend(static_pools::start(ctx));

@@ -407,7 +407,9 @@ impl Supervisor {
             metrics,
             stop: self.loops.clone(),
             catalog_changed,
-        };
+            overlays: None,
+        }
+        .with_overlays();
         handles.extend(karpenter_controllers::start_lifecycle(&context));
         handles.extend(karpenter_controllers::start_provisioning(&context));
         handles

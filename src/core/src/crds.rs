@@ -135,6 +135,9 @@ pub(crate) async fn missing_kinds(
     if gates.capacity_buffer {
         needed.push(("autoscaling.x-k8s.io", "v1beta1", "capacitybuffers"));
     }
+    if gates.node_overlay {
+        needed.push(("karpenter.sh", "v1alpha1", "nodeoverlays"));
+    }
     let mut missing = Vec::new();
     for (group, version, plural) in needed {
         let served = match client

@@ -57,6 +57,14 @@ impl CloudProvider for Metered {
     async fn create(&self, claim: &NodeClaim) -> Result<Launched, CloudError> {
         self.call("Create", self.cloud.create(claim)).await
     }
+    async fn create_among(
+        &self,
+        claim: &NodeClaim,
+        types: &Arc<Vec<Arc<InstanceType>>>,
+    ) -> Result<Launched, CloudError> {
+        self.call("Create", self.cloud.create_among(claim, types))
+            .await
+    }
     async fn delete(&self, claim: &NodeClaim) -> Result<(), CloudError> {
         self.call("Delete", self.cloud.delete(claim)).await
     }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
-use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
+use karpenter_api::{CapacityBuffer, NodeClaim, NodeOverlay, NodePool};
 use karpenter_cloud::NodeClassKind;
 use karpenter_runtime::reflector::reflect_versions;
 use karpenter_runtime::settings::FeatureGates;
@@ -34,10 +34,11 @@ pub(crate) struct Watches {
 impl Watches {
     /// Kinds that have to be listed besides [`Kind::ALL`] before anything is decided.
     pub(crate) fn besides(gates: &FeatureGates) -> &'static [Kind] {
-        if gates.capacity_buffer {
-            &Kind::OF_BUFFERS
-        } else {
-            &[]
+        match (gates.capacity_buffer, gates.node_overlay) {
+            (false, false) => &[],
+            (true, false) => &Kind::OF_BUFFERS,
+            (false, true) => &Kind::OF_OVERLAYS,
+            (true, true) => &Kind::OF_BUFFERS_AND_OVERLAYS,
         }
     }
 
@@ -71,6 +72,9 @@ impl Watches {
             self.watch(Api::<Namespace>::all(all.clone())),
             self.watch(Api::<LimitRange>::all(all.clone())),
         ];
+        if gates.node_overlay {
+            tasks.push(self.watch(Api::<NodeOverlay>::all(all.clone())));
+        }
         if gates.capacity_buffer {
             tasks.extend([
                 self.watch(Api::<CapacityBuffer>::all(all.clone())),

@@ -27,6 +27,8 @@ pub struct InstanceType {
     pub overhead: Overhead,
     /// `capacity − overhead`, hugepages out of memory, floored at zero.
     pub allocatable: ResourceList,
+    /// Whether a NodeOverlay has put resources into it.
+    pub overlaid: bool,
 }
 
 /// Resources a machine keeps for itself.
@@ -51,6 +53,8 @@ pub struct Offering {
     pub available: bool,
     /// Machines left in the reservation; zero for unreserved offerings.
     pub reservation_capacity: u32,
+    /// Whether its price is a NodeOverlay's.
+    pub overlaid: bool,
 }
 
 impl Overhead {
@@ -82,6 +86,7 @@ impl InstanceType {
             capacity,
             overhead,
             allocatable,
+            overlaid: false,
         }
     }
 
@@ -150,6 +155,7 @@ impl Offering {
             price,
             available: true,
             reservation_capacity: 0,
+            overlaid: false,
         }
     }
 

@@ -15,6 +15,8 @@ pub struct LabelRegistry {
     pub aliases: BTreeMap<String, String>,
     /// Keys whose values are a closed set.
     pub known_values: BTreeMap<String, BTreeSet<String>>,
+    /// Resources that the provider tells of its machines: NodeOverlays may not speak of them.
+    pub native_resources: BTreeSet<String>,
 }
 
 impl Default for LabelRegistry {
@@ -39,6 +41,7 @@ impl Default for LabelRegistry {
                 .map(|s| (*s).to_owned())
                 .collect(),
             )]),
+            native_resources: crate::overlay::NATIVE_RESOURCES.map(str::to_owned).into(),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod disruption;
 pub mod instance;
 pub mod labels;
 mod limit_range;
+pub mod overlay;
 pub mod plan;
 pub mod pod;
 mod pod_from;

@@ -32,44 +32,15 @@ impl CloudProvider for Ec2Cloud {
     }
 
     async fn create(&self, claim: &NodeClaim) -> Result<Launched, CloudError> {
-        let shared = &*self.shared;
-        let name = &claim.spec.node_class_ref.name;
-        let class = shared.class(name).await?.filter(|c| !shape::is_deleting(c));
-        let class = class.ok_or_else(|| {
-            CloudError::InsufficientCapacity(format!("EC2NodeClass {name} is gone or going"))
-        })?;
-        match shape::readiness(&class) {
-            Readiness::Ready => {}
-            Readiness::NotReady(message) => return Err(CloudError::NodeClassNotReady(message)),
-            Readiness::Unknown => {
-                return Err(CloudError::Create {
-                    reason: "NodeClassReadinessUnknown".to_owned(),
-                    message: format!("EC2NodeClass {name} has not been looked at yet"),
-                });
-            }
-        }
-        if let Some(tag) = forbidden_tag(&class) {
-            return Err(CloudError::NodeClassNotReady(format!(
-                "EC2NodeClass {name}: spec.tags: {tag:?} is Karpenter's own"
-            )));
-        }
-        let types = shared
-            .market
-            .types(&*shared.ec2, &class)
-            .await
-            .map_err(|e| CloudError::Create {
-                reason: "InstanceTypeResolutionFailed".to_owned(),
-                message: e.to_string(),
-            })?;
-        if shared.may_have_launched(claim)
-            && let Some(bought) = self.earlier(claim, &types).await?
-        {
-            return Ok(self.launched(&class, bought));
-        }
-        let bought = shared.launcher().launch(&class, claim, &types).await?;
-        shared.machines_changed.notify_one();
-        shared.forget_claim(claim.metadata.uid.as_deref().unwrap_or_default());
-        Ok(self.launched(&class, bought))
+        self.buy(claim, None).await
+    }
+
+    async fn create_among(
+        &self,
+        claim: &NodeClaim,
+        types: &Arc<Vec<Arc<InstanceType>>>,
+    ) -> Result<Launched, CloudError> {
+        self.buy(claim, Some(types)).await
     }
 
     async fn delete(&self, claim: &NodeClaim) -> Result<(), CloudError> {
@@ -141,6 +112,55 @@ impl CloudProvider for Ec2Cloud {
 }
 
 impl Ec2Cloud {
+    /// Launches for `claim` out of `types`, or of what is sold to its class.
+    async fn buy(
+        &self,
+        claim: &NodeClaim,
+        types: Option<&Arc<Vec<Arc<InstanceType>>>>,
+    ) -> Result<Launched, CloudError> {
+        let shared = &*self.shared;
+        let name = &claim.spec.node_class_ref.name;
+        let class = shared.class(name).await?.filter(|c| !shape::is_deleting(c));
+        let class = class.ok_or_else(|| {
+            CloudError::InsufficientCapacity(format!("EC2NodeClass {name} is gone or going"))
+        })?;
+        match shape::readiness(&class) {
+            Readiness::Ready => {}
+            Readiness::NotReady(message) => return Err(CloudError::NodeClassNotReady(message)),
+            Readiness::Unknown => {
+                return Err(CloudError::Create {
+                    reason: "NodeClassReadinessUnknown".to_owned(),
+                    message: format!("EC2NodeClass {name} has not been looked at yet"),
+                });
+            }
+        }
+        if let Some(tag) = forbidden_tag(&class) {
+            return Err(CloudError::NodeClassNotReady(format!(
+                "EC2NodeClass {name}: spec.tags: {tag:?} is Karpenter's own"
+            )));
+        }
+        let types = match types {
+            Some(types) => types.clone(),
+            None => shared
+                .market
+                .types(&*shared.ec2, &class)
+                .await
+                .map_err(|e| CloudError::Create {
+                    reason: "InstanceTypeResolutionFailed".to_owned(),
+                    message: e.to_string(),
+                })?,
+        };
+        if shared.may_have_launched(claim)
+            && let Some(bought) = self.earlier(claim, &types).await?
+        {
+            return Ok(self.launched(&class, bought));
+        }
+        let bought = shared.launcher().launch(&class, claim, &types).await?;
+        shared.machines_changed.notify_one();
+        shared.forget_claim(claim.metadata.uid.as_deref().unwrap_or_default());
+        Ok(self.launched(&class, bought))
+    }
+
     /// A live instance, past any cache.
     async fn describe(&self, id: &str) -> Result<Instance, CloudError> {
         let filter = Filter::new("instance-state-name", live_states());

@@ -133,6 +133,16 @@ pub fn registry() -> LabelRegistry {
         TENANCY.to_owned(),
         ["default", "dedicated"].map(str::to_owned).into(),
     );
+    registry.native_resources.extend(
+        [
+            resources::NEURON,
+            resources::NEURON_CORE,
+            resources::GAUDI,
+            resources::EFA,
+            resources::POD_ENI,
+        ]
+        .map(str::to_owned),
+    );
     registry
 }
 

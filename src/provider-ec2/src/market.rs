@@ -241,6 +241,7 @@ impl Market {
                         price: 0.0,
                         available: false,
                         reservation_capacity: 0,
+                        overlaid: false,
                     });
                 }
             }

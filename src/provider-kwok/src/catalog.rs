@@ -239,6 +239,7 @@ fn instance_type(t: RawType, labels: &LabelRegistry) -> Result<InstanceType, Bad
             price,
             available: o.available,
             reservation_capacity: o.reservation_capacity,
+            overlaid: false,
         });
     }
     let given = Requirements::from_specs(&t.requirements, labels)

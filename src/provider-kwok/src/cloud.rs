@@ -198,6 +198,14 @@ impl CloudProvider for KwokCloud {
     }
 
     async fn create(&self, claim: &NodeClaim) -> Result<Launched, CloudError> {
+        self.create_among(claim, &self.types()).await
+    }
+
+    async fn create_among(
+        &self,
+        claim: &NodeClaim,
+        types: &Arc<Vec<Arc<InstanceType>>>,
+    ) -> Result<Launched, CloudError> {
         let class = self.node_class(claim).await?;
         let labels = &self.catalog.labels;
         let wanted = Requirements::from_specs(&claim.spec.requirements, labels).map_err(|e| {
@@ -212,7 +220,6 @@ impl CloudProvider for KwokCloud {
                 message: e.to_string(),
             }
         })?;
-        let types = self.types();
         let suitable = types
             .iter()
             .filter(|t| t.requirements.does_intersect(&wanted) && requests.fits(&t.allocatable));

@@ -258,11 +258,7 @@ impl Settings {
         let rows = TABLE
             .iter()
             .filter(|row| WITHOUT_EFFECT.contains(&row.flag));
-        let mut names: Vec<&'static str> = rows.filter(was_set).map(|row| row.flag).collect();
-        if self.feature_gates.node_overlay {
-            names.push("feature-gates NodeOverlay");
-        }
-        names
+        rows.filter(was_set).map(|row| row.flag).collect()
     }
 
     /// Settings from a command line (without the program's name) and an environment.

@@ -340,17 +340,9 @@ fn what_has_no_effect_is_named_where_it_was_asked_for_and_in_the_docs() {
         enable_profiling: true,
         memory_limit_bytes: 1 << 30,
         log_error_output_paths: vec!["stdout".to_owned()],
-        feature_gates: FeatureGates {
-            node_overlay: true,
-            ..FeatureGates::default()
-        },
         ..Settings::default()
     };
-    let named = [
-        "enable-profiling",
-        "memory-limit",
-        "feature-gates NodeOverlay",
-    ];
+    let named = ["enable-profiling", "memory-limit"];
     assert_eq!(asked.without_effect(), named);
     let docs = include_str!("../../../docs/differences.md");
     for flag in WITHOUT_EFFECT {

@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{LimitRange, Node, PodTemplate};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
-use karpenter_api::{CapacityBuffer, NodeClaim, NodePool, labels};
+use karpenter_api::{CapacityBuffer, NodeClaim, NodeOverlay, NodePool, labels};
 use karpenter_model::{Namespaces, NodeView, Pod, PodKey};
 use kube::core::{DynamicObject, ObjectMeta};
 
@@ -35,6 +35,7 @@ pub(crate) struct Cluster {
     pub(crate) budgets: Table<PodKey, PodDisruptionBudget>,
     pub(crate) attachments: Table<Name, VolumeAttachment>,
     pub(crate) limit_ranges: Table<PodKey, LimitRange>,
+    pub(crate) overlays: Table<Name, NodeOverlay>,
     pub(crate) buffers: Buffers,
     pub(crate) storage: StorageTables,
     pub(crate) namespaces: Table<Name, BTreeMap<String, String>>,
@@ -145,6 +146,7 @@ impl Cluster {
     feeds!(budgets: PodKey, PodDisruptionBudget, key_of, budget_changed; apply_budget, delete_budget, reset_budgets);
     feeds!(attachments: Name, VolumeAttachment, name_of, attachment_changed; apply_attachment, delete_attachment, reset_attachments);
     feeds!(limit_ranges: PodKey, LimitRange, key_of, limit_range_changed; apply_limit_range, delete_limit_range, reset_limit_ranges);
+    feeds!(overlays: Name, NodeOverlay, name_of, overlay_changed; apply_overlay, delete_overlay, reset_overlays);
     feeds!(buffers.objects: PodKey, CapacityBuffer, key_of, buffer_changed; apply_buffer, delete_buffer, reset_buffers);
     feeds!(buffers.templates: PodKey, PodTemplate, key_of, template_changed; apply_template, delete_template, reset_templates);
 
@@ -339,6 +341,19 @@ impl Cluster {
         }
         self.note_name(Kind::NodePool, &step.key, step.after.is_none());
     }
+    /// Prices and resources of what can be bought are different ones; what is said in a status changes nothing.
+    fn overlay_changed(&mut self, step: Step<Name, NodeOverlay>) {
+        let counts = |o: &Option<Arc<NodeOverlay>>| {
+            let present = o
+                .as_ref()
+                .filter(|o| o.metadata.deletion_timestamp.is_none());
+            present.map(|o| o.spec.clone())
+        };
+        if counts(&step.before) != counts(&step.after) {
+            self.plans_differ();
+        }
+        self.note_name(Kind::NodeOverlay, &step.key, step.after.is_none());
+    }
     fn class_changed(&mut self, step: Step<Name, DynamicObject>) {
         self.note_name(Kind::NodeClass, &step.key, step.after.is_none());
     }
@@ -532,6 +547,7 @@ impl Cluster {
             Kind::VolumeAttachment => self.attachments.listed,
             Kind::LimitRange => self.limit_ranges.listed,
             Kind::Namespace => self.namespaces.listed,
+            Kind::NodeOverlay => self.overlays.listed,
             Kind::PersistentVolumeClaim
             | Kind::PersistentVolume
             | Kind::StorageClass

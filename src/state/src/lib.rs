@@ -57,6 +57,8 @@ pub enum Kind {
     LimitRange,
     /// CapacityBuffer; also: what one comes to, or where its chunks found room.
     CapacityBuffer,
+    /// NodeOverlay.
+    NodeOverlay,
     /// core/v1 PodTemplate.
     PodTemplate,
     /// apps/v1 Deployment, held as [`Workload`].
@@ -94,6 +96,17 @@ impl Kind {
         Self::Deployment,
         Self::StatefulSet,
         Self::ReplicaSet,
+    ];
+    /// The kind that overlays need besides.
+    pub const OF_OVERLAYS: [Self; 1] = [Self::NodeOverlay];
+    /// Both.
+    pub const OF_BUFFERS_AND_OVERLAYS: [Self; 6] = [
+        Self::CapacityBuffer,
+        Self::PodTemplate,
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::ReplicaSet,
+        Self::NodeOverlay,
     ];
 }
 

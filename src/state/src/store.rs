@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
-use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
+use karpenter_api::{CapacityBuffer, NodeClaim, NodeOverlay, NodePool};
 use karpenter_model::storage::{StorageObjects, VolumeLimits};
 use karpenter_model::{LabelRegistry, Namespaces, NodeView, Pod, PodKey, ResourceList};
 use kube::core::{DynamicObject, ObjectMeta};
@@ -113,6 +113,7 @@ impl Store {
     feed!("VolumeAttachment", VolumeAttachment, name; apply_volume_attachment = apply_attachment, delete_volume_attachment = delete_attachment, reset_volume_attachments = reset_attachments);
     feed!("LimitRange", LimitRange, key; apply_limit_range = apply_limit_range, delete_limit_range = delete_limit_range, reset_limit_ranges = reset_limit_ranges);
     feed!("CapacityBuffer", CapacityBuffer, key; apply_capacity_buffer = apply_buffer, delete_capacity_buffer = delete_buffer, reset_capacity_buffers = reset_buffers);
+    feed!("NodeOverlay", NodeOverlay, name; apply_node_overlay = apply_overlay, delete_node_overlay = delete_overlay, reset_node_overlays = reset_overlays);
     feed!("PodTemplate", PodTemplate, key; apply_pod_template = apply_template, delete_pod_template = delete_template, reset_pod_templates = reset_templates);
 
     feed_trimmed!("Pod", RawPod, key; apply_pod = apply_pod, delete_pod = delete_pod, reset_pods = reset_pods);
@@ -217,6 +218,20 @@ impl Store {
     #[must_use]
     pub fn node_pools(&self) -> Vec<Arc<NodePool>> {
         self.cluster.read().pools.values().cloned().collect()
+    }
+    /// A NodeOverlay.
+    #[must_use]
+    pub fn node_overlay(&self, name: &str) -> Option<Arc<NodeOverlay>> {
+        self.cluster.read().overlays.get(name).cloned()
+    }
+    /// All NodeOverlays in name order, those being deleted left out.
+    #[must_use]
+    pub fn node_overlays(&self) -> Vec<Arc<NodeOverlay>> {
+        let cluster = self.cluster.read();
+        let all = cluster.overlays.values();
+        all.filter(|o| o.metadata.deletion_timestamp.is_none())
+            .cloned()
+            .collect()
     }
     /// A NodeClass of the provider's kind.
     #[must_use]
@@ -453,7 +468,7 @@ impl Store {
     }
     /// Grows whenever something happened that may make a plan for the same pods come out differently: views of
     /// nodes and claims, marks, NodePools' specs and readiness, DaemonSets, LimitRanges, claims that pods use with their volumes and
-    /// classes, volume limits, labels of namespaces, what buffers come to. Pods that are bound nowhere and the
+    /// classes, volume limits, labels of namespaces, what buffers come to, NodeOverlays' specs. Pods that are bound nowhere and the
     /// catalogue are not in it.
     #[must_use]
     pub fn planning_generation(&self) -> u64 {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
-use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
+use karpenter_api::{CapacityBuffer, NodeClaim, NodeOverlay, NodePool};
 use kube::core::DynamicObject;
 
 use crate::{Kind, Store};
@@ -132,6 +132,13 @@ watched!(
     apply_capacity_buffer,
     delete_capacity_buffer,
     reset_capacity_buffers
+);
+watched!(
+    NodeOverlay,
+    NodeOverlay,
+    apply_node_overlay,
+    delete_node_overlay,
+    reset_node_overlays
 );
 watched!(
     PodTemplate,

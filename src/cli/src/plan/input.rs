@@ -10,12 +10,15 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
-use karpenter_api::{CapacityBuffer, NodeClaim, NodePool};
+use karpenter_api::{CapacityBuffer, NodeClaim, NodeOverlay, NodePool};
+use karpenter_controllers::overlay::shelf;
 use karpenter_controllers::provisioning::pools;
 use karpenter_e2e::json::{name, text};
 use karpenter_e2e::kinds;
+use karpenter_model::overlay::{self, Shelf};
 use karpenter_model::{
-    ContainerDefaults, InstanceType, LabelRegistry, Namespaces, Pod, Problem, SolveOptions,
+    ContainerDefaults, InstanceType, LabelRegistry, Namespaces, Pod, PoolView, Problem,
+    SolveOptions,
 };
 use karpenter_provider_kwok::catalog::{self, Catalog};
 use karpenter_runtime::Settings;
@@ -42,7 +45,7 @@ pub(super) struct Offer {
 
 enum Types {
     /// The same for every pool.
-    Common(Vec<Arc<InstanceType>>),
+    Common(Arc<Vec<Arc<InstanceType>>>),
     /// By name of the pool; one that is not there is sold nothing.
     ByPool(BTreeMap<String, Arc<Vec<Arc<InstanceType>>>>),
 }
@@ -77,7 +80,7 @@ pub(super) fn offer(args: &Args, objects: &[Value]) -> Result<Offer, Failure> {
 fn of_kwok(catalog: Catalog) -> Offer {
     Offer {
         labels: catalog.labels,
-        types: Types::Common(catalog.types),
+        types: Types::Common(Arc::new(catalog.types)),
         warnings: Vec::new(),
         errors: catalog.rejected.iter().map(ToString::to_string).collect(),
     }
@@ -172,6 +175,7 @@ pub(super) fn problem(
             "CSINode" => apply::<CSINode>(object, &store, errors),
             "Namespace" => apply::<Namespace>(object, &store, errors),
             "PodTemplate" => apply::<PodTemplate>(object, &store, errors),
+            "NodeOverlay" => apply::<NodeOverlay>(object, &store, errors),
             "CapacityBuffer" => apply::<CapacityBuffer>(object, &store, errors),
             class if class.ends_with("NodeClass") => {
                 classes.insert((kind.clone(), name(&object).to_owned()));
@@ -187,43 +191,7 @@ pub(super) fn problem(
             ignored.into_iter().collect::<Vec<_>>().join(", ")
         ));
     }
-    let mut views = Vec::new();
-    for pool in pools {
-        let pool_name = pool.metadata.name.clone().unwrap_or_default();
-        if !judge(&pool, &pool_name, &offer.labels, errors, &mut warnings) {
-            continue;
-        }
-        let class = &pool.spec.template.spec.node_class_ref;
-        let others: Vec<&str> = classes
-            .iter()
-            .filter(|(kind, _)| *kind == class.kind)
-            .map(|(_, name)| name.as_str())
-            .collect();
-        if !others.is_empty() && !others.contains(&class.name.as_str()) {
-            errors.push(format!(
-                "NodePool {pool_name}: spec.template.spec.nodeClassRef.name: {:?} is not among the files; expected one of the {} there: {}; planned as if it were ready",
-                class.name, class.kind, others.join(", ")
-            ));
-        } else if others.is_empty() {
-            warnings.push(format!(
-                "NodePool {pool_name}: spec.template.spec.nodeClassRef: {} {} is not among the files; planned as if it were ready",
-                class.kind, class.name
-            ));
-        }
-        let types = match &offer.types {
-            Types::Common(types) => types.clone(),
-            // Why it is sold nothing is among the offer's errors.
-            Types::ByPool(by_pool) => match by_pool.get(&pool_name) {
-                Some(types) => types.to_vec(),
-                None => continue,
-            },
-        };
-        let usage = store.usage(&pool_name);
-        match pools::pool_view(&pool, types, usage, &offer.labels) {
-            Ok(view) => views.push(Arc::new(view)),
-            Err(e) => errors.push(e.to_string()),
-        }
-    }
+    let views = views(pools, &classes, offer, &store, errors, &mut warnings);
     for (key, resolution) in store.resolutions() {
         if let Resolution::NotReady { message, .. } = &*resolution {
             errors.push(format!("CapacityBuffer {}: {message}", key.name));
@@ -247,6 +215,70 @@ pub(super) fn problem(
         },
     };
     Read { problem, warnings }
+}
+
+/// The pools that can be planned with, and what they are sold in the eyes of NodeOverlays.
+fn views(
+    pools: Vec<NodePool>,
+    classes: &BTreeSet<(String, String)>,
+    offer: &Offer,
+    store: &Store,
+    errors: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Vec<Arc<PoolView>> {
+    let (mut usable, mut shelves): (Vec<NodePool>, Vec<Shelf>) = Default::default();
+    for pool in pools {
+        let pool_name = pool.metadata.name.clone().unwrap_or_default();
+        if !judge(&pool, &pool_name, &offer.labels, errors, warnings) {
+            continue;
+        }
+        let class = &pool.spec.template.spec.node_class_ref;
+        let others: Vec<&str> = classes
+            .iter()
+            .filter(|(kind, _)| *kind == class.kind)
+            .map(|(_, name)| name.as_str())
+            .collect();
+        if !others.is_empty() && !others.contains(&class.name.as_str()) {
+            errors.push(format!(
+                "NodePool {pool_name}: spec.template.spec.nodeClassRef.name: {:?} is not among the files; expected one of the {} there: {}; planned as if it were ready",
+                class.name, class.kind, others.join(", ")
+            ));
+        } else if others.is_empty() {
+            warnings.push(format!(
+                "NodePool {pool_name}: spec.template.spec.nodeClassRef: {} {} is not among the files; planned as if it were ready",
+                class.kind, class.name
+            ));
+        }
+        let types = match &offer.types {
+            Types::Common(types) => types.clone(),
+            // Why it is sold nothing is among the offer's errors.
+            Types::ByPool(by_pool) => match by_pool.get(&pool_name) {
+                Some(types) => types.clone(),
+                None => continue,
+            },
+        };
+        shelves.push(shelf(&pool, types, &offer.labels));
+        usable.push(pool);
+    }
+    let overlays = store.node_overlays();
+    let outcome = overlay::evaluate(overlays.iter().map(|o| &**o), &shelves, &offer.labels);
+    for (name, verdict) in &outcome.verdicts {
+        if let Err(refusal) = verdict {
+            errors.push(format!(
+                "NodeOverlay {name}: {}; planned without it",
+                refusal.message()
+            ));
+        }
+    }
+    let mut views = Vec::new();
+    for (pool, types) in usable.iter().zip(outcome.types) {
+        let usage = store.usage(pool.metadata.name.as_deref().unwrap_or_default());
+        match pools::pool_view(pool, types.to_vec(), usage, &offer.labels) {
+            Ok(view) => views.push(Arc::new(view)),
+            Err(e) => errors.push(e.to_string()),
+        }
+    }
+    views
 }
 
 /// Gives an object that lives in a namespace the one that kubectl would.

@@ -271,6 +271,7 @@ fn matters(kind: Kind) -> bool {
             | Kind::NodePool
             | Kind::PodDisruptionBudget
             | Kind::CapacityBuffer
+            | Kind::NodeOverlay
             | Kind::Catalog
     )
 }

@@ -251,6 +251,7 @@ impl Dispatcher {
             | Kind::CSINode
             | Kind::Namespace
             | Kind::CapacityBuffer
+            | Kind::NodeOverlay
             | Kind::PodTemplate
             | Kind::Deployment
             | Kind::StatefulSet

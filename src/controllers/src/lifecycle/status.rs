@@ -2,9 +2,9 @@
 //! algorithm").
 
 use jiff::Timestamp;
-use karpenter_api::condition::{self, Edit, NODE_CLAIM, NODE_POOL};
+use karpenter_api::condition::{self, Edit, NODE_CLAIM, NODE_OVERLAY, NODE_POOL};
 use karpenter_api::kinds::{Condition, Time};
-use karpenter_api::{NodeClaim, NodePool};
+use karpenter_api::{NodeClaim, NodeOverlay, NodePool};
 
 /// A condition's status with what goes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,12 @@ pub(crate) fn settle(claim: &mut NodeClaim, now: Timestamp) {
 /// Sets conditions of a NodePool that its root sums up.
 pub(crate) fn set_pool(pool: &mut NodePool, kind: &str, status: Status, now: Timestamp) {
     let mut edit = NODE_POOL.edit(&mut pool.status.conditions, &pool.metadata, now);
+    put(&mut edit, kind, status);
+}
+
+/// Sets a condition of a NodeOverlay.
+pub(crate) fn set_overlay(overlay: &mut NodeOverlay, kind: &str, status: Status, now: Timestamp) {
+    let mut edit = NODE_OVERLAY.edit(&mut overlay.status.conditions, &overlay.metadata, now);
     put(&mut edit, kind, status);
 }
 

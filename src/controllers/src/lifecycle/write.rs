@@ -2,7 +2,7 @@
 //! resourceVersion it was read at, and the answer straight into the state, so that a loop sees its own writes.
 
 use k8s_openapi::api::core::v1::Node;
-use karpenter_api::{CapacityBuffer, NodeClaim, NodePool, labels};
+use karpenter_api::{CapacityBuffer, NodeClaim, NodeOverlay, NodePool, labels};
 use karpenter_runtime::runner::ReconcileError;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -239,6 +239,28 @@ pub(crate) async fn buffer_status(
     let answer = unless_gone(answer)?;
     if let Some(buffer) = &answer {
         ctx.state.apply_capacity_buffer(buffer.clone());
+    }
+    Ok(answer)
+}
+
+/// Writes what differs in a NodeOverlay's status. None if it is gone.
+pub(crate) async fn overlay_status(
+    ctx: &Context,
+    before: &NodeOverlay,
+    after: &NodeOverlay,
+) -> Result<Option<NodeOverlay>, ReconcileError> {
+    let Some(part) = difference(&before.status, &after.status)? else {
+        return Ok(Some(before.clone()));
+    };
+    let api: Api<NodeOverlay> = Api::all(ctx.client.clone());
+    let version = before.metadata.resource_version.as_deref();
+    let patch = Patch::Merge(guarded(version, "status", part));
+    let answer = api
+        .patch_status(name(&before.metadata), &PatchParams::default(), &patch)
+        .await;
+    let answer = unless_gone(answer)?;
+    if let Some(overlay) = &answer {
+        ctx.state.apply_node_overlay(overlay.clone());
     }
     Ok(answer)
 }

@@ -1,5 +1,7 @@
 //! The NodeClaim that a planned node becomes (`scheduling.md` §10): data in, object out.
 
+use std::collections::BTreeSet;
+
 use karpenter_api::kinds::{ManagedKind, ObjectMeta, OwnerReference, TypeInfo};
 use karpenter_api::nodeclaim::{NodeClaimSpec, NodeClaimStatus};
 use karpenter_api::{NodeClaim, NodePool, labels};
@@ -30,8 +32,34 @@ pub fn node_claim(planned: &PlannedNode, pool: &PoolView, registry: &LabelRegist
         labels::MIN_VALUES_RELAXED.to_owned(),
         planned.min_values_relaxed.to_string(),
     );
+    for (key, applied) in overlaid(planned, pool, registry) {
+        if applied {
+            annotations.insert(key.to_owned(), "true".to_owned());
+        }
+    }
     claim.spec.resources.requests = planned.requests.to_raw();
     claim
+}
+
+/// Whether NodeOverlays have a part in what may be launched: in its price, and in its resources.
+fn overlaid(
+    planned: &PlannedNode,
+    pool: &PoolView,
+    registry: &LabelRegistry,
+) -> [(&'static str, bool); 2] {
+    let chosen: BTreeSet<&str> = planned.instance_types.iter().map(|t| &**t).collect();
+    let types = pool.instance_types.iter();
+    let chosen = types.filter(|t| chosen.contains(&*t.name));
+    let (mut price, mut capacity) = (false, false);
+    for chosen in chosen {
+        capacity |= chosen.overlaid;
+        let mut offers = chosen.offers(&planned.requirements, registry);
+        price |= offers.any(|o| o.overlaid);
+    }
+    [
+        (labels::PRICE_OVERLAY_APPLIED, price),
+        (labels::CAPACITY_OVERLAY_APPLIED, capacity),
+    ]
 }
 
 /// The claim of a static pool: its template and nothing else. The provider chooses the machine.

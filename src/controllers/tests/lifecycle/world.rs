@@ -694,6 +694,7 @@ async fn boot(
         metrics: Metrics::default(),
         stop: CancellationToken::new(),
         catalog_changed: Arc::default(),
+        overlays: None,
     };
     let classes = ApiResource {
         group: KIND.group.to_owned(),

@@ -520,6 +520,7 @@ async fn boot(
         metrics,
         stop: CancellationToken::new(),
         catalog_changed: Arc::default(),
+        overlays: None,
     };
     let classes = ApiResource {
         group: KIND.group.to_owned(),

@@ -4,6 +4,7 @@
 
 mod algebra;
 mod instance;
+mod overlay;
 mod pod;
 mod pod_requests;
 mod requirement;

@@ -73,6 +73,7 @@ fn sold(name: &str, cpu: i64, price: f64) -> InstanceType {
             price,
             available: true,
             reservation_capacity: 0,
+            overlaid: false,
         }
     };
     let mut capacity = resources(cpu * 1000, cpu * 4096);
@@ -84,6 +85,7 @@ fn sold(name: &str, cpu: i64, price: f64) -> InstanceType {
         allocatable: capacity.clone(),
         capacity,
         overhead: karpenter_model::instance::Overhead::default(),
+        overlaid: false,
     }
 }
 

@@ -7,6 +7,8 @@ use karpenter_api::labels as keys;
 use karpenter_cloud::CloudError;
 use karpenter_ec2_api::FleetTarget;
 use karpenter_fake_ec2::{CallFault, CallFaultKind, PoolMatch};
+use karpenter_model::Requirements;
+use karpenter_model::overlay::{Shelf, evaluate};
 use karpenter_provider_ec2::labels as l;
 use serde_json::json;
 
@@ -311,4 +313,44 @@ async fn story(seed: u64) -> String {
 #[tokio::test(start_paused = true)]
 async fn one_seed_one_story() {
     assert_eq!(story(3).await, story(3).await);
+}
+
+/// What NodeOverlays say of prices decides what is bought, though EC2 itself knows better.
+#[tokio::test(start_paused = true)]
+async fn a_launch_among_overlaid_types_buys_what_is_cheapest_there() {
+    let world = World::ready(1).await;
+    let sold = world
+        .provider
+        .cloud
+        .instance_types(&World::pool())
+        .await
+        .unwrap();
+    let overlay = json!({
+        "metadata": { "name": "discount" },
+        "spec": {
+            "requirements": [is_in(keys::INSTANCE_TYPE, &["m5.xlarge"])],
+            "price": "0.0001", "capacity": { "smarter-devices/fuse": "1" },
+        },
+    });
+    let overlay = serde_json::from_value(overlay).unwrap();
+    let shelf = Shelf {
+        pool: "pool".into(),
+        labels: Requirements::default(),
+        types: sold,
+    };
+    let seen = evaluate([&overlay], &[shelf], &world.provider.labels);
+    assert_eq!(seen.verdicts["discount"], Ok(()));
+    let mut claim = world.claim(
+        "pool-abcde",
+        json!([
+            is_in(keys::INSTANCE_TYPE, &["m5.large", "m5.xlarge"]),
+            is_in(keys::CAPACITY_TYPE, &["on-demand"]),
+        ]),
+    );
+    let annotations = claim.metadata.annotations.get_or_insert_default();
+    annotations.insert(keys::PRICE_OVERLAY_APPLIED.to_owned(), "true".to_owned());
+    let cloud = &world.provider.cloud;
+    let launched = cloud.create_among(&claim, &seen.types[0]).await.unwrap();
+    assert_eq!(launched.labels[keys::INSTANCE_TYPE], "m5.xlarge");
+    assert_eq!(launched.capacity.get("smarter-devices/fuse").units(), 1);
 }

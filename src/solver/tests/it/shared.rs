@@ -59,6 +59,7 @@ fn instance_type(value: &Value, labels: &LabelRegistry) -> Arc<InstanceType> {
             price: o["price"].as_f64().unwrap(),
             available: o["available"].as_bool().unwrap_or(true),
             reservation_capacity: 0,
+            overlaid: false,
         });
     let overhead = Overhead {
         kube_reserved: resources(&value["kubeReserved"]),
