@@ -4,6 +4,7 @@
 //
 //	local-control-plane run [options] [-- COMMAND [ARGUMENT...]]
 //	local-control-plane judge-scheduling < cases
+//	local-control-plane types
 //
 // `run` is the parent: it keeps etcd and the garbage collectors inside itself and starts this same executable once
 // more for each other component, because those share state that a process has only once (feature gates, signal
@@ -53,6 +54,8 @@ func main() {
 		os.Exit(kwokCommand())
 	case judgeScheduling:
 		os.Exit(judgeCommand())
+	case printTypes:
+		os.Exit(typesCommand())
 	}
 	fmt.Fprintln(os.Stderr, "usage: local-control-plane run [options] [-- COMMAND [ARGUMENT...]]")
 	os.Exit(2)

@@ -20,5 +20,6 @@ pub mod server;
 pub mod store;
 pub mod structure;
 pub mod validate;
+pub mod wire;
 
 pub use server::{ApiServer, ServerOptions};

@@ -117,6 +117,7 @@ pub fn subresource(part: Part) -> String {
     match part {
         Part::Main => String::new(),
         Part::Status => "status".to_owned(),
+        Part::EphemeralContainers => "ephemeralcontainers".to_owned(),
     }
 }
 

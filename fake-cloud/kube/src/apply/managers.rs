@@ -160,6 +160,7 @@ pub fn strip(set: &mut FieldSet, part: Part, has_status: bool) {
     match part {
         Part::Main if has_status => set.remove(&["f:status"]),
         Part::Main => {}
+        Part::EphemeralContainers => set.remove(&["f:status"]),
         Part::Status => set
             .below
             .retain(|key, _| key == "f:status" || key == "f:metadata"),

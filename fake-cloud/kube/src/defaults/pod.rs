@@ -38,7 +38,7 @@ pub fn spec(spec: &mut Value) {
         TERMINATION_GRACE_SECONDS,
     );
     default_to(spec, "securityContext", json!({}));
-    for list in ["initContainers", "containers"] {
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
         for container in spec
             .get_mut(list)
             .and_then(Value::as_array_mut)

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use serde_json::Value;
 
 use crate::error::{ApiError, Result};
+use crate::wire::protobuf;
 
 /// Largest request body, in bytes; etcd's own limit on an object is 1.5 MiB, and the real server's on requests 3 MiB.
 const REQUEST_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -56,13 +57,14 @@ where
     }
 }
 
-/// A request's document: JSON, or YAML where the content type says so.
+/// A request's document: JSON, or YAML or protobuf where the content type says so.
 ///
 /// # Errors
 /// 400 when it is malformed, 415 for other types.
 pub fn decode(content_type: &str, bytes: &[u8]) -> Result<Value> {
     let kind = content_type.split(';').next().unwrap_or("").trim();
     match kind {
+        protobuf::MEDIA_TYPE => protobuf::read(bytes, "Object"),
         "application/yaml" | "application/apply-patch+yaml" => serde_saphyr::from_slice(bytes)
             .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}"))),
         kind if kind.is_empty() || kind.ends_with("json") => serde_json::from_slice(bytes)
@@ -101,6 +103,9 @@ pub fn object(content_type: &str, bytes: &[u8], kind: &str) -> Result<Value> {
             "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {} ({shown})",
             json_error(&error)
         )));
+    }
+    if content_type.starts_with(protobuf::MEDIA_TYPE) {
+        return protobuf::read(bytes, kind);
     }
     decode(content_type, bytes)
 }

@@ -59,13 +59,13 @@ pub fn answer(server: &ApiServer, path: &Path, accept: &str) -> Result<Response<
             document
         }
         Path::Resources { group, version } => resources(registry, group, version)?,
-        Path::Other(path) => return other(server, registry, path),
+        Path::Other(path) => return other(registry, path, accept),
         Path::Objects(_) => return Err(ApiError::no_such_resource()),
     };
     Ok(respond::document(200, &document))
 }
 
-fn other(_server: &ApiServer, registry: &Registry, path: &str) -> Result<Response<ResponseBody>> {
+fn other(registry: &Registry, path: &str, accept: &str) -> Result<Response<ResponseBody>> {
     let path = path.trim_end_matches('/');
     Ok(match path {
         "/version" => {
@@ -105,7 +105,9 @@ fn other(_server: &ApiServer, registry: &Registry, path: &str) -> Result<Respons
             );
             respond::document(200, &json!({"paths": paths}))
         }
-        path if path.starts_with("/openapi/") => return super::openapi::answer(registry, path),
+        path if path.starts_with("/openapi/") => {
+            return super::openapi::answer(registry, path, accept);
+        }
         _ => return Err(ApiError::no_such_page()),
     })
 }
@@ -221,6 +223,7 @@ fn response_kind(
         "scale" => owned("autoscaling", "v1", "Scale"),
         "eviction" => owned("policy", "v1", "Eviction"),
         "binding" => owned("", "v1", "Binding"),
+        "ephemeralcontainers" => owned("", "v1", "Pod"),
         "token" => owned("authentication.k8s.io", "v1", "TokenRequest"),
         _ => owned(&info.group, &version.name, &info.kind),
     }

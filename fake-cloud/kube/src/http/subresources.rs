@@ -42,7 +42,17 @@ pub(super) fn subresource(
                 ops::replace::update(state, target, name, Part::Status, object, &mut options)?;
             Ok(shown(target, 200, &stored, show, &options))
         }
-        ("status" | "scale", &Method::PATCH) => patch(state, target, name, subresource, call, show),
+        ("ephemeralcontainers", &Method::GET) => object(state, target, name, call),
+        ("ephemeralcontainers", &Method::PUT) => {
+            let mut options = write_options(call, "UpdateOptions")?;
+            let pod = call.document(target, &mut options)?;
+            let part = Part::EphemeralContainers;
+            let stored = ops::replace::update(state, target, name, part, pod, &mut options)?;
+            Ok(shown(target, 200, &stored, show, &options))
+        }
+        ("status" | "scale" | "ephemeralcontainers", &Method::PATCH) => {
+            patch(state, target, name, subresource, call, show)
+        }
         ("scale", &Method::GET) => {
             let object = state.require(target, name)?;
             let scale = ops::scale::scale_of(target, &object)?;

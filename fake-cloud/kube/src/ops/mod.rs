@@ -217,4 +217,6 @@ pub enum Part {
     Main,
     /// The status.
     Status,
+    /// The ephemeral containers of a pod.
+    EphemeralContainers,
 }

@@ -40,6 +40,7 @@ pub fn patch(
     let part = match subresource {
         "" | "finalize" => Part::Main,
         "status" if target.has_status() => Part::Status,
+        "ephemeralcontainers" => Part::EphemeralContainers,
         "scale" => return super::scale::patch(state, target, name, kind, document, options),
         _ => return Err(ApiError::no_such_resource()),
     };

@@ -126,6 +126,7 @@ pub fn prepare(
     let mut new = match part {
         Part::Main => new,
         Part::Status => with_status(target, old, new),
+        Part::EphemeralContainers => with_ephemeral_containers(old, &new),
     };
     keep_identity(&mut new, old);
     if part == Part::Main && target.has_status() {
@@ -138,7 +139,7 @@ pub fn prepare(
     if !errors.is_empty() {
         return Err(ApiError::invalid(info, name, &errors));
     }
-    if part == Part::Main
+    if part != Part::Status
         && info.generation == Generation::Spec
         && desired_changed(target, &new, old)
     {
@@ -200,6 +201,19 @@ pub fn released(target: &Target, object: &Value) -> bool {
         .and_then(Value::as_i64)
         .unwrap_or(0)
         == 0
+}
+
+/// `old` with the ephemeral containers of `new`.
+fn with_ephemeral_containers(old: &Value, new: &Value) -> Value {
+    const FIELD: &str = "ephemeralContainers";
+    let mut result = old.clone();
+    let containers = new.get("spec").and_then(|s| s.get(FIELD)).cloned();
+    meta::set(
+        meta::as_map(meta::child(&mut result, "spec")),
+        FIELD,
+        containers,
+    );
+    result
 }
 
 /// `old` with what a write to `status` may change.

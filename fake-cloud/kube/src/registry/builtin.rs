@@ -73,9 +73,11 @@ const ROWS: &[Row] = &[
         "ns",
         &["pvc"],
     ),
-    row("", "v1", "Pod", "pods", "nsg", &["po"])
-        .all()
-        .extra(&["binding", "eviction"]),
+    row("", "v1", "Pod", "pods", "nsg", &["po"]).all().extra(&[
+        "binding",
+        "ephemeralcontainers",
+        "eviction",
+    ]),
     row("", "v1", "PodTemplate", "podtemplates", "ng", &[]),
     row(
         "",

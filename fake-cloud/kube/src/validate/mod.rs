@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod definition;
+pub mod ephemeral;
 pub mod names;
 pub mod objects;
 pub mod pods;
@@ -21,6 +22,9 @@ pub fn create(target: &Target, object: &Value) -> Vec<FieldError> {
     names::metadata(target, object, &mut errors);
     if target.info.custom {
         errors.extend(crate::crd::validate(target, object, None));
+    }
+    if target.info.is("", "pods") {
+        ephemeral::create(object, &mut errors);
     }
     kind(target, object, &mut errors);
     errors
@@ -44,6 +48,9 @@ pub fn update(target: &Target, new: &Value, old: &Value, part: Part) -> Vec<Fiel
     } else if part == Part::Main && new.get("spec") != old.get("spec") {
         kind(target, new, &mut errors);
         kind_update(target, new, old, &mut errors);
+    }
+    if part == Part::EphemeralContainers {
+        ephemeral::update(new, old, &mut errors);
     }
     if target.info.is("scheduling.k8s.io", "priorityclasses") {
         objects::priority_class_update(new, old, &mut errors);
@@ -97,6 +104,7 @@ fn kind_update(target: &Target, new: &Value, old: &Value, errors: &mut Vec<Field
     match (target.info.group.as_str(), target.info.plural.as_str()) {
         ("", "pods") => pods::update(new, old, errors),
         ("", "nodes") => objects::node_update(new, old, errors),
+        ("", "persistentvolumeclaims") => objects::claim_update(new, old, errors),
         ("apps" | "batch", _) => workloads::update(target, new, old, errors),
         _ => {}
     }

@@ -143,6 +143,33 @@ pub fn claim(claim: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// What an update of a claim may not change: all but its size and its attributes' class once it is bound, and its volume
+/// as long as it has none.
+pub fn claim_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let bound = text(old, &["status", "phase"]) == "Bound";
+    let kept = |claim: &Value| {
+        let mut spec = claim.get("spec").cloned().unwrap_or(Value::Null);
+        if let Some(map) = spec.as_object_mut() {
+            if text(old, &["spec", "volumeName"]).is_empty() {
+                map.remove("volumeName");
+            }
+            if bound {
+                map.remove("volumeAttributesClassName");
+                if let Some(resources) = map.get_mut("resources").and_then(Value::as_object_mut) {
+                    resources.remove("requests");
+                }
+            }
+        }
+        spec
+    };
+    if kept(new) != kept(old) {
+        errors.push(FieldError::forbidden(
+            "spec",
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+        ));
+    }
+}
+
 /// A service's ports.
 pub fn service(service: &Value, errors: &mut Vec<FieldError>) {
     let spec = service.get("spec").unwrap_or(&Value::Null);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures::StreamExt as _;
 use http::Request;
 use http_body_util::BodyExt as _;
@@ -222,10 +224,11 @@ async fn send(client: &Client, step: &Step, saved: &BTreeMap<String, String>) ->
         Some("metadata-list") => "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
         Some(other) => other,
     };
-    let body = match (&step.body, &step.text) {
-        (Some(body), _) => put_in(&body.to_string()).into_bytes(),
-        (None, Some(text)) => put_in(text).into_bytes(),
-        (None, None) => Vec::new(),
+    let body = match (&step.body, &step.text, &step.base64) {
+        (Some(body), _, _) => put_in(&body.to_string()).into_bytes(),
+        (None, Some(text), _) => put_in(text).into_bytes(),
+        (None, None, Some(bytes)) => BASE64_STANDARD.decode(bytes).unwrap(),
+        (None, None, None) => Vec::new(),
     };
     // What may not stand in a request line: selectors are written readably in the table.
     let encoded = [(" ", "%20"), ("\"", "%22"), ("<", "%3C"), (">", "%3E")];

@@ -42,6 +42,8 @@ pub(crate) struct Step {
     pub(crate) body: Option<Value>,
     /// The same as text, where it is no JSON.
     pub(crate) text: Option<String>,
+    /// The same as bytes, in base64.
+    pub(crate) base64: Option<String>,
     /// Of the body: `json` (default), `merge`, `json-patch`, `strategic`, `apply`, `yaml`, or a media type.
     pub(crate) content: Option<String>,
     /// `json` (default), `table`, `metadata`, `metadata-list`, or media types.
