@@ -6,6 +6,7 @@ mod disruption;
 mod gc;
 mod lifecycle;
 pub mod nodepool;
+mod observability;
 pub mod overlay;
 pub mod provisioning;
 mod repair;

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::clients::{self, Clients, ConnectError};
+use crate::process;
 use crate::provider::{self, ProviderError};
 
 /// Exit code for settings that cannot be used.
@@ -141,6 +142,7 @@ async fn work(
 ) -> Result<(), AppError> {
     let rng = RngTree::new(entropy());
     let metrics = Metrics::default();
+    process::register(&metrics);
     provider::check(&settings)?;
     let config = clients::config().await?;
     let namespace = clients::namespace(&settings, env, &config);

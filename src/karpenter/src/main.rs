@@ -2,6 +2,7 @@
 
 mod app;
 mod clients;
+mod process;
 mod provider;
 
 use std::process::ExitCode;

@@ -89,6 +89,8 @@ pub struct Pod {
     pub owner: Owner,
     /// Name of the owning DaemonSet, ReplicaSet…: kind and name of the controller reference.
     pub controller: Option<(Arc<str>, Arc<str>)>,
+    /// `apiVersion` of that reference.
+    pub controller_version: Option<Arc<str>>,
     /// `spec.nodeName`.
     pub node_name: Option<Arc<str>>,
     /// `status.nominatedNodeName`.

@@ -96,6 +96,7 @@ pub(crate) fn fill_resources(
 pub(crate) fn read(meta: &ObjectMeta, spec: &PodSpec, status: Option<&PodStatus>) -> Pod {
     let name = meta.name.as_deref().unwrap_or_default();
     let owners = meta.owner_references.as_deref().unwrap_or_default();
+    let controller = owners.iter().find(|o| o.controller == Some(true));
     Pod {
         key: PodKey {
             namespace: meta.namespace.as_deref().unwrap_or_default().into(),
@@ -105,10 +106,8 @@ pub(crate) fn read(meta: &ObjectMeta, spec: &PodSpec, status: Option<&PodStatus>
         labels: meta.labels.clone().unwrap_or_default(),
         annotations: kept_annotations(meta),
         owner: owner(owners),
-        controller: owners
-            .iter()
-            .find(|o| o.controller == Some(true))
-            .map(|o| (o.kind.as_str().into(), o.name.as_str().into())),
+        controller: controller.map(|o| (o.kind.as_str().into(), o.name.as_str().into())),
+        controller_version: controller.map(|o| o.api_version.as_str().into()),
         node_name: text(spec.node_name.as_deref()),
         nominated_node: text(status.and_then(|s| s.nominated_node_name.as_deref())),
         phase: phase(status.and_then(|s| s.phase.as_deref())),

@@ -15,7 +15,7 @@ use crate::{InstanceType, LabelRegistry, Pod, Requirements, ResourceList, Volume
 pub type Namespaces = BTreeMap<Arc<str>, BTreeMap<String, String>>;
 
 /// Everything a solve may look at. Nothing else influences its result.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Problem {
     /// Pods to place.
     pub pods: Vec<Arc<Pod>>,

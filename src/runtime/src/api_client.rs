@@ -62,7 +62,7 @@ impl Throttle {
 pub struct GateLayer {
     /// The limit; none = no limit.
     pub throttle: Option<Throttle>,
-    /// Where `client_go_request_total` is counted.
+    /// Where `client_go_request_*` is counted.
     pub metrics: Metrics,
 }
 
@@ -107,6 +107,7 @@ where
             .map_or(Duration::ZERO, Throttle::take);
         let metrics = self.settings.metrics.clone();
         let method = request.method().as_str().to_owned();
+        let target = Target::of(request.uri().path());
         // The clone that was polled ready must be the one that is called.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
@@ -114,7 +115,13 @@ where
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
+            let began = Instant::now();
             let result = inner.call(request).await;
+            // Of a watch: until it has begun.
+            let took = began.elapsed().as_secs_f64();
+            let [group, version, kind, subresource] = target.labels();
+            let labels = [("verb", method.as_str()), group, version, kind, subresource];
+            metrics.observe("client_go_request_duration_seconds", &labels, took);
             let code = match &result {
                 Ok(response) => response.status().as_u16().to_string(),
                 Err(_) => "<error>".to_owned(),
@@ -126,9 +133,56 @@ where
     }
 }
 
+/// What a request is about, as its path says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Target {
+    group: String,
+    version: String,
+    /// Plural name of the resource, as the reference has it under this label.
+    kind: String,
+    subresource: String,
+}
+
+impl Target {
+    fn of(path: &str) -> Self {
+        let mut parts = path.split('/').filter(|part| !part.is_empty());
+        let group = match parts.next() {
+            Some("api") => "",
+            Some("apis") => parts.next().unwrap_or_default(),
+            // Not about objects: versions, health.
+            _ => return Self::default(),
+        };
+        let version = parts.next().unwrap_or_default();
+        let mut rest: Vec<&str> = parts.collect();
+        if let ["namespaces", _, _, ..] = rest.as_slice()
+            && !matches!(rest.as_slice(), ["namespaces", _, "status" | "finalize"])
+        {
+            rest.drain(..2);
+        }
+        let at = |i: usize| rest.get(i).copied().unwrap_or_default().to_owned();
+        Self {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: at(0),
+            subresource: at(2),
+        }
+    }
+
+    fn labels(&self) -> [(&'static str, &str); 4] {
+        [
+            ("group", &self.group),
+            ("version", &self.version),
+            ("kind", &self.kind),
+            ("subresource", &self.subresource),
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+
+    use rstest::rstest;
 
     use super::*;
 
@@ -155,6 +209,23 @@ mod tests {
         assert_eq!(*times.lock(), [0, 0, 0, 500, 1000, 1500]);
         let labels = [("code", "201"), ("method", "POST")];
         assert_eq!(metrics.value("client_go_request_total", &labels), Some(6.0));
+        let timed = metrics.value("client_go_request_duration_seconds", &[("verb", "POST")]);
+        assert_eq!(timed, Some(6.0));
+    }
+
+    #[rstest]
+    #[case::list("/api/v1/pods", ["", "v1", "pods", ""])]
+    #[case::one("/api/v1/nodes/a", ["", "v1", "nodes", ""])]
+    #[case::subresource("/api/v1/namespaces/a/pods/b/eviction", ["", "v1", "pods", "eviction"])]
+    #[case::namespaces("/api/v1/namespaces", ["", "v1", "namespaces", ""])]
+    #[case::a_namespace("/api/v1/namespaces/a", ["", "v1", "namespaces", ""])]
+    #[case::its_end("/api/v1/namespaces/a/finalize", ["", "v1", "namespaces", "finalize"])]
+    #[case::custom("/apis/karpenter.sh/v1/nodeclaims/a/status", ["karpenter.sh", "v1", "nodeclaims", "status"])]
+    #[case::in_a_namespace("/apis/apps/v1/namespaces/a/deployments", ["apps", "v1", "deployments", ""])]
+    #[case::discovery("/apis/apps/v1", ["apps", "v1", "", ""])]
+    #[case::versions("/version", ["", "", "", ""])]
+    fn a_path_names_what_it_is_about(#[case] path: &str, #[case] expected: [&str; 4]) {
+        assert_eq!(Target::of(path).labels().map(|(_, value)| value), expected);
     }
 
     #[tokio::test(start_paused = true)]

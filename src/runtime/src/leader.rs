@@ -57,6 +57,9 @@ impl LeaderOptions {
     }
 }
 
+/// Renewals that did not succeed at once.
+const RENEWALS_REPEATED: &str = "leader_election_slowpath_total";
+
 /// The lease while it is held.
 #[derive(Debug)]
 pub struct Leadership {
@@ -100,13 +103,12 @@ pub async fn acquire(
         jitter: rng.child("leader", &options.identity).rng(),
         clock,
         seen: None,
+        metrics: metrics.clone(),
         options,
     };
-    metrics.set(
-        "leader_election_master_status",
-        &[("name", &contender.options.name)],
-        0.0,
-    );
+    let label = [("name", contender.options.name.as_str())];
+    metrics.set("leader_election_master_status", &label, 0.0);
+    metrics.add(RENEWALS_REPEATED, &label, 0.0);
     tracing::info!(
         lock = %format_args!("{}/{}", contender.options.namespace, contender.options.name),
         "attempting to acquire leader lease..."
@@ -151,6 +153,7 @@ struct Contender {
     clock: Clock,
     jitter: Rng,
     seen: Option<Seen>,
+    metrics: Metrics,
 }
 
 impl Contender {
@@ -172,7 +175,10 @@ impl Contender {
                     tracing::error!(lock = self.options.name, "leader lease was taken");
                     return;
                 }
-                Ok(false) if self.clock.now() < renewed + self.options.renew_deadline => {}
+                Ok(false) if self.clock.now() < renewed + self.options.renew_deadline => {
+                    let label = [("name", self.options.name.as_str())];
+                    self.metrics.inc(RENEWALS_REPEATED, &label);
+                }
                 Ok(false) | Err(_) => {
                     tracing::error!(
                         lock = self.options.name,

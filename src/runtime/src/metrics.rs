@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use series::Series;
-use table::{Row, TABLE};
+use table::{Kind, Row, TABLE};
 
 mod series;
 pub mod table;
@@ -60,6 +60,30 @@ impl Metrics {
     /// Sets a gauge.
     pub fn set(&self, name: &'static str, labels: &[(&'static str, &str)], value: f64) {
         self.update(name, labels, |series| series.set(value));
+    }
+
+    /// Makes `samples` all there is of a gauge: label values in the order of the table's row, and the value. For gauges
+    /// about many objects, which are told anew at each scrape.
+    pub fn replace(
+        &self,
+        name: &'static str,
+        samples: impl IntoIterator<Item = (Vec<Box<str>>, f64)>,
+    ) {
+        let Some(row) = TABLE.iter().find(|row| row.name == name) else {
+            debug_assert!(false, "metric {name} is not in the table");
+            return;
+        };
+        debug_assert!(row.kind == Kind::Gauge, "{name} is a {}", row.kind.as_str());
+        let mut series = BTreeMap::new();
+        for (values, value) in samples {
+            let fits = values.len() == row.labels.len();
+            debug_assert!(fits, "{name} has the labels {:?}", row.labels);
+            if fits {
+                series.insert(values, Series::Gauge(value));
+            }
+        }
+        let mut families = self.inner.families.lock();
+        families.insert(row.name, Family { row, series });
     }
 
     /// Observes into a histogram or summary.

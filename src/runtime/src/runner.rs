@@ -102,6 +102,9 @@ fn reconcile_ids(tree: &RngTree) -> Rng {
 /// that a reader lagging behind the API does not turn into a busy loop.
 const IMMEDIATE_CONFLICT_RETRIES: u32 = 3;
 
+/// Values of label `result`.
+const RESULTS: [&str; 4] = ["success", "error", "requeue", "requeue_after"];
+
 /// Part of a back-off that jitter may take away.
 const JITTER_FRACTION: f64 = 0.25;
 
@@ -252,6 +255,7 @@ impl<R: Reconciler> Runner<R> {
             &[("controller", name)],
             count(slots),
         );
+        self.seed();
         loop {
             let next_deadline = self.shared.promote_due(self.clock.now());
             while self.running.len() < slots {
@@ -279,6 +283,25 @@ impl<R: Reconciler> Runner<R> {
         self.shared.close();
         while let Some(finished) = self.running.join_next_with_id().await {
             self.finish(finished);
+        }
+    }
+
+    /// What may never happen counts zero from the start, so that a first time is an increase.
+    fn seed(&self) {
+        let name = self.reconciler.name();
+        for result in RESULTS {
+            let labels = [("controller", name), ("result", result)];
+            self.metrics
+                .add("controller_runtime_reconcile_total", &labels, 0.0);
+        }
+        for counter in [
+            "controller_runtime_reconcile_errors_total",
+            "controller_runtime_reconcile_panics_total",
+            // Both stay zero: errors are all tried again, and no reconcile is cut off by a clock.
+            "controller_runtime_terminal_reconcile_errors_total",
+            "controller_runtime_reconcile_timeouts_total",
+        ] {
+            self.metrics.add(counter, &[("controller", name)], 0.0);
         }
     }
 

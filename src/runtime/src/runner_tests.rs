@@ -255,7 +255,8 @@ async fn conflicts_are_retried_at_once_but_not_for_ever() {
         ),
         "{page}"
     );
-    assert!(!page.contains("reconcile_errors_total{"), "{page}");
+    let errors = r#"controller_runtime_reconcile_errors_total{controller="probe"} 0"#;
+    assert!(page.contains(errors), "{page}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ use crate::leaving::{claim_is_leaving, condition_is_true, node_is_leaving};
 use crate::standing::pool_of;
 use crate::storage::StorageTables;
 use crate::table::{Step, Table, Version, version};
+use crate::verdicts::Verdicts;
 use crate::view::{self, Entity};
 use crate::{Changed, Kind};
 
@@ -45,6 +46,7 @@ pub(crate) struct Cluster {
     pods_by_node: BTreeMap<Name, BTreeSet<PodKey>>,
     /// Pods that kube-scheduler gave up on.
     provisionable: BTreeSet<PodKey>,
+    pub(crate) verdicts: Verdicts,
     nodes_by_provider: BTreeMap<String, BTreeSet<Name>>,
     claims_by_provider: BTreeMap<String, BTreeSet<Name>>,
     pub(crate) claims_by_pool: BTreeMap<String, BTreeSet<Name>>,
@@ -238,6 +240,7 @@ impl Cluster {
         };
         if replaced {
             self.consolidation_generation += 1;
+            self.verdicts.forget(&step.key);
         }
         if replaced || (old != new && new.is_some()) {
             self.unplan(&step.key);

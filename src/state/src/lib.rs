@@ -15,6 +15,7 @@ mod standing;
 mod storage;
 mod store;
 mod table;
+mod verdicts;
 mod view;
 mod watched;
 
@@ -22,6 +23,7 @@ pub use buffers::{Chunks, Fit, MAX_CHUNKS, Resolution, Workload};
 pub use leaving::condition_is_true;
 pub use standing::{PoolCount, Reservation, Standing};
 pub use store::Store;
+pub use verdicts::Verdict;
 pub use watched::Watched;
 
 /// Kinds of objects the state holds.

@@ -22,8 +22,55 @@ struct Totals {
     disruption: f64,
 }
 
-/// Whether every Balanced pool that the command touches approves of it.
-pub(super) fn approves(snapshot: &Snapshot, command: &Command) -> bool {
+/// Policy of pools that name none.
+const DEFAULT_POLICY: &str = "WhenEmptyOrUnderutilized";
+/// How much disruption a pool accepts for its savings: k.
+const TOLERANCE: f64 = 1.0 / LEAST_SCORE;
+
+/// What a pool makes of a move.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdict {
+    pub(crate) pool: Arc<str>,
+    /// Its `consolidationPolicy`.
+    pub(crate) policy: Arc<str>,
+    /// Its nodes in the move, by claim.
+    pub(crate) members: Vec<Arc<str>>,
+    /// Whether the move is made: every Balanced pool in it has to approve.
+    pub(crate) approved: bool,
+    /// Of a Balanced pool.
+    pub(crate) score: Option<Score>,
+}
+
+/// How a Balanced pool weighs a move.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Score {
+    pub(crate) value: f64,
+    /// Share of the pool's cost that is saved.
+    savings: f64,
+    /// Share of the pool's disruption that is caused.
+    disruption: f64,
+}
+
+impl Verdict {
+    /// The score in words; none unless the pool is a Balanced one.
+    pub(crate) fn words(&self) -> Option<String> {
+        let score = self.score?;
+        Some(format!(
+            "consolidation score {:.2}, threshold {LEAST_SCORE:.2} (k={TOLERANCE}), savings {:.1}% of the NodePool's cost, disruption {:.1}% of its pods",
+            score.value,
+            score.savings * 100.0,
+            score.disruption * 100.0
+        ))
+    }
+}
+
+/// Whether the move that these are about is made.
+pub(super) fn approve(verdicts: &[Verdict]) -> bool {
+    verdicts.iter().all(|v| v.approved)
+}
+
+/// What every pool that the command touches makes of it.
+pub(super) fn judge(snapshot: &Snapshot, command: &Command) -> Vec<Verdict> {
     let mut pools: BTreeMap<&Arc<str>, Vec<&Candidate>> = BTreeMap::new();
     for candidate in &command.candidates {
         pools
@@ -32,12 +79,19 @@ pub(super) fn approves(snapshot: &Snapshot, command: &Command) -> bool {
             .push(candidate);
     }
     let all: f64 = command.candidates.iter().map(|c| c.price).sum();
-    pools.into_iter().all(|(name, candidates)| {
+    let judge = |(name, candidates): (&Arc<str>, Vec<&Candidate>)| {
         let policy = candidates
             .first()
             .and_then(|c| c.pool.spec.disruption.consolidation_policy.as_deref());
+        let verdict = |score| Verdict {
+            pool: name.clone(),
+            policy: policy.unwrap_or(DEFAULT_POLICY).into(),
+            members: candidates.iter().map(|c| c.name.clone()).collect(),
+            approved: true,
+            score,
+        };
         if policy != Some(BALANCED) {
-            return true;
+            return verdict(None);
         }
         let price: f64 = candidates.iter().map(|c| c.price).sum();
         let share = if all > 0.0 { price / all } else { 0.0 };
@@ -46,8 +100,24 @@ pub(super) fn approves(snapshot: &Snapshot, command: &Command) -> bool {
             cost: command.savings() * share,
             disruption,
         };
-        score(moved, totals(snapshot, name)) >= LEAST_SCORE
-    })
+        verdict(Some(weigh(moved, totals(snapshot, name))))
+    };
+    let mut verdicts: Vec<Verdict> = pools.into_iter().map(judge).collect();
+    let mut scores = verdicts.iter().filter_map(|v| v.score);
+    let approved = scores.all(|s| s.value >= LEAST_SCORE);
+    for verdict in &mut verdicts {
+        verdict.approved = approved;
+    }
+    verdicts
+}
+
+fn weigh(moved: Totals, pool: Totals) -> Score {
+    let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+    Score {
+        value: score(moved, pool),
+        savings: share(moved.cost, pool.cost),
+        disruption: share(moved.disruption, pool.disruption),
+    }
 }
 
 /// Share of cost saved per share of disruption caused.

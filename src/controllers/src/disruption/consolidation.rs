@@ -13,7 +13,7 @@ use super::allowance::Allowance;
 use super::candidate::{Candidate, Refusal, node_name};
 use super::emptiness::never_consolidates;
 use super::ground::{Limits, sentence};
-use super::method::{Command, Reason, Replacement};
+use super::method::{Command, Reason, Rejection, Replacement, all_still};
 use super::snapshot::Snapshot;
 use crate::lifecycle::objects::{conditions, is_true, label};
 
@@ -278,15 +278,13 @@ pub(super) fn reconsider(
     command: &Command,
     still: &[Candidate],
     budgets: &mut Allowance,
-) -> Option<Command> {
-    let all = still.len() == command.candidates.len();
-    if !all || !still.iter().all(|c| budgets.take(&c.pool_name)) {
-        return None;
-    }
+) -> Result<Command, Rejection> {
+    all_still(command, still, budgets)?;
     let still: Vec<&Candidate> = still.iter().collect();
-    let now = compute(snapshot, &still, command.consolidation_type).ok()?;
+    let now = compute(snapshot, &still, command.consolidation_type);
+    let now = now.map_err(|_| Rejection::Scheduling)?;
     if now.replacements.len() != command.replacements.len() {
-        return None;
+        return Err(Rejection::Scheduling);
     }
     let fits = |before: &Replacement, after: &Replacement| {
         let allowed: BTreeSet<&str> = after.planned.instance_types.iter().map(|t| &**t).collect();
@@ -301,7 +299,10 @@ pub(super) fn reconsider(
         .iter()
         .zip(&now.replacements)
         .all(|(before, after)| fits(before, after));
-    same.then(|| Command {
+    if !same {
+        return Err(Rejection::Scheduling);
+    }
+    Ok(Command {
         candidates: now.candidates,
         ..command.clone()
     })

@@ -12,17 +12,19 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::balanced::Verdict;
 use super::drift::Drift;
 use super::emptiness::Emptiness;
-use super::method::{Command, Method, Proposal};
-use super::multi::MultiNode;
+use super::method::{Command, Method, Proposal, Reason, Rejection};
+use super::multi::{KIND as MULTI, MultiNode};
 use super::orchestrate::{self, UnderWay};
-use super::single::SingleNode;
+use super::single::{KIND as SINGLE, SingleNode};
 use super::snapshot::{self, Snapshot};
 use super::static_drift::StaticDrift;
 use super::{allowance::Allowance, events};
 use crate::Context;
 use crate::lifecycle::objects::until;
+use crate::provisioning::meter::Meter;
 
 /// Name of the passes in logs and metrics.
 const CONTROLLER: &str = "disruption";
@@ -47,6 +49,13 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
     if ctx.settings.feature_gates.static_capacity {
         methods.insert(1, Arc::new(StaticDrift));
     }
+    for kind in [MULTI, SINGLE] {
+        // Searches are bounded by the nodes they look at, and what a pass has not reached is for the next one: no clock
+        // ever cuts one off. The counter is there for the dashboards that ask for it.
+        let labels = [("consolidation_type", kind)];
+        let name = "karpenter_voluntary_disruption_consolidation_timeouts_total";
+        ctx.metrics.add(name, &labels, 0.0);
+    }
     let disruption = Disruption {
         ctx: ctx.clone(),
         methods,
@@ -54,6 +63,7 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
         rounds: Rounds::new(CONTROLLER, &ctx.rng),
         command_rounds: Rounds::new(QUEUE_CONTROLLER, &ctx.rng),
         commands: JoinSet::new(),
+        meter: Meter::new(CONTROLLER, ctx.clock.clone(), ctx.metrics.clone(), &ctx.rng),
     };
     vec![tokio::spawn(disruption.run(changes, ctx.stop.clone()))]
 }
@@ -68,6 +78,7 @@ struct Disruption {
     /// One a command that is carried out.
     command_rounds: Rounds,
     commands: JoinSet<()>,
+    meter: Meter,
 }
 
 /// How a pass ended.
@@ -137,7 +148,7 @@ impl Disruption {
             )));
         }
         let mut wake: Option<Timestamp> = None;
-        let snapshot = snapshot::take(&self.ctx, &self.under_way.names()).await;
+        let snapshot = snapshot::take(&self.ctx, &self.meter, &self.under_way.names()).await;
         for method in self.methods.clone() {
             let began = self.ctx.clock.now();
             let now = self.ctx.clock.wall();
@@ -167,39 +178,84 @@ impl Disruption {
     }
 
     async fn begin(&mut self, method: &dyn Method, command: Command) {
-        let size = command.candidates.len();
+        let found = command.clone();
         let command = if method.waits() {
             self.ctx.clock.sleep(VALIDATION_WAIT).await;
-            let snapshot = snapshot::take(&self.ctx, &self.under_way.names()).await;
-            method.revise(&command, &snapshot, self.ctx.clock.wall())
+            let snapshot = snapshot::take(&self.ctx, &self.meter, &self.under_way.names()).await;
+            match method.revise(&command, &snapshot, self.ctx.clock.wall()) {
+                Ok(command) => command,
+                Err(why) => return self.rejected(method, &found, why),
+            }
         } else {
-            Some(command)
+            command
         };
-        let Some(command) = command else {
-            self.rejected(method, size);
-            return;
-        };
-        match orchestrate::begin(&self.ctx, &self.under_way, method, command).await {
-            Some(command) => {
+        match orchestrate::begin(&self.ctx, &self.meter, &self.under_way, method, command).await {
+            Ok(command) => {
                 let (ctx, under_way) = (self.ctx.clone(), self.under_way.clone());
                 let round = self.command_rounds.begin();
                 self.commands
                     .spawn(round.run(orchestrate::carry_out(ctx, under_way, command)));
             }
-            None => self.rejected(method, size),
+            Err(why) => self.rejected(method, &found, why),
         }
     }
 
-    fn rejected(&self, method: &dyn Method, candidates: usize) {
+    fn rejected(&self, method: &dyn Method, command: &Command, why: Rejection) {
         tracing::debug!(
             reason = method.reason().as_str(),
+            why = why.as_str(),
             "abandoning a command that is not valid any more"
         );
-        self.ctx.metrics.add(
-            "karpenter_voluntary_disruption_failed_validations_total",
-            &[("consolidation_type", method.consolidation_type())],
-            count(candidates),
-        );
+        if why.is_failed_validation() {
+            self.ctx.metrics.add(
+                "karpenter_voluntary_disruption_failed_validations_total",
+                &[("consolidation_type", method.consolidation_type())],
+                count(command.candidates.len()),
+            );
+        }
+        if method.reason() == Reason::Underutilized {
+            for event in events::rejected(command, why) {
+                self.ctx.events.publish(event);
+            }
+        }
+    }
+
+    /// What pools made of moves that were found.
+    fn judged(&self, method: &dyn Method, snapshot: &Snapshot, verdicts: &[Verdict]) {
+        for verdict in verdicts {
+            let labels = [
+                (
+                    "decision",
+                    if verdict.approved {
+                        "approved"
+                    } else {
+                        "rejected"
+                    },
+                ),
+                ("nodepool", &*verdict.pool),
+                ("policy", &*verdict.policy),
+            ];
+            let metrics = &self.ctx.metrics;
+            metrics.inc("karpenter_consolidation_moves_total", &labels);
+            if let Some(score) = verdict.score {
+                metrics.observe("karpenter_consolidation_score", &labels, score.value);
+            }
+            let Some(words) = verdict.words().filter(|_| verdict.approved) else {
+                continue;
+            };
+            for member in verdict.members.iter().filter_map(|n| snapshot.member(n)) {
+                for event in events::approved(member, &words) {
+                    self.ctx.events.publish(event);
+                }
+            }
+            if method.consolidation_type() == MULTI
+                && let Some(pool) = snapshot.pools.get(&verdict.pool)
+            {
+                self.ctx
+                    .events
+                    .publish(events::pool_approved(&pool.pool, &words));
+            }
+        }
     }
 
     /// Events and gauges of a proposal.
@@ -212,22 +268,20 @@ impl Disruption {
     ) {
         let reason = method.reason();
         for (name, refusal) in &proposal.refusals {
-            // Members are in the order of their names.
-            let found = snapshot.members.binary_search_by(|m| m.name.cmp(name));
-            if let Some(member) = found.ok().and_then(|i| snapshot.members.get(i)) {
+            if let Some(member) = snapshot.member(name) {
                 events::refused(member, refusal)
                     .into_iter()
                     .for_each(|e| self.ctx.events.publish(e));
             }
         }
         for (name, savings) in &proposal.found {
-            let found = snapshot.members.binary_search_by(|m| m.name.cmp(name));
-            if let Some(member) = found.ok().and_then(|i| snapshot.members.get(i)) {
+            if let Some(member) = snapshot.member(name) {
                 events::candidate(member, *savings)
                     .into_iter()
                     .for_each(|e| self.ctx.events.publish(e));
             }
         }
+        self.judged(method, snapshot, &proposal.judged);
         for pool in &proposal.blocked_pools {
             if let Some(pool) = snapshot.pools.get(pool) {
                 self.ctx

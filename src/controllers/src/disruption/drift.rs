@@ -4,7 +4,7 @@
 use super::allowance::Allowance;
 use super::candidate::{Candidate, Refusal};
 use super::ground::{Limits, sentence};
-use super::method::{Class, Command, Method, Proposal, Reason};
+use super::method::{Class, Command, Method, Proposal, Reason, Rejection, all_still};
 use super::snapshot::Snapshot;
 use crate::lifecycle::objects::{condition, conditions, is_true};
 
@@ -65,12 +65,12 @@ impl Method for Drift {
         command: &Command,
         still: Vec<Candidate>,
         budgets: &mut Allowance,
-    ) -> Option<Command> {
-        let all = still.len() == command.candidates.len();
-        let allowed = still.iter().all(|c| budgets.take(&c.pool_name));
-        let candidate = still.into_iter().next().filter(|_| all && allowed)?;
+    ) -> Result<Command, Rejection> {
+        all_still(command, &still, budgets)?;
+        let candidate = still.into_iter().next().ok_or(Rejection::Churn)?;
         // Simulated anew: what is bought is bought for the pods of now.
-        self.command(snapshot, candidate).ok()
+        self.command(snapshot, candidate)
+            .map_err(|_| Rejection::Scheduling)
     }
 }
 

@@ -5,7 +5,7 @@ use karpenter_api::NodePool;
 
 use super::allowance::Allowance;
 use super::candidate::{Candidate, Refusal, node_name};
-use super::method::{Class, Command, Method, Proposal, Reason};
+use super::method::{Class, Command, Method, Proposal, Reason, Rejection};
 use super::snapshot::Snapshot;
 use crate::lifecycle::objects::{conditions, is_true};
 use karpenter_api::duration;
@@ -77,9 +77,15 @@ impl Method for Emptiness {
         command: &Command,
         still: Vec<Candidate>,
         budgets: &mut Allowance,
-    ) -> Option<Command> {
+    ) -> Result<Command, Rejection> {
+        if still.is_empty() {
+            return Err(Rejection::Churn);
+        }
         let candidates = within(still, budgets);
-        (!candidates.is_empty()).then(|| Command {
+        if candidates.is_empty() {
+            return Err(Rejection::Budget);
+        }
+        Ok(Command {
             candidates,
             ..command.clone()
         })

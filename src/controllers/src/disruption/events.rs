@@ -1,5 +1,6 @@
 //! The words of disruption.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -8,7 +9,8 @@ use karpenter_runtime::events::{DEFAULT_DEDUPE_WINDOW, Event, EventType};
 use kube::Resource as _;
 
 use super::candidate::{Candidate, Refusal};
-use super::method::Reason;
+use super::method::{Command, Reason, Rejection};
+use super::orchestrate;
 use super::snapshot::Member;
 use crate::lifecycle::objects::{claim_reference, node_reference};
 
@@ -81,6 +83,46 @@ pub(crate) fn candidate(member: &Member, savings: f64) -> Vec<Event> {
             )
         })
         .collect()
+}
+
+/// That a command which was found is not carried out.
+pub(crate) fn rejected(command: &Command, why: Rejection) -> Vec<Event> {
+    let pools: BTreeSet<&str> = command.candidates.iter().map(|c| &*c.pool_name).collect();
+    let text = format!("{}: {}", orchestrate::words(command, &pools), why.as_str());
+    let each = command.candidates.iter().flat_map(|candidate| {
+        let node = Some(node_reference(&candidate.node));
+        both(claim_reference(&candidate.claim), node)
+    });
+    each.map(|about| {
+        let mut event = normal(
+            about,
+            "ConsolidationRejected",
+            text.clone(),
+            DEFAULT_DEDUPE_WINDOW,
+        );
+        event.dedupe.push(why.as_str().to_owned());
+        event
+    })
+    .collect()
+}
+
+/// That a Balanced pool approves of a move of this node.
+pub(crate) fn approved(member: &Member, words: &str) -> Vec<Event> {
+    let node = member.node.as_ref().map(|n| node_reference(n));
+    both(claim_reference(&member.claim), node)
+        .into_iter()
+        .map(|about| approval(about, words))
+        .collect()
+}
+
+/// That a Balanced pool approves of a move of several of its nodes.
+pub(crate) fn pool_approved(pool: &NodePool, words: &str) -> Event {
+    approval(pool.object_ref(&()), words)
+}
+
+fn approval(about: ObjectReference, words: &str) -> Event {
+    let text = capitalized(words);
+    normal(about, "ConsolidationApproved", text, DEFAULT_DEDUPE_WINDOW)
 }
 
 /// That a replacement has been ordered.

@@ -16,6 +16,7 @@ use super::candidate::Candidate;
 use super::method::Replacement;
 use super::snapshot::Pool;
 use crate::Context;
+use crate::provisioning::meter::Meter;
 use crate::provisioning::{pools as pool_views, problem};
 
 /// Pods named in a refusal.
@@ -41,6 +42,8 @@ pub(crate) struct Ground {
     namespaces: Arc<Namespaces>,
     pub(crate) labels: Arc<LabelRegistry>,
     options: SolveOptions,
+    /// What simulations are measured by.
+    meter: Option<Meter>,
 }
 
 /// What becomes of the pods of candidates when those are gone.
@@ -65,7 +68,12 @@ pub(crate) enum Limits {
 
 impl Ground {
     /// Of the cluster as it is.
-    pub(crate) fn new(ctx: &Context, pools: &BTreeMap<Arc<str>, Pool>, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        ctx: &Context,
+        pools: &BTreeMap<Arc<str>, Pool>,
+        meter: &Meter,
+        now: Timestamp,
+    ) -> Self {
         let registry = &ctx.provider.labels;
         let pods = problem::collect(&ctx.state, registry, now);
         let stocked: Vec<problem::Stocked> = pools
@@ -94,6 +102,7 @@ impl Ground {
             namespaces: ctx.state.namespaces(),
             labels: registry.clone(),
             options: problem::options(&ctx.settings),
+            meter: Some(meter.clone()),
         };
         ground.seat();
         ground
@@ -157,7 +166,10 @@ impl Ground {
     }
 
     fn outcome(&self, problem: &Problem) -> Outcome {
-        let plan = karpenter_solver::solve(problem);
+        let plan = match &self.meter {
+            Some(meter) => meter.timed(problem),
+            None => karpenter_solver::solve(problem),
+        };
         let (failures, buffer_failures) = self.failures(problem, &plan);
         Outcome {
             failures,

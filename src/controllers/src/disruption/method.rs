@@ -8,6 +8,7 @@ use karpenter_model::PoolView;
 use karpenter_model::plan::PlannedNode;
 
 use super::allowance::Allowance;
+use super::balanced::Verdict;
 use super::candidate::{Candidate, Refusal, examine};
 use super::snapshot::Snapshot;
 
@@ -89,6 +90,34 @@ impl Command {
     }
 }
 
+/// Why a command is not carried out after all; as events spell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// Budgets do not leave room for all of its candidates any more.
+    Budget,
+    /// The pods would not go where they were to go, or what was to be bought is not what would be bought now.
+    Scheduling,
+    /// A candidate is none any more.
+    Churn,
+    /// Something could not be written.
+    Unknown,
+}
+
+impl Rejection {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Budget => "budget",
+            Self::Scheduling => "scheduling",
+            Self::Churn => "churn",
+            Self::Unknown => "unknown",
+        }
+    }
+    /// Whether it counts as a failed validation: a plan that comes out differently does not.
+    pub(crate) fn is_failed_validation(self) -> bool {
+        matches!(self, Self::Budget | Self::Churn)
+    }
+}
+
 /// What a method makes of a snapshot.
 #[derive(Debug, Default)]
 pub(crate) struct Proposal {
@@ -100,6 +129,8 @@ pub(crate) struct Proposal {
     pub(crate) refusals: Vec<(Arc<str>, Refusal)>,
     /// Candidates that can be replaced by something cheaper, and by how much (event `ConsolidationCandidate`).
     pub(crate) found: Vec<(Arc<str>, f64)>,
+    /// What pools made of moves that were found, for metrics and the event `ConsolidationApproved`.
+    pub(crate) judged: Vec<Verdict>,
     /// Pools whose budgets allow nothing at all for the method now.
     pub(crate) blocked_pools: BTreeSet<Arc<str>>,
     /// When to propose anew though nothing changed.
@@ -139,14 +170,14 @@ pub(crate) trait Method: Send + Sync {
         budgets: &mut Allowance,
         proposal: &mut Proposal,
     ) -> Vec<Command>;
-    /// What is left of `command` when of its candidates these are still some; none if it is not to be carried out.
+    /// What is left of `command` when of its candidates these are still some, or why it is not to be carried out.
     fn reconsider(
         &self,
         snapshot: &Snapshot,
         command: &Command,
         still: Vec<Candidate>,
         budgets: &mut Allowance,
-    ) -> Option<Command>;
+    ) -> Result<Command, Rejection>;
 
     /// What to do about the cluster as it is.
     fn propose(&self, snapshot: &Snapshot, now: Timestamp) -> Proposal {
@@ -163,7 +194,12 @@ pub(crate) trait Method: Send + Sync {
         proposal
     }
     /// What is left of a command after its waiting time: candidates that still are some, within the budgets of now.
-    fn revise(&self, command: &Command, snapshot: &Snapshot, now: Timestamp) -> Option<Command> {
+    fn revise(
+        &self,
+        command: &Command,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Command, Rejection> {
         let names: BTreeSet<&str> = command.candidates.iter().map(|c| &*c.name).collect();
         let mut candidates = self.candidates(snapshot, now, &mut Proposal::default());
         candidates.retain(|c| names.contains(&*c.name));
@@ -190,5 +226,20 @@ pub(crate) trait Method: Send + Sync {
             }
         }
         candidates
+    }
+}
+
+/// Whether all candidates of `command` still are some, and budgets let all of them go.
+pub(crate) fn all_still(
+    command: &Command,
+    still: &[Candidate],
+    budgets: &mut Allowance,
+) -> Result<(), Rejection> {
+    if still.len() < command.candidates.len() {
+        Err(Rejection::Churn)
+    } else if still.iter().all(|c| budgets.take(&c.pool_name)) {
+        Ok(())
+    } else {
+        Err(Rejection::Budget)
     }
 }

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::allowance::Allowance;
-use super::balanced;
+use super::balanced::{self, Verdict};
 use super::candidate::{Candidate, Refusal};
 use super::consolidation;
 use super::emptiness::best_first;
-use super::method::{Class, Command, Method, Proposal, Reason};
+use super::method::{Class, Command, Method, Proposal, Reason, Rejection};
 use super::snapshot::Snapshot;
 
 /// Most nodes of one command.
 const MAX_NODES: usize = 101;
-const KIND: &str = "multi";
+pub(super) const KIND: &str = "multi";
 
 /// The method.
 #[derive(Default)]
@@ -65,21 +65,31 @@ impl Method for MultiNode {
             .iter()
             .map(|c| &c.name)
             .eq(by_pods.iter().map(|c| &c.name));
-        let mut best = longest(snapshot, &candidates);
-        if !same
-            && let Some(other) = longest(snapshot, &by_pods)
-            && best.as_ref().is_none_or(|b| other.savings() > b.savings())
-        {
-            best = Some(other);
+        let mut search = longest(snapshot, &candidates);
+        if !same {
+            let other = longest(snapshot, &by_pods);
+            search.rejected = search.rejected.or(other.rejected);
+            if let Some(found) = other.found
+                && search
+                    .found
+                    .as_ref()
+                    .is_none_or(|b| found.0.savings() > b.0.savings())
+            {
+                search.found = Some(found);
+            }
         }
-        match best {
-            Some(command) => {
+        match search.found {
+            Some((command, verdicts)) => {
+                proposal.judged.extend(verdicts);
                 let each = command.savings();
                 let names = command.candidates.iter().map(|c| (c.name.clone(), each));
                 proposal.found.extend(names);
                 vec![command]
             }
             None => {
+                proposal
+                    .judged
+                    .extend(search.rejected.into_iter().flatten());
                 // A budget that held nodes back may open without anything else changing.
                 if !held_back {
                     *self.settled.lock() = asked;
@@ -95,26 +105,42 @@ impl Method for MultiNode {
         command: &Command,
         still: Vec<Candidate>,
         budgets: &mut Allowance,
-    ) -> Option<Command> {
+    ) -> Result<Command, Rejection> {
         consolidation::reconsider(snapshot, command, &still, budgets)
     }
 }
 
 /// The longest prefix that can be given back, searched by halves: what holds for a prefix mostly holds for a shorter.
-fn longest(snapshot: &Snapshot, candidates: &[Candidate]) -> Option<Command> {
+fn longest(snapshot: &Snapshot, candidates: &[Candidate]) -> Search {
     let (mut low, mut high) = (2, candidates.len().min(MAX_NODES));
-    let mut found = None;
+    let mut search = Search::default();
     while low <= high {
         let middle = low.midpoint(high);
         let prefix: Vec<&Candidate> = candidates.iter().take(middle).collect();
         let command = consolidation::compute(snapshot, &prefix, KIND).ok();
-        match command.filter(|c| c.savings() > 0.0 && balanced::approves(snapshot, c)) {
-            Some(command) => {
-                found = Some(command);
+        let judged = command.filter(|c| c.savings() > 0.0).map(|c| {
+            let verdicts = balanced::judge(snapshot, &c);
+            (c, verdicts)
+        });
+        match judged {
+            Some((command, verdicts)) if balanced::approve(&verdicts) => {
+                search.found = Some((command, verdicts));
                 low = middle + 1;
             }
-            None => high = middle - 1,
+            rejected => {
+                search.rejected = rejected.map(|(_, verdicts)| verdicts).or(search.rejected);
+                high = middle - 1;
+            }
         }
     }
-    found
+    search
+}
+
+/// What came of looking through the prefixes of an ordering.
+#[derive(Default)]
+struct Search {
+    /// The best command, and what its pools make of it.
+    found: Option<(Command, Vec<Verdict>)>,
+    /// What pools made of the last one that they rejected.
+    rejected: Option<Vec<Verdict>>,
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::candidate::{Candidate, node_name};
 use super::events;
-use super::method::{Command, Method};
+use super::method::{Command, Method, Rejection};
 use super::{replace, snapshot};
 use crate::Context;
 use crate::lifecycle::objects::{
@@ -24,6 +24,7 @@ use crate::lifecycle::objects::{
 };
 use crate::lifecycle::status::{self, Status};
 use crate::lifecycle::write;
+use crate::provisioning::meter::Meter;
 use crate::termination::node::{tainted, untainted};
 
 /// Tries at marking a candidate.
@@ -73,10 +74,11 @@ fn time_allowed(under_way: usize) -> Duration {
 /// what there is left to carry out, under way and off limits for all other methods.
 pub(crate) async fn begin(
     ctx: &Context,
+    meter: &Meter,
     under_way: &UnderWay,
     method: &dyn Method,
     command: Command,
-) -> Option<Begun> {
+) -> Result<Begun, Rejection> {
     let mut marked = Vec::new();
     let wanted = command.candidates.len();
     for candidate in command.candidates {
@@ -93,7 +95,7 @@ pub(crate) async fn begin(
         for candidate in &marked {
             restore(ctx, candidate).await;
         }
-        return None;
+        return Err(Rejection::Unknown);
     }
     for candidate in &marked {
         if let Err(error) = reread_pods(ctx, candidate).await {
@@ -101,7 +103,7 @@ pub(crate) async fn begin(
         }
     }
     let queued = under_way.names();
-    let snapshot = snapshot::take(ctx, &queued).await;
+    let snapshot = snapshot::take(ctx, meter, &queued).await;
     let marked = Command {
         candidates: marked,
         replacements: command.replacements,
@@ -124,7 +126,7 @@ pub(crate) async fn begin(
         for candidate in &command.candidates {
             restore(ctx, candidate).await;
         }
-        return None;
+        return Err(Rejection::Unknown);
     };
     // Only now: pods of a leaving node are planned for, and the plan must find what was bought for them.
     for candidate in &command.candidates {
@@ -132,7 +134,7 @@ pub(crate) async fn begin(
     }
     under_way.add(&command.candidates);
     announce(ctx, &command, &replacements);
-    Some(Begun {
+    Ok(Begun {
         command,
         replacements,
     })
@@ -363,7 +365,11 @@ fn announce(ctx: &Context, command: &Command, replacements: &[Arc<str>]) {
     let pods: usize = command.candidates.iter().map(Candidate::pods_to_move).sum();
     let first = command.candidates.first().map_or("", |c| &*c.name);
     let id = ctx.rng.child("disruption-command", first).rng().uuid();
-    let text = words(command, &id, &pools);
+    let text = format!(
+        "{}/{id}: {}",
+        command.reason.as_str(),
+        words(command, &pools)
+    );
     tracing::info!(
         command = %text,
         decision,
@@ -377,12 +383,11 @@ fn announce(ctx: &Context, command: &Command, replacements: &[Arc<str>]) {
 }
 
 /// The command as a log line and an event name it.
-pub(super) fn words(command: &Command, id: &str, pools: &BTreeSet<&str>) -> String {
+pub(super) fn words(command: &Command, pools: &BTreeSet<&str>) -> String {
     let pools: Vec<&str> = pools.iter().copied().collect();
     let nodes: Vec<&str> = command.candidates.iter().map(node_name).collect();
     format!(
-        "{}/{id}: {}: nodepools=[{}]: [{}]{} (savings: ${:.2})",
-        command.reason.as_str(),
+        "{}: nodepools=[{}]: [{}]{} (savings: ${:.2})",
         command.decision(),
         pools.join(","),
         nodes.join(", "),

@@ -12,12 +12,12 @@ use super::balanced;
 use super::candidate::{Candidate, Refusal};
 use super::consolidation;
 use super::emptiness::best_first;
-use super::method::{Class, Command, Method, Proposal, Reason};
+use super::method::{Class, Command, Method, Proposal, Reason, Rejection};
 use super::snapshot::Snapshot;
 
 /// Nodes that are looked at in one pass.
 const NODES_A_PASS: usize = 100;
-const KIND: &str = "single";
+pub(super) const KIND: &str = "single";
 
 /// The method.
 #[derive(Default)]
@@ -84,13 +84,17 @@ impl Method for SingleNode {
             looked_at += 1;
             match consolidation::compute(snapshot, &[&candidate], KIND) {
                 Ok(command) if command.savings() <= 0.0 && !command.replacements.is_empty() => {}
-                Ok(command) if balanced::approves(snapshot, &command) => {
-                    proposal
-                        .found
-                        .push((candidate.name.clone(), command.savings()));
-                    return vec![command];
+                Ok(command) => {
+                    let verdicts = balanced::judge(snapshot, &command);
+                    let approved = balanced::approve(&verdicts);
+                    proposal.judged.extend(verdicts);
+                    if approved {
+                        proposal
+                            .found
+                            .push((candidate.name.clone(), command.savings()));
+                        return vec![command];
+                    }
                 }
-                Ok(_) => {}
                 Err(why) => proposal
                     .refusals
                     .push((candidate.name.clone(), Refusal::Unconsolidatable(why))),
@@ -108,7 +112,7 @@ impl Method for SingleNode {
         command: &Command,
         still: Vec<Candidate>,
         budgets: &mut Allowance,
-    ) -> Option<Command> {
+    ) -> Result<Command, Rejection> {
         consolidation::reconsider(snapshot, command, &still, budgets)
     }
 }

@@ -13,6 +13,7 @@ use karpenter_state::PoolCount;
 use super::ground::Ground;
 use crate::Context;
 use crate::lifecycle::objects::{is_managed_claim, name};
+use crate::provisioning::meter::Meter;
 
 /// A machine of ours.
 #[derive(Clone, Debug)]
@@ -61,9 +62,18 @@ pub(crate) struct Snapshot {
     pub(crate) spot_to_spot: bool,
 }
 
+impl Snapshot {
+    /// The machine of a claim.
+    pub(crate) fn member(&self, claim: &str) -> Option<&Member> {
+        // They are in the order of their names.
+        let found = self.members.binary_search_by(|m| (*m.name).cmp(claim));
+        self.members.get(found.ok()?)
+    }
+}
+
 /// Takes a snapshot; `queued` are claims with a command under way. A pool whose types cannot be told has none, which
 /// keeps its nodes from being candidates.
-pub(crate) async fn take(ctx: &Context, queued: &BTreeSet<Arc<str>>) -> Snapshot {
+pub(crate) async fn take(ctx: &Context, meter: &Meter, queued: &BTreeSet<Arc<str>>) -> Snapshot {
     // Read first: what changes while the rest is read makes the next snapshot differ from this one.
     let generation = ctx.state.consolidation_generation();
     let mut pools = BTreeMap::new();
@@ -81,7 +91,7 @@ pub(crate) async fn take(ctx: &Context, queued: &BTreeSet<Arc<str>>) -> Snapshot
     }
     let now = ctx.clock.wall();
     let window = nomination_window(ctx);
-    let ground = Ground::new(ctx, &pools, now);
+    let ground = Ground::new(ctx, &pools, meter, now);
     let buffer_pods = ground.buffer_pods();
     let mut members = Vec::new();
     let mut pdbs: BTreeMap<Arc<str>, Vec<Pdb>> = BTreeMap::new();

@@ -12,7 +12,7 @@ use karpenter_state::condition_is_true;
 use super::allowance::Allowance;
 use super::candidate::{Candidate, Refusal};
 use super::drift::longest_drifted_first;
-use super::method::{Class, Command, Method, Proposal, Reason, Replacement};
+use super::method::{Class, Command, Method, Proposal, Reason, Rejection, Replacement, all_still};
 use super::snapshot::{Pool, Snapshot};
 use crate::lifecycle::objects::{conditions, is_deleting, is_true};
 use crate::provisioning::{inflight, limits, pools};
@@ -91,14 +91,15 @@ impl Method for StaticDrift {
         command: &Command,
         still: Vec<Candidate>,
         budgets: &mut Allowance,
-    ) -> Option<Command> {
-        let candidate = still.into_iter().next()?;
-        let pool = snapshot.pools.get(&candidate.pool_name)?;
+    ) -> Result<Command, Rejection> {
+        all_still(command, &still, budgets)?;
+        let candidate = still.into_iter().next().ok_or(Rejection::Churn)?;
+        let pool = snapshot.pools.get(&candidate.pool_name);
+        let pool = pool.ok_or(Rejection::Churn)?;
         // The place under the limit is taken when the replacement is bought. Other commands of this pass have raised
         // the pool's count already, so its size is not judged again.
-        let replacement = replacement(snapshot, pool)?;
-        (command.candidates.len() == 1 && budgets.take(&candidate.pool_name))
-            .then(|| self.command(candidate, replacement))
+        let replacement = replacement(snapshot, pool).ok_or(Rejection::Scheduling)?;
+        Ok(self.command(candidate, replacement))
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::candidate::{Refusal, examine};
 use super::emptiness::Emptiness;
 use super::ground::Ground;
-use super::method::{Class, Method, Proposal};
+use super::method::{Class, Method, Proposal, Rejection};
 use super::single::SingleNode;
 use super::snapshot::{Member, Pool, Snapshot};
 use super::static_drift::StaticDrift;
@@ -365,11 +365,12 @@ fn a_command_is_revised_to_what_still_holds() {
         .collect();
     assert_eq!(left, ["c".into()], "and nobody who was not in it joins");
     after[2].leaving = true;
-    assert!(
-        Emptiness
-            .revise(&command, &snapshot(after, &free()), now())
-            .is_none()
-    );
+    let nothing = Emptiness.revise(&command, &snapshot(after, &free()), now());
+    assert_eq!(nothing.unwrap_err(), Rejection::Churn);
+    let shut = json!({"consolidateAfter": "0s", "budgets": [{"nodes": "0"}]});
+    let members = ["a", "b", "c"].map(|n| member(n, "small")).into();
+    let shut = Emptiness.revise(&command, &snapshot(members, &shut), now());
+    assert_eq!(shut.unwrap_err(), Rejection::Budget);
 }
 
 /// Ten drifted nodes of a static pool that should have ten, the last ones the longest ago.

@@ -24,7 +24,7 @@ use super::podevents::{PodEventStamps, PodEvents};
 use super::pool_health::PoolHealth;
 use crate::termination::eviction::{BACKOFF_BASE, BACKOFF_MAX, EvictionQueue, Evictions};
 use crate::termination::node::NodeTermination;
-use crate::{Context, disruption, gc, repair};
+use crate::{Context, disruption, gc, observability, repair};
 
 /// Cores at which concurrency ends to grow with them.
 const MAX_SCALING_CORES: u32 = 60;
@@ -97,6 +97,7 @@ pub fn start_lifecycle(ctx: &Context) -> Vec<JoinHandle<()>> {
     tasks.push(gc::start(ctx));
     tasks.extend(disruption::start(ctx));
     tasks.extend(repair::start(ctx));
+    tasks.extend(observability::start(ctx));
     tasks
 }
 

@@ -10,6 +10,7 @@ use karpenter_runtime::metrics::Metrics;
 use karpenter_runtime::runner::ReconcileError;
 use karpenter_runtime::{Action, Key, Reconciler};
 
+use super::cost::Cost;
 use crate::Context;
 use crate::lifecycle::write;
 
@@ -27,6 +28,7 @@ const ALWAYS: [&str; 5] = [
 
 pub(super) struct Counter {
     pub(super) ctx: Context,
+    pub(super) cost: Cost,
 }
 
 #[async_trait]
@@ -43,9 +45,11 @@ impl Reconciler for Counter {
 
     async fn reconcile(&self, key: &Key) -> Result<Action, ReconcileError> {
         let Some(pool) = self.ctx.state.node_pool(&key.name) else {
+            self.cost.forget(&self.ctx, &key.name);
             return Ok(Action::AwaitChange);
         };
         if super::is_managed(&self.ctx, &pool) {
+            self.cost.tell(&self.ctx, &pool).await;
             let wanted = counted(&pool, self.ctx.state.usage(&key.name));
             write::pool_status(&self.ctx, &pool, &wanted).await?;
         }

@@ -1,6 +1,7 @@
 //! The controllers of NodePools: hash, readiness with validation, counter. One subscription feeds them; each looks
 //! again when something it depends on changed, and at nothing else.
 
+mod cost;
 mod counter;
 pub(crate) mod hash;
 mod readiness;
@@ -21,7 +22,14 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
     let changes = ctx.state.subscribe();
     let mut tasks = Vec::new();
     let feeder = Feeder {
-        counter: spawn(ctx, counter::Counter { ctx: ctx.clone() }, &mut tasks),
+        counter: spawn(
+            ctx,
+            counter::Counter {
+                ctx: ctx.clone(),
+                cost: cost::Cost::default(),
+            },
+            &mut tasks,
+        ),
         hash: spawn(ctx, hash::Hash { ctx: ctx.clone() }, &mut tasks),
         readiness: spawn(ctx, readiness::Readiness::new(ctx.clone()), &mut tasks),
         ctx: ctx.clone(),
@@ -103,6 +111,7 @@ impl Feeder {
                 }
             }
             Kind::Node | Kind::NodeClaim => self.count_if_changed(),
+            Kind::Catalog => self.count_all(),
             _ => {}
         }
     }
@@ -114,6 +123,10 @@ impl Feeder {
             return;
         }
         self.counted = generation;
+        self.count_all();
+    }
+
+    fn count_all(&self) {
         for pool in self.ctx.state.node_pools() {
             let name = pool.metadata.name.as_deref().unwrap_or_default();
             self.counter.add_after(Key::cluster(name), counter::GATHER);

@@ -7,10 +7,12 @@ mod events;
 pub(crate) mod execute;
 pub mod inflight;
 pub mod limits;
+pub(crate) mod meter;
 pub mod pools;
 pub(crate) mod problem;
 mod report;
 mod triggers;
+mod zones;
 
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::batch::Lengths;
+use self::meter::Meter;
 use self::report::Reporter;
 use self::triggers::{Feed, LastRun};
 use crate::Context;
@@ -54,6 +57,7 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
     let provisioner = Provisioner {
         ctx: ctx.clone(),
         reporter: Reporter::default(),
+        meter: Meter::new(CONTROLLER, ctx.clock.clone(), ctx.metrics.clone(), &ctx.rng),
     };
     vec![tokio::spawn(forward), tokio::spawn(provisioner.run(feed))]
 }
@@ -82,6 +86,7 @@ async fn forward(ctx: Context, sender: mpsc::UnboundedSender<()>) {
 struct Provisioner {
     ctx: Context,
     reporter: Reporter,
+    meter: Meter,
 }
 
 impl Provisioner {
@@ -113,6 +118,7 @@ impl Provisioner {
             // Known before the provider is asked anything.
             self.reporter.refused(&ctx, &pods.refused);
             self.reporter.nothing_pending(&ctx);
+            zones::tell(&ctx.metrics, CONTROLLER, &Problem::default());
             ctx.state
                 .set_buffer_fits(pods.chunks.fits(&[], &Plan::default()));
             return LastRun::about(generation, &pods);
@@ -136,14 +142,16 @@ impl Provisioner {
             tracing::info!("no dynamic nodepools found");
         }
         let problem = problem::build(&ctx, &pods, nodes, pools);
-        let plan = karpenter_solver::solve(&problem);
+        let plan = self.meter.solve(&problem);
         let took = ctx.clock.now().duration_since(started);
         if ctx.settings.verify_plans && !is_sound(&ctx, &problem, &plan) {
             // The same question has the same answer: only a change can help.
             return last;
         }
+        self.meter.took(took);
+        zones::tell(&ctx.metrics, CONTROLLER, &problem);
         self.reporter.planned(&ctx, &problem, &plan, took);
-        feed.decided(&ctx.metrics, pods.pending.iter());
+        feed.decided(&ctx.metrics, pods.pending.iter(), &plan);
         ctx.state
             .set_buffer_fits(pods.chunks.fits(&problem.nodes, &plan));
         last.chunk_is_missing = plan.unschedulable.iter().any(|u| {

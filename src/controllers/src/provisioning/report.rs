@@ -67,11 +67,6 @@ impl Reporter {
         plan: &Plan,
         took: Duration,
     ) {
-        ctx.metrics.observe(
-            "karpenter_scheduler_scheduling_duration_seconds",
-            &[("controller", CONTROLLER)],
-            took.as_secs_f64(),
-        );
         ctx.metrics.set(
             "karpenter_scheduler_unschedulable_pods_count",
             &[("controller", CONTROLLER)],

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use karpenter_api::condition::node_claim;
-use karpenter_model::{Pod, PodKey};
+use karpenter_model::{Plan, Pod, PodKey};
 use karpenter_runtime::Clock;
 use karpenter_runtime::metrics::Metrics;
 use karpenter_state::{Changed, Kind, Store, condition_is_true};
@@ -94,8 +94,6 @@ pub(super) struct Feed {
     pub(super) nomination_window: Duration,
     pub(super) last: LastRun,
     renew_at: Option<Instant>,
-    /// When pods that nothing was decided about yet were first seen, by UID.
-    acknowledged: BTreeMap<Arc<str>, Instant>,
     /// The generation that was last found not to concern any pod.
     dismissed: Option<u64>,
     /// What was bought lately, by the UIDs of the pods it was bought for.
@@ -124,7 +122,6 @@ impl Feed {
             nomination_window,
             last: LastRun::default(),
             renew_at: None,
-            acknowledged: BTreeMap::new(),
             dismissed: None,
             purchases: BTreeMap::new(),
             arrived: BTreeSet::new(),
@@ -137,8 +134,6 @@ impl Feed {
         self.renew_at =
             (!last.nominated.is_empty()).then(|| Instant::now() + self.nomination_window / 2);
         self.dismissed = None;
-        // What was not decided about is gone, or will be seen again.
-        self.acknowledged.clear();
         self.release_at = None;
         self.last = last;
         self.note_purchases();
@@ -194,18 +189,22 @@ impl Feed {
         (stayed && counts && Instant::now() < until).then_some(until)
     }
 
-    /// Something was decided about these pods, be it that they go nowhere.
+    /// A plan was made for these pods.
     pub(super) fn decided<'a>(
-        &mut self,
+        &self,
         metrics: &Metrics,
         pods: impl Iterator<Item = &'a Arc<Pod>>,
+        plan: &Plan,
     ) {
+        let homeless: BTreeSet<&PodKey> = plan.unschedulable.iter().map(|u| &u.pod).collect();
+        let now = self.clock.wall();
         for pod in pods {
-            if let Some(seen) = self.acknowledged.remove(&pod.uid) {
+            let placed = !homeless.contains(&pod.key);
+            if let Some(seen) = self.state.note_decision(&pod.key, placed, now) {
                 metrics.observe(
                     "karpenter_pods_scheduling_decision_duration_seconds",
                     &[],
-                    seen.elapsed().as_secs_f64(),
+                    now.duration_since(seen).as_secs_f64(),
                 );
             }
         }
@@ -249,10 +248,7 @@ impl Feed {
             let pod = self.state.pod(&key)?;
             if pod.is_provisionable() && pod.is_active() {
                 let known = self.last.pods.get(&pod.uid);
-                if known.is_none() {
-                    let now = Instant::now();
-                    self.acknowledged.entry(pod.uid.clone()).or_insert(now);
-                }
+                self.state.note_waiting(&pod, self.clock.wall());
                 let wants_more = match known {
                     Some(known) => !asks_alike(known, &pod),
                     None => self.held_until(&pod).is_none(),

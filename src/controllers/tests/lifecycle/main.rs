@@ -5,6 +5,7 @@
 mod birth;
 mod death;
 mod emptiness;
+mod metrics;
 mod repair;
 mod replicas;
 mod standalone;

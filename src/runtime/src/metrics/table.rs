@@ -132,8 +132,9 @@ const BATCH_SIZES: &[f64] = &[
     600.0, 700.0, 800.0, 900.0, 1000.0,
 ];
 
-/// Labels of the gauges about a node: the well-known labels' last parts, then the node itself.
-const NODE_LABELS: &[&str] = &[
+/// Labels of the gauges about a node: the well-known labels' last parts, then the node itself. The gauges about its
+/// resources have `resource_type` in front.
+pub const NODE_LABELS: &[&str] = &[
     "nodepool",
     "zone",
     "region",
@@ -382,4 +383,16 @@ pub const TABLE: &[Row] = &[
     counter("operator_capacitybuffer_status_condition_transitions_total", &["type", "status", "reason"], "Number of transitions of a condition."),
     gauge("operator_capacitybuffer_termination_current_time_seconds", &["namespace", "name"], "Time for which an object is being deleted."),
     histogram("operator_capacitybuffer_termination_duration_seconds", CONDITION_TIMES, &[], "Time an object took to be deleted."),
+    histogram("operator_status_condition_transition_seconds", DEFAULT_BUCKETS, &["group", "kind", "type", "status"], "Time a condition held a status before it left it. Deprecated: use the family of the kind."),
+    gauge("operator_status_condition_count", &["group", "kind", "namespace", "name", "type", "status", "reason"], "Condition of an object: 1 for the status it has. Deprecated: use the family of the kind."),
+    gauge("operator_status_condition_current_status_seconds", &["group", "kind", "namespace", "name", "type", "status", "reason"], "Time for which a condition has its status. Deprecated: use the family of the kind."),
+    counter("operator_status_condition_transitions_total", &["group", "kind", "type", "status", "reason"], "Number of transitions of a condition. Deprecated: use the family of the kind."),
+    gauge("operator_termination_current_time_seconds", &["group", "kind", "namespace", "name"], "Time for which an object is being deleted. Deprecated: use the family of the kind."),
+    histogram("operator_termination_duration_seconds", DEFAULT_BUCKETS, &["group", "kind"], "Time an object took to be deleted. Deprecated: use the family of the kind."),
+    counter("process_cpu_seconds_total", &[], "Total user and system CPU time spent in seconds."),
+    gauge("process_resident_memory_bytes", &[], "Resident memory size in bytes."),
+    gauge("process_virtual_memory_bytes", &[], "Virtual memory size in bytes."),
+    gauge("process_open_fds", &[], "Number of open file descriptors."),
+    gauge("process_max_fds", &[], "Maximum number of open file descriptors."),
+    gauge("process_start_time_seconds", &[], "Start time of the process since unix epoch in seconds."),
 ];
