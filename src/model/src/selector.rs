@@ -89,6 +89,17 @@ impl Selector {
         self
     }
 
+    /// A label and the one value of it that everything meant has, if the selector says so: what an index can go by.
+    #[must_use]
+    pub fn label(&self) -> Option<(&str, &str)> {
+        self.expressions.iter().find_map(|e| match &e.test {
+            Test::In(values) if values.len() == 1 => {
+                Some((e.key.as_str(), values.first()?.as_str()))
+            }
+            _ => None,
+        })
+    }
+
     /// Whether these labels are meant.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {

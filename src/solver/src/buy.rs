@@ -8,59 +8,21 @@ use std::sync::Arc;
 
 use karpenter_model::Problem;
 use karpenter_model::pod::HostPort;
-use karpenter_model::resources::names::{CPU, MEMORY};
 
-use crate::catalog::{Catalog, UnitPrices};
-use crate::class::{Class, Classes};
-use crate::dense::{Dense, add, minus, times};
+use crate::catalog::Catalog;
+use crate::choose::{Candidate, ports_clash};
+use crate::class::{Class, Classes, DemandId};
+use crate::dense::{Dense, add, count_of, minus, times};
 use crate::existing::Existing;
 use crate::ledger::Ledger;
-use crate::machine::{Booking, Machine, booking, takes};
+use crate::machine::{Machine, booking, takes};
+use crate::rooms::Rooms;
 use crate::sets::{SetId, Sets};
+use crate::topology::{Combination, DomainId, KeyId};
 use crate::{Budget, Queue};
 
-/// What a machine costs beyond its price, dollars per hour: daemons, addresses, attention. Small enough that it only
-/// decides between prices that are nearly equal.
-pub(crate) const NODE_COST: f64 = 0.002;
-/// Worth of a pod that asks for nothing, so that it counts at all.
-const POD_WORTH: f64 = 1e-6;
 /// Most queue positions behind the head that are considered for its machine; bounds the work on a queue of one-offs.
 const MAX_COMPANIONS: usize = 64;
-
-/// A class of the queue as it would share a machine.
-struct Sharer<'a> {
-    position: usize,
-    class: &'a Class,
-    count: usize,
-    worth: f64,
-}
-
-/// Price per worth of work, type, price, and how many pods of which queue positions.
-type Scored = (f64, usize, f64, Vec<(usize, usize)>);
-
-/// A machine that could be bought for the head of the queue.
-pub(crate) struct Candidate {
-    /// Price per worth of work.
-    pub(crate) score: f64,
-    set: SetId,
-    chosen: usize,
-    price: f64,
-    /// Queue position and number of pods.
-    filled: Vec<(usize, usize)>,
-    booking: Booking,
-}
-
-impl Candidate {
-    /// Takes no more than `limit` pods, whatever it was chosen for.
-    pub(crate) fn at_most(&mut self, limit: usize) {
-        let mut left = limit;
-        for (_, n) in &mut self.filled {
-            *n = (*n).min(left);
-            left -= *n;
-        }
-        self.filled.retain(|(_, n)| *n > 0);
-    }
-}
 
 /// Everything that buying changes.
 pub(crate) struct Buyer<'a, 'p> {
@@ -70,14 +32,16 @@ pub(crate) struct Buyer<'a, 'p> {
     pub(crate) queue: &'a mut Queue,
     pub(crate) budget: &'a mut Budget,
     pub(crate) sets: Sets<'p>,
-    pub(crate) prices: UnitPrices,
+    /// By class: what a pod is worth, dollars per hour.
+    pub(crate) worths: Vec<f64>,
+    /// In the order they were opened; those whose pods went elsewhere stay where they are.
     pub(crate) machines: Vec<Machine>,
-    /// How many machines were ever opened.
-    pub(crate) opened: usize,
+    /// Room that the chosen types of the machines have left.
+    pub(crate) spare: Rooms,
     pub(crate) ledger: Ledger,
-    pub(crate) existing: Existing,
-    /// Values of keys that can be bought, by class and attempt.
-    pub(crate) purchasable: BTreeMap<(usize, usize, Arc<str>), BTreeSet<Arc<str>>>,
+    pub(crate) existing: Existing<'a>,
+    /// Domains of keys that can be bought, by demand.
+    pub(crate) purchasable: BTreeMap<(DemandId, KeyId), Arc<Vec<DomainId>>>,
 }
 
 impl Buyer<'_, '_> {
@@ -124,11 +88,16 @@ impl Buyer<'_, '_> {
                 let (queue, budget) = (&mut *self.queue, &mut *self.budget);
                 self.existing.fill(self.classes, position, queue, budget);
             }
-            let attempts = self.classes.get(class).map_or(0, |c| c.attempts.len());
-            for attempt in 0..attempts {
-                self.fill_gaps(position, class, attempt);
+            let Some(c) = self.classes.get(class) else {
+                continue;
+            };
+            for attempt in &c.attempts {
+                if self.queue.count(position) == 0 {
+                    break;
+                }
+                self.fill_gaps(position, class, attempt.demand);
                 while self.queue.count(position) > 0 && !self.budget.exhausted() {
-                    let Some(candidate) = self.best(position, class, attempt) else {
+                    let Some(candidate) = self.best(position, attempt.demand) else {
                         break;
                     };
                     self.open(candidate);
@@ -166,33 +135,41 @@ impl Buyer<'_, '_> {
     }
 
     /// Puts pods where the chosen type has room for them at the price it has now.
-    fn fill_gaps(&mut self, position: usize, class: usize, attempt: usize) {
+    fn fill_gaps(&mut self, position: usize, class: usize, demand: DemandId) {
         let Some(c) = self.classes.get(class) else {
             return;
         };
-        for index in 0..self.machines.len() {
+        let mut from = 0;
+        loop {
             let count = self.queue.count(position);
             if count == 0 || !self.budget.spend(1) {
                 return;
             }
-            let most = if c.ports.is_empty() { count } else { 1 };
-            self.add_to(index, position, class, attempt, &BTreeMap::new(), (1, most));
+            let end = self.machines.len();
+            let Some(index) = self.spare.find(from, end, &c.requests, &|_| u64::MAX) else {
+                return;
+            };
+            let nowhere = Combination::new();
+            self.add_to(index, position, (class, demand), &nowhere, (1, count));
+            from = index + 1;
         }
     }
 
-    /// Puts from `least` to `most` pods on a machine whose chosen type has room for them, in the wanted domains, at the price it
-    /// has now; how many.
+    /// Puts from `least` to `most` pods on a machine whose chosen type has room for them, in the wanted domains, at the
+    /// price it has now; how many.
     pub(crate) fn add_to(
         &mut self,
         index: usize,
         position: usize,
-        class: usize,
-        attempt: usize,
-        wanted: &BTreeMap<Arc<str>, Arc<str>>,
+        (class, demand): (usize, DemandId),
+        wanted: &Combination,
         (least, most): (usize, usize),
     ) -> usize {
-        let (Some(c), Some(machine)) = (self.classes.get(class), self.machines.get_mut(index))
-        else {
+        let (Some(c), Some(machine), Some(spare)) = (
+            self.classes.get(class),
+            self.machines.get_mut(index),
+            self.spare.get(index),
+        ) else {
             return 0;
         };
         let most = if c.ports.is_empty() {
@@ -200,16 +177,23 @@ impl Buyer<'_, '_> {
         } else {
             most.min(1)
         };
-        let n = times(&c.requests, &machine.spare, most);
+        let n = times(&c.requests, spare, most);
         let clash = !c.ports.is_empty() && ports_clash(&c.ports, &machine.ports);
         if n == 0 || n < least || clash {
             return 0;
         }
         let mut joined = self
             .sets
-            .join(self.catalog, self.classes, machine.set, class, attempt);
-        for (key, value) in wanted {
-            joined = joined.and_then(|id| self.sets.narrow(self.catalog, id, key, value));
+            .join(self.catalog, self.classes, machine.set, demand);
+        for pin in wanted {
+            let topology = &self.ledger.topology;
+            joined = joined.and_then(|id| {
+                let (key, value) = (
+                    topology.key_name(pin.0)?,
+                    topology.domain_name(pin.0, pin.1)?,
+                );
+                self.sets.narrow(self.catalog, id, *pin, key, value)
+            });
         }
         let Some((id, set)) = joined.and_then(|id| Some((id, self.sets.get(id)?))) else {
             return 0;
@@ -220,16 +204,15 @@ impl Buyer<'_, '_> {
         let Some(pool) = self.catalog.pools.get_mut(machine.pool) else {
             return 0;
         };
-        let needs = Needs::with(machine, c, n);
         let chosen = machine.chosen;
-        if pool
-            .types
-            .get(chosen)
-            .is_none_or(|s| !takes(s, &needs.need, &needs.ports))
-        {
+        let Some(sold) = pool.types.get(chosen) else {
+            return 0;
+        };
+        if !c.ports.is_empty() && ports_clash(&c.ports, &sold.ports) {
             return 0;
         }
         if set.has_min_values {
+            let needs = Needs::with(machine, c, n);
             let held = Some(&machine.booked);
             match booking(pool, set, chosen, &needs.need, &needs.ports, held) {
                 Some(b) if !b.short_of_variety || self.problem.options.best_effort_min_values => {
@@ -238,11 +221,42 @@ impl Buyer<'_, '_> {
                 _ => return 0,
             }
         }
-        add(&mut machine.spare, &c.requests, -count_of(n));
         machine.set = id;
-        needs.put(machine);
-        machine.pods.extend(self.queue.take_many(position, n));
+        let pods = self.queue.take_many(position, n);
+        self.take_on(index, class, pods);
         n
+    }
+
+    /// Puts pods of a class on a machine that has room for them.
+    fn take_on(&mut self, index: usize, class: usize, pods: Vec<karpenter_model::PodKey>) {
+        let (Some(c), Some(machine)) = (self.classes.get(class), self.machines.get_mut(index))
+        else {
+            return;
+        };
+        let n = count_of(pods.len());
+        add(&mut machine.need, &c.requests, n);
+        machine.ports.extend(c.ports.iter().cloned());
+        machine.pods.extend(pods.into_iter().map(|p| (class, p)));
+        let mut spare = self.spare.get(index).cloned().unwrap_or_default();
+        add(&mut spare, &c.requests, -n);
+        self.spare.set(index, spare);
+    }
+
+    /// Reckons anew what the chosen type of a machine has left.
+    pub(crate) fn remeasure(&mut self, index: usize) {
+        let Some(machine) = self.machines.get(index) else {
+            return;
+        };
+        let pool = self.catalog.pools.get(machine.pool);
+        let Some(sold) = pool.and_then(|p| p.types.get(machine.chosen)) else {
+            return;
+        };
+        let spare = if machine.gone() {
+            Dense::from_elem(-1, 1)
+        } else {
+            minus(&sold.room, &machine.need)
+        };
+        self.spare.set(index, spare);
     }
 
     /// Where limits let no machine be bought: puts left-over pods on machines of such pools, even if that makes
@@ -259,19 +273,22 @@ impl Buyer<'_, '_> {
             let Some(c) = self.classes.get(class) else {
                 continue;
             };
-            for attempt in 0..c.attempts.len() {
+            if self.queue.count(position) == 0 {
+                continue;
+            }
+            for attempt in &c.attempts {
                 for index in 0..self.machines.len() {
                     if self.queue.count(position) == 0 || !self.budget.spend(1) {
                         break;
                     }
-                    any |= self.grow(index, position, class, attempt);
+                    any |= self.grow(index, position, class, attempt.demand);
                 }
             }
         }
         any
     }
 
-    fn grow(&mut self, index: usize, position: usize, class: usize, attempt: usize) -> bool {
+    fn grow(&mut self, index: usize, position: usize, class: usize, demand: DemandId) -> bool {
         let (Some(c), Some(machine)) = (self.classes.get(class), self.machines.get_mut(index))
         else {
             return false;
@@ -279,12 +296,12 @@ impl Buyer<'_, '_> {
         let Some(pool) = self.catalog.pools.get(machine.pool) else {
             return false;
         };
-        if pool.left.is_none() || ports_clash(&c.ports, &machine.ports) {
+        if machine.gone() || pool.left.is_none() || ports_clash(&c.ports, &machine.ports) {
             return false;
         }
         let joined = self
             .sets
-            .join(self.catalog, self.classes, machine.set, class, attempt);
+            .join(self.catalog, self.classes, machine.set, demand);
         let Some((id, set)) = joined.and_then(|id| Some((id, self.sets.get(id)?))) else {
             return false;
         };
@@ -325,16 +342,14 @@ impl Buyer<'_, '_> {
         machine.set = id;
         machine.chosen = chosen;
         machine.price = price;
-        needs.put(machine);
-        if let Some(sold) = pool.types.get(chosen) {
-            machine.spare = minus(&sold.room, &machine.need);
-        }
-        machine.pods.extend(self.queue.take_many(position, n));
+        let pods = self.queue.take_many(position, n);
+        self.take_on(index, class, pods);
+        self.remeasure(index);
         true
     }
 
     /// The best purchase for the head of the queue, over the pools of the highest weight that can serve it at all.
-    fn best(&mut self, position: usize, class: usize, attempt: usize) -> Option<Candidate> {
+    fn best(&mut self, position: usize, demand: DemandId) -> Option<Candidate> {
         let mut best: Option<Candidate> = None;
         let mut weight = None;
         for index in 0..self.catalog.pools.len() {
@@ -344,11 +359,9 @@ impl Buyer<'_, '_> {
             }
             weight = own;
             let root = self.sets.root(index)?;
-            let joined = self
-                .sets
-                .join(self.catalog, self.classes, root, class, attempt);
+            let joined = self.sets.join(self.catalog, self.classes, root, demand);
             let Some(set) = joined else { continue };
-            let sharers = self.sharers(position, set, attempt);
+            let sharers = self.sharers(position, set, demand);
             let Some(candidate) = self.in_pool(index, set, &sharers) else {
                 continue;
             };
@@ -361,22 +374,24 @@ impl Buyer<'_, '_> {
 
     /// The head and the classes behind it that ask for nothing the claim does not already say: they can share its
     /// machine without narrowing it. Positions with class and count.
-    fn sharers(&mut self, head: usize, set: SetId, attempt: usize) -> Vec<(usize, usize, usize)> {
+    fn sharers(&mut self, head: usize, set: SetId, demand: DemandId) -> Vec<(usize, usize, usize)> {
         let mut out = Vec::new();
-        let soft = |classes: &Classes, class: usize, attempt: usize| {
-            let attempts = classes.get(class).map(|c| &c.attempts);
-            attempts.and_then(|a| a.get(attempt)).map(|a| a.soft)
-        };
-        let head_class = self.queue.class(head).unwrap_or_default();
-        let head_soft = soft(self.classes, head_class, attempt);
+        let soft = |classes: &Classes, demand| classes.demand(demand).map(|d| d.soft);
+        let head_soft = soft(self.classes, demand);
         for position in self.companions(head) {
             let Some(class) = self.queue.class(position) else {
                 continue;
             };
+            let first = self.classes.get(class).and_then(|c| c.attempts.first());
             let shares = position == head
                 || !self.ledger.concerns(class)
-                    && (soft(self.classes, class, 0) == head_soft
-                        && self.sets.join(self.catalog, self.classes, set, class, 0) == Some(set));
+                    && first.is_some_and(|first| {
+                        soft(self.classes, first.demand) == head_soft
+                            && self
+                                .sets
+                                .join(self.catalog, self.classes, set, first.demand)
+                                == Some(set)
+                    });
             if shares {
                 out.push((position, class, self.queue.count(position)));
             }
@@ -402,82 +417,6 @@ impl Buyer<'_, '_> {
             .collect()
     }
 
-    /// The best purchase in one pool.
-    pub(crate) fn in_pool(
-        &mut self,
-        index: usize,
-        id: SetId,
-        sharers: &[(usize, usize, usize)],
-    ) -> Option<Candidate> {
-        let (pool, set) = (self.catalog.pools.get(index)?, self.sets.get(id)?);
-        let units = u64::try_from(set.offers.len()).unwrap_or(u64::MAX);
-        if !self.budget.spend(units.max(1)) {
-            return None;
-        }
-        let sharers: Vec<Sharer<'_>> = sharers
-            .iter()
-            .filter_map(|(position, class, count)| {
-                let class = self.classes.get(*class)?;
-                let asked = &class.example.requests;
-                Some(Sharer {
-                    position: *position,
-                    class,
-                    count: *count,
-                    worth: POD_WORTH + self.prices.dollars(asked.get(CPU), asked.get(MEMORY)),
-                })
-            })
-            .collect();
-        let head = sharers.first()?.position;
-        let mut scored: Vec<Scored> = Vec::new();
-        for offer in &set.offers {
-            let Some(sold) = pool.types.get(offer.at) else {
-                continue;
-            };
-            if !pool.admits(&sold.instance_type.capacity, None) {
-                continue;
-            }
-            let (worth, filled) = fill(&sold.room, &sold.ports, &sharers);
-            // The head has to be served, or the machine is not for it.
-            if filled
-                .first()
-                .is_some_and(|(position, _)| *position == head)
-            {
-                scored.push((
-                    (offer.price + NODE_COST) / worth,
-                    offer.at,
-                    offer.price,
-                    filled,
-                ));
-            }
-        }
-        // Offers come cheapest first and by name; equal scores keep that order.
-        scored.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut relaxed: Option<Candidate> = None;
-        for (score, chosen, price, filled) in scored {
-            let (need, ports) = needed(&sharers, &filled);
-            let Some(booking) = booking(pool, set, chosen, &need, &ports, None) else {
-                continue;
-            };
-            let short = booking.short_of_variety;
-            let candidate = Candidate {
-                score,
-                set: id,
-                chosen,
-                price,
-                filled,
-                booking,
-            };
-            if !short {
-                return Some(candidate);
-            }
-            // Fewer pods leave more types: one of the next may have the variety that is wanted.
-            if self.problem.options.best_effort_min_values && relaxed.is_none() {
-                relaxed = Some(candidate);
-            }
-        }
-        relaxed
-    }
-
     /// Takes the pods off the queue and books the limits.
     pub(crate) fn open(&mut self, candidate: Candidate) {
         let Some(set) = self.sets.get(candidate.set) else {
@@ -489,30 +428,26 @@ impl Buyer<'_, '_> {
         let Some(sold) = pool.types.get(candidate.chosen) else {
             return;
         };
-        let mut machine = Machine {
+        let index = self.machines.len();
+        self.spare.set(index, sold.room.clone());
+        let machine = Machine {
             set: candidate.set,
             pool: set.pool,
             chosen: candidate.chosen,
             price: candidate.price,
             need: Dense::new(),
-            spare: sold.room.clone(),
             ports: Vec::new(),
             pods: Vec::new(),
-            alone: false,
-            id: self.opened,
             booked: candidate.booking.amount,
         };
-        self.opened += 1;
         pool.open(&machine.booked);
-        for (position, n) in candidate.filled {
-            let class = self.queue.class(position).and_then(|c| self.classes.get(c));
-            if let Some(class) = class {
-                add(&mut machine.spare, &class.requests, -count_of(n));
-                Needs::with(&machine, class, n).put(&mut machine);
-            }
-            machine.pods.extend(self.queue.take_many(position, n));
-        }
         self.machines.push(machine);
+        for (position, n) in candidate.filled {
+            if let Some(class) = self.queue.class(position) {
+                let pods = self.queue.take_many(position, n);
+                self.take_on(index, class, pods);
+            }
+        }
     }
 }
 
@@ -530,63 +465,4 @@ impl Needs {
         ports.extend(class.ports.iter().cloned());
         Self { need, ports }
     }
-    fn put(self, machine: &mut Machine) {
-        machine.need = self.need;
-        machine.ports = self.ports;
-    }
-}
-
-fn count_of(n: usize) -> i128 {
-    i128::try_from(n).unwrap_or(i128::MAX)
-}
-
-/// How many pods of each sharer a machine with this room takes, and what they are worth.
-fn fill(room: &Dense, taken: &[HostPort], sharers: &[Sharer<'_>]) -> (f64, Vec<(usize, usize)>) {
-    let mut room = room.clone();
-    let mut ports: Vec<HostPort> = taken.to_vec();
-    let mut worth = 0.0;
-    let mut filled = Vec::new();
-    for sharer in sharers {
-        let most = if sharer.class.ports.is_empty() {
-            sharer.count
-        } else if ports_clash(&sharer.class.ports, &ports) {
-            0
-        } else {
-            1
-        };
-        let n = times(&sharer.class.requests, &room, most);
-        if n == 0 {
-            continue;
-        }
-        add(&mut room, &sharer.class.requests, -count_of(n));
-        ports.extend(sharer.class.ports.iter().cloned());
-        #[allow(clippy::cast_precision_loss)] // Counts of pods.
-        let gained = sharer.worth * n as f64;
-        worth += gained;
-        filled.push((sharer.position, n));
-    }
-    (worth, filled)
-}
-
-/// Requests and host ports of what was filled.
-fn needed(sharers: &[Sharer<'_>], filled: &[(usize, usize)]) -> (Dense, Vec<HostPort>) {
-    let mut need = Dense::new();
-    let mut ports = Vec::new();
-    for (position, n) in filled {
-        if let Some(sharer) = sharers.iter().find(|s| s.position == *position) {
-            add(&mut need, &sharer.class.requests, count_of(*n));
-            ports.extend(sharer.class.ports.iter().cloned());
-        }
-    }
-    (need, ports)
-}
-
-/// Whether any two ports of the lists exclude each other.
-pub(crate) fn ports_clash(a: &[HostPort], b: &[HostPort]) -> bool {
-    let any = |p: &HostPort| matches!(p.ip.as_ref(), "0.0.0.0" | "::");
-    a.iter().any(|p| {
-        b.iter().any(|q| {
-            p.port == q.port && p.protocol == q.protocol && (any(p) || any(q) || p.ip == q.ip)
-        })
-    })
 }

@@ -1,6 +1,8 @@
 //! Pools with what they sell, prepared once per solve: order, room per type after DaemonSets, limits left.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use karpenter_api::Quantity;
@@ -8,27 +10,50 @@ use karpenter_api::labels::{INITIALIZED, REGISTERED};
 use karpenter_model::Undefined;
 use karpenter_model::plan::SkippedPool;
 use karpenter_model::pod::HostPort;
-use karpenter_model::resources::names::{CPU, MEMORY, NODES};
+use karpenter_model::resources::names::{CPU, MEMORY, NODES, PODS};
 use karpenter_model::storage::Attached;
 use karpenter_model::taints::first_untolerated;
 use karpenter_model::{
-    InstanceType, Pod, PoolView, Problem, Requirement, Requirements, ResourceList,
+    InstanceType, LabelRegistry, Offering, Pod, PoolView, Problem, Requirement, Requirements,
+    ResourceList,
 };
 
-use crate::dense::{Dense, Names, minus};
+use crate::dense::{Dense, Names};
 use crate::mounts;
 
-/// A type of a pool.
+/// A type as it is sold to pools that run the same DaemonSets.
 #[derive(Debug)]
 pub(crate) struct Sold {
     /// The type.
     pub(crate) instance_type: Arc<InstanceType>,
     /// Allocatable minus what DaemonSets take.
     pub(crate) room: Dense,
+    /// Cores and GiB of it.
+    pub(crate) free: (f64, f64),
+    /// Pods that it has slots for.
+    pub(crate) slots: f64,
     /// What DaemonSets take.
-    pub(crate) daemons: Dense,
+    pub(crate) daemons: ResourceList,
     /// Host ports that DaemonSets take.
     pub(crate) ports: Vec<HostPort>,
+    /// Offerings that can be had, by position among the type's, cheapest first.
+    pub(crate) offerings: Vec<usize>,
+    /// What a core and a GiB of it cost, half of the price each; infinite if it has none or cannot be had.
+    unit: UnitPrices,
+}
+
+impl Sold {
+    /// The cheapest offering that suits requirements, and its position.
+    pub(crate) fn cheapest(
+        &self,
+        requirements: &Requirements,
+        labels: &LabelRegistry,
+    ) -> Option<(usize, &Offering)> {
+        self.offerings
+            .iter()
+            .filter_map(|at| Some((*at, self.instance_type.offerings.get(*at)?)))
+            .find(|(_, o)| o.suits(requirements, labels))
+    }
 }
 
 /// A pool.
@@ -36,7 +61,9 @@ pub(crate) struct Sold {
 pub(crate) struct Pool {
     pub(crate) view: Arc<PoolView>,
     /// Types that the pool's own requirements leave and that have an available offering.
-    pub(crate) types: Vec<Sold>,
+    pub(crate) types: Vec<Arc<Sold>>,
+    /// The most that any of them has of what is limited.
+    pub(crate) largest: ResourceList,
     /// Limits minus usage, planned purchases taken off; none = no limits.
     pub(crate) left: Option<ResourceList>,
 }
@@ -61,8 +88,14 @@ impl UnitPrices {
     /// Dollars per hour that the amounts are worth.
     #[allow(clippy::cast_precision_loss)] // A worth is for comparing; seven digits would do.
     pub(crate) fn dollars(&self, cpu: Quantity, memory: Quantity) -> f64 {
-        self.per_core * (cpu.nanos() as f64 / NANOS)
-            + self.per_gib * (memory.nanos() as f64 / NANOS / GIB)
+        self.worth(
+            cpu.nanos() as f64 / NANOS,
+            memory.nanos() as f64 / NANOS / GIB,
+        )
+    }
+    /// Dollars per hour that cores and GiB are worth.
+    pub(crate) fn worth(&self, cores: f64, gib: f64) -> f64 {
+        self.per_core * cores + self.per_gib * gib
     }
     /// The same in 10⁻⁹ dollars, for total orders.
     #[allow(clippy::cast_possible_truncation)] // Saturates, which is what an order needs.
@@ -73,23 +106,21 @@ impl UnitPrices {
 
 impl Catalog {
     /// Prepares the pools; those that sell nothing are left out and named.
-    pub(crate) fn new(
-        problem: &Problem,
-        names: &mut Names,
-        skipped: &mut Vec<SkippedPool>,
-    ) -> Self {
+    pub(crate) fn new(problem: &Problem, names: &Names, skipped: &mut Vec<SkippedPool>) -> Self {
         let mut views: Vec<&Arc<PoolView>> = problem.pools.iter().collect();
         views.sort_by_key(|p| (Reverse(p.weight), Reverse(Arc::clone(&p.name))));
         let mut pools = Vec::new();
+        let mut stock = Stock::default();
         for view in views {
             let daemons = daemons_of(problem, view);
-            let suitable: Vec<&Arc<InstanceType>> = view
+            let types: Vec<Arc<Sold>> = view
                 .instance_types
                 .iter()
                 .filter(|t| t.requirements.does_intersect(&view.requirements))
-                .filter(|t| t.cheapest(&view.requirements, &problem.labels).is_some())
+                .map(|t| stock.sold(problem, names, t, &daemons))
+                .filter(|s| s.cheapest(&view.requirements, &problem.labels).is_some())
                 .collect();
-            if suitable.is_empty() {
+            if types.is_empty() {
                 let of = view.instance_types.len();
                 let reason = format!(
                     "its requirements leave none of {of} instance types with an available offering"
@@ -99,9 +130,12 @@ impl Catalog {
                     reason,
                 });
             }
-            let types = suitable
-                .into_iter()
-                .map(|t| sold(problem, names, t, &daemons))
+            let limited = view.limits.iter().flat_map(ResourceList::iter);
+            let largest = limited
+                .map(|(name, _)| {
+                    let have = types.iter().map(|s| s.instance_type.capacity.get(name));
+                    (name, have.max().unwrap_or(Quantity::ZERO))
+                })
                 .collect();
             let left = view.limits.as_ref().map(|limits| {
                 limits
@@ -119,6 +153,7 @@ impl Catalog {
             pools.push(Pool {
                 view: Arc::clone(view),
                 types,
+                largest,
                 left,
             });
         }
@@ -126,23 +161,11 @@ impl Catalog {
     }
 
     /// What a core and a GiB cost where they cost least.
-    #[allow(clippy::cast_precision_loss)]
     pub(crate) fn unit_prices(&self) -> UnitPrices {
         let (mut per_core, mut per_gib) = (f64::INFINITY, f64::INFINITY);
         for sold in self.pools.iter().flat_map(|p| &p.types) {
-            let offers = sold.instance_type.offerings.iter().filter(|o| o.available);
-            let Some(price) = offers.map(|o| o.price).min_by(f64::total_cmp) else {
-                continue;
-            };
-            let cores = sold.instance_type.allocatable.get(CPU).nanos() as f64 / NANOS;
-            let gib = sold.instance_type.allocatable.get(MEMORY).nanos() as f64 / NANOS / GIB;
-            // A price pays for both; halves keep their sum near what a balanced machine costs.
-            if cores > 0.0 {
-                per_core = per_core.min(price / cores / 2.0);
-            }
-            if gib > 0.0 {
-                per_gib = per_gib.min(price / gib / 2.0);
-            }
+            per_core = per_core.min(sold.unit.per_core);
+            per_gib = per_gib.min(sold.unit.per_gib);
         }
         let or_one = |x: f64| if x.is_finite() && x > 0.0 { x } else { 1.0 };
         UnitPrices {
@@ -152,15 +175,46 @@ impl Catalog {
     }
 }
 
+/// Types as they are sold, each once for all pools with the same DaemonSets.
+#[derive(Default)]
+struct Stock {
+    /// DaemonSet pods with where they run, in words.
+    kinds: BTreeMap<String, usize>,
+    /// By kind and type.
+    known: BTreeMap<(usize, *const InstanceType), Arc<Sold>>,
+}
+
+impl Stock {
+    fn sold(
+        &mut self,
+        problem: &Problem,
+        names: &Names,
+        instance_type: &Arc<InstanceType>,
+        daemons: &Daemons,
+    ) -> Arc<Sold> {
+        let next = self.kinds.len();
+        let kind = match self.kinds.get(&daemons.text) {
+            Some(kind) => *kind,
+            None => *self.kinds.entry(daemons.text.clone()).or_insert(next),
+        };
+        // The problem keeps the type alive, so that no other comes to have its address.
+        let key = (kind, Arc::as_ptr(instance_type));
+        let known = self.known.entry(key);
+        let made = known.or_insert_with(|| Arc::new(sold(problem, names, instance_type, daemons)));
+        Arc::clone(made)
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // Worths are for comparing.
 fn sold(
     problem: &Problem,
-    names: &mut Names,
+    names: &Names,
     instance_type: &Arc<InstanceType>,
-    daemons: &[Daemon],
+    daemons: &Daemons,
 ) -> Sold {
     let mut taken = ResourceList::new();
     let mut ports = Vec::new();
-    for daemon in daemons {
+    for daemon in &daemons.all {
         if daemon
             .alternatives
             .iter()
@@ -170,14 +224,43 @@ fn sold(
             ports.extend(daemon.pod.host_ports.iter().cloned());
         }
     }
-    let taken = names.dense(&taken);
-    let mut allocatable = names.dense(&instance_type.allocatable);
+    let mut left = instance_type.allocatable.clone();
+    left.subtract(&taken);
+    let mut room = names.room(&left);
     let limits = problem.volume_limits.get(&instance_type.name);
-    mounts::set_room(names, &mut allocatable, limits, &Attached::new());
+    mounts::set_room(names, &mut room, limits, &Attached::new());
+    let cores = |list: &ResourceList| list.get(CPU).nanos() as f64 / NANOS;
+    let gib = |list: &ResourceList| list.get(MEMORY).nanos() as f64 / NANOS / GIB;
+    let all = &instance_type.offerings;
+    let price = |at: &usize| all.get(*at);
+    let mut offerings: Vec<usize> = (0..all.len())
+        .filter(|at| price(at).is_some_and(Offering::is_usable))
+        .collect();
+    offerings.sort_by(|a, b| match (price(a), price(b)) {
+        (Some(a), Some(b)) => a.cmp_by_price(b),
+        _ => a.cmp(b),
+    });
+    let cheapest = offerings.first().and_then(price);
+    // A price pays for both; halves keep their sum near what a balanced machine costs.
+    let half = cheapest.map_or(f64::INFINITY, |o| o.price / 2.0);
+    let each = |amount: f64| {
+        if amount > 0.0 {
+            half / amount
+        } else {
+            f64::INFINITY
+        }
+    };
     Sold {
-        room: minus(&allocatable, &taken),
+        room,
+        free: (cores(&left), gib(&left)),
+        slots: left.get(PODS).nanos() as f64 / NANOS,
         daemons: taken,
         ports,
+        offerings,
+        unit: UnitPrices {
+            per_core: each(cores(&instance_type.allocatable)),
+            per_gib: each(gib(&instance_type.allocatable)),
+        },
         instance_type: Arc::clone(instance_type),
     }
 }
@@ -188,7 +271,14 @@ struct Daemon {
     alternatives: Vec<Requirements>,
 }
 
-fn daemons_of(problem: &Problem, view: &PoolView) -> Vec<Daemon> {
+/// The DaemonSets of a pool.
+struct Daemons {
+    all: Vec<Daemon>,
+    /// The same for the same ones.
+    text: String,
+}
+
+fn daemons_of(problem: &Problem, view: &PoolView) -> Daemons {
     let hard: Vec<_> = view
         .taints
         .iter()
@@ -200,7 +290,7 @@ fn daemons_of(problem: &Problem, view: &PoolView) -> Vec<Daemon> {
         requirements.add(Requirement::is_in(key, ["true"]));
     }
     let ignored = |p: &Pod| p.has_resource_claims && problem.options.ignore_dra;
-    problem
+    let all: Vec<Daemon> = problem
         .daemons
         .iter()
         .filter(|p| {
@@ -218,10 +308,21 @@ fn daemons_of(problem: &Problem, view: &PoolView) -> Vec<Daemon> {
                 alternatives,
             })
         })
-        .collect()
+        .collect();
+    let mut text = String::new();
+    for daemon in &all {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}{:?}", daemon.pod.key, daemon.alternatives);
+    }
+    Daemons { all, text }
 }
 
 impl Pool {
+    /// Whether the limits leave room for a new machine of any type.
+    pub(crate) fn admits_any(&self) -> bool {
+        self.admits(&self.largest, None)
+    }
+
     /// Whether the limits leave room for a machine of this capacity, or for a machine that holds `held` to grow
     /// to it.
     pub(crate) fn admits(&self, capacity: &ResourceList, held: Option<&ResourceList>) -> bool {

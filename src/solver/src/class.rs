@@ -18,13 +18,24 @@ use crate::mounts::{Mounts, Shared};
 use crate::rules::{self, Rule, Who};
 use crate::{Queue, soft_taints};
 
-/// One way a class may be served. The first is what it would like best, the last what it can do with.
-#[derive(Clone, Debug)]
-pub(crate) struct Attempt {
+/// Which demand.
+pub(crate) type DemandId = usize;
+
+/// What pods demand of a place, whoever they are; many classes have the same.
+#[derive(Debug)]
+pub(crate) struct Demand {
     /// Node requirements.
     pub(crate) requirements: Requirements,
     /// Whether PreferNoSchedule taints are put up with.
     pub(crate) soft: bool,
+    /// Tolerations.
+    pub(crate) tolerations: Vec<Toleration>,
+}
+
+/// One way a class may be served. The first is what it would like best, the last what it can do with.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) demand: DemandId,
     /// Those of its keys that volumes have something to say about.
     pub(crate) of_volumes: BTreeSet<Arc<str>>,
 }
@@ -59,6 +70,36 @@ pub(crate) struct Class {
 #[derive(Debug)]
 pub(crate) struct Classes {
     all: Vec<Class>,
+    demands: Vec<Demand>,
+}
+
+/// Demands met so far, by what they say.
+#[derive(Default)]
+struct Demands {
+    all: Vec<Demand>,
+    index: BTreeMap<(bool, Requirements, String), DemandId>,
+}
+
+impl Demands {
+    fn id(&mut self, soft: bool, requirements: Requirements, pod: &Pod) -> DemandId {
+        let tolerations = if pod.tolerations.is_empty() {
+            String::new()
+        } else {
+            format!("{:?}", pod.tolerations)
+        };
+        let next = self.all.len();
+        let key = (soft, requirements, tolerations);
+        if let Some(known) = self.index.get(&key) {
+            return *known;
+        }
+        self.all.push(Demand {
+            requirements: key.1.clone(),
+            soft,
+            tolerations: pod.tolerations.clone(),
+        });
+        self.index.insert(key, next);
+        next
+    }
 }
 
 impl Classes {
@@ -73,6 +114,7 @@ impl Classes {
         let soft = soft_taints(problem);
         let meant = meant(problem);
         let mounts = Mounts::new(problem);
+        let mut demands = Demands::default();
         for pod in &problem.pods {
             if let Some(refusal) = refusal(problem, pod) {
                 refused.insert(pod.key.clone(), refusal);
@@ -85,11 +127,11 @@ impl Classes {
                 class.members.push(Arc::clone(pod));
                 continue;
             }
-            match attempts(problem, pod, soft) {
+            match attempts(problem, pod, soft, &mut demands) {
                 Ok(attempts) => {
                     by_shape.insert(shape, all.len());
                     all.push(Class {
-                        requests: names.dense(&asked),
+                        requests: Dense::new(),
                         asked,
                         shared,
                         attempts,
@@ -110,15 +152,28 @@ impl Classes {
                 }
             }
         }
-        Self { all }
+        names.settle(all.iter().map(|c| &c.asked));
+        for class in &mut all {
+            class.requests = names.request(&class.asked);
+        }
+        Self {
+            all,
+            demands: demands.all,
+        }
+    }
+
+    /// A demand of some class.
+    pub(crate) fn demand(&self, id: DemandId) -> Option<&Demand> {
+        self.demands.get(id)
+    }
+
+    /// How many demands there are.
+    pub(crate) fn demands(&self) -> usize {
+        self.demands.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Class> {
         self.all.iter()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.all.len()
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<&Class> {
@@ -229,7 +284,12 @@ fn shape(pod: &Pod, asked: &ResourceList, shared: &Shared, concerned: bool) -> S
 
 /// Ways to serve a pod: where its volumes can be is tried first to last for each; preferences are given up from the lightest on, over all required alternatives, before a
 /// PreferNoSchedule taint is put up with.
-fn attempts(problem: &Problem, pod: &Pod, soft: bool) -> Result<Vec<Attempt>, String> {
+fn attempts(
+    problem: &Problem,
+    pod: &Pod,
+    soft: bool,
+    known: &mut Demands,
+) -> Result<Vec<Attempt>, String> {
     let demands = pod
         .node_demands(&problem.labels)
         .map_err(|e| e.to_string())?;
@@ -260,8 +320,7 @@ fn attempts(problem: &Problem, pod: &Pod, soft: bool) -> Result<Vec<Attempt>, St
                     let mut requirements = requirements.clone();
                     requirements.add_all(place);
                     out.push(Attempt {
-                        requirements,
-                        soft: *put_up,
+                        demand: known.id(*put_up, requirements, pod),
                         of_volumes: place.iter().map(|r| r.key.clone()).collect(),
                     });
                 }

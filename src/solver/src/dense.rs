@@ -1,59 +1,113 @@
-//! Resources as plain vectors: names become positions once per solve, so that the inner loops compare numbers.
+//! Resources as plain vectors: the names that pods ask for become positions once per solve, and amounts whole numbers of
+//! what all requests of that name are multiples of, so that the inner loops compare small integers. Rounding a machine's
+//! room down to such multiples changes no answer: sums of requests never lie between two of them.
 
 use std::collections::BTreeMap;
 
 use karpenter_api::Quantity;
 use karpenter_model::ResourceList;
+use smallvec::SmallVec;
 
-/// Positions of resource names.
+use crate::mounts;
+
+/// Amounts by position; positions past the end are zero.
+pub(crate) type Dense = SmallVec<[i64; 6]>;
+
+/// Far from where sums of rooms would overflow; more than any machine has.
+pub(crate) const AMPLE: i64 = i64::MAX / 4;
+/// A request that nothing has room for.
+const ABSURD: i64 = i64::MAX / 2;
+
+/// Positions and units of resource names.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     index: BTreeMap<String, usize>,
+    /// 10⁻⁹ units in one of ours, by position.
+    scale: Vec<i128>,
 }
 
-/// Amounts in 10⁻⁹ units by position; positions past the end are zero.
-pub(crate) type Dense = Vec<i128>;
-
 impl Names {
-    /// The position of a name, made up if it is new.
+    /// The position of a name, made up if it is new. No new one after [`Self::settle`].
     pub(crate) fn position(&mut self, name: &str) -> usize {
         let next = self.index.len();
-        *self.index.entry(name.to_owned()).or_insert(next)
+        if let Some(at) = self.index.get(name) {
+            return *at;
+        }
+        self.index.insert(name.to_owned(), next);
+        next
     }
 
-    /// A list by position, new names included.
-    pub(crate) fn dense(&mut self, list: &ResourceList) -> Dense {
-        let mut out = vec![0; self.index.len()];
-        for (name, amount) in list.iter() {
+    /// Takes note of all requests there are: their names, and what their amounts are multiples of.
+    pub(crate) fn settle<'a>(&mut self, asked: impl IntoIterator<Item = &'a ResourceList>) {
+        let mut scale: Vec<i128> = Vec::new();
+        for (name, amount) in asked.into_iter().flat_map(ResourceList::iter) {
             let at = self.position(name);
-            if at >= out.len() {
-                out.resize(at + 1, 0);
+            if scale.len() <= at {
+                scale.resize(at + 1, 0);
             }
-            if let Some(slot) = out.get_mut(at) {
-                *slot = amount.nanos();
+            if let Some(slot) = scale.get_mut(at) {
+                *slot = gcd(*slot, amount.nanos());
             }
+        }
+        scale.resize(self.index.len(), 0);
+        for (name, at) in &self.index {
+            if let Some(slot) = scale.get_mut(*at)
+                && (*slot == 0 || mounts::driver(name).is_some())
+            {
+                *slot = mounts::NANOS;
+            }
+        }
+        self.scale = scale;
+    }
+
+    /// What a pod asks for. Amounts have to be among those that were taken note of.
+    pub(crate) fn request(&self, list: &ResourceList) -> Dense {
+        self.by_position(list, ABSURD).0
+    }
+
+    /// Room for pods: rounded down; names that nobody asks for are left out, but nothing fits where one of them is below
+    /// zero (upstream's rule).
+    pub(crate) fn room(&self, list: &ResourceList) -> Dense {
+        let (mut out, overdrawn) = self.by_position(list, AMPLE);
+        if overdrawn && let Some(first) = out.first_mut() {
+            *first = -1;
         }
         out
     }
 
-    /// A list by position; names that nobody asks for are left out.
-    pub(crate) fn known(&self, list: &ResourceList) -> Dense {
-        let mut out = vec![0; self.index.len()];
+    fn by_position(&self, list: &ResourceList, most: i64) -> (Dense, bool) {
+        let mut out = Dense::from_elem(0, self.scale.len());
+        let mut overdrawn = false;
         for (name, amount) in list.iter() {
-            if let Some(slot) = self.index.get(name).and_then(|at| out.get_mut(*at)) {
-                *slot = amount.nanos();
+            let nanos = amount.nanos();
+            match self.index.get(name) {
+                Some(at) => {
+                    if let (Some(slot), Some(scale)) = (out.get_mut(*at), self.scale.get(*at)) {
+                        let units = nanos.div_euclid(*scale);
+                        *slot = i64::try_from(units)
+                            .unwrap_or(if units < 0 { -most } else { most })
+                            .clamp(-most, most);
+                    }
+                }
+                None => overdrawn |= nanos < 0,
             }
         }
-        out
+        (out, overdrawn)
     }
 
-    /// Back to a list; zeros are left out.
-    pub(crate) fn list(&self, dense: &Dense) -> ResourceList {
+    /// Sums of requests back to a list; zeros are left out.
+    pub(crate) fn list(&self, dense: &[i64]) -> ResourceList {
         self.index
             .iter()
-            .filter_map(|(name, at)| Some((name.as_str(), Quantity::from_nanos(*dense.get(*at)?))))
+            .filter_map(|(name, at)| Some((name.as_str(), self.quantity(*at, *dense.get(*at)?))))
             .filter(|(_, amount)| *amount != Quantity::ZERO)
             .collect()
+    }
+
+    /// An amount at a position as a quantity.
+    pub(crate) fn quantity(&self, at: usize, amount: i64) -> Quantity {
+        let scale = self.scale.get(at).copied().unwrap_or(1);
+        Quantity::from_nanos(i128::from(amount).saturating_mul(scale))
     }
 
     /// Names by position.
@@ -62,8 +116,16 @@ impl Names {
     }
 }
 
+fn gcd(a: i128, b: i128) -> i128 {
+    let (mut a, mut b) = (a.saturating_abs(), b.saturating_abs());
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
 /// `a += times × b`.
-pub(crate) fn add(a: &mut Dense, b: &Dense, times: i128) {
+pub(crate) fn add(a: &mut Dense, b: &[i64], times: i64) {
     if a.len() < b.len() {
         a.resize(b.len(), 0);
     }
@@ -73,30 +135,41 @@ pub(crate) fn add(a: &mut Dense, b: &Dense, times: i128) {
 }
 
 /// How often `need` fits into `room`, at most `most` times. Nothing fits into negative room (upstream's rule).
-pub(crate) fn times(need: &Dense, room: &Dense, most: usize) -> usize {
-    if room.iter().any(|r| *r < 0) {
+pub(crate) fn times(need: &[i64], room: &[i64], most: usize) -> usize {
+    // Comparing is far cheaper than dividing, and most questions end here.
+    if most == 0 || !once(need, room) {
         return 0;
     }
-    let have = |at: usize| room.get(at).copied().unwrap_or(0);
-    // Comparing is far cheaper than dividing, and most questions end here.
-    if most == 0 || need.iter().enumerate().any(|(at, n)| *n > have(at).max(0)) {
-        return 0;
+    if most == 1 {
+        return 1;
     }
     let mut out = most;
-    for (at, n) in need.iter().enumerate().filter(|(_, n)| **n > 0) {
-        out = out.min(usize::try_from(have(at) / n).unwrap_or(usize::MAX));
+    for (n, have) in need.iter().zip(room).filter(|(n, _)| **n > 0) {
+        out = out.min(usize::try_from(have / n).unwrap_or(usize::MAX));
     }
     out
 }
 
 /// Whether `need` fits into `room`.
-pub(crate) fn fits(need: &Dense, room: &Dense) -> bool {
-    times(need, room, 1) == 1 || need.iter().all(|n| *n <= 0) && room.iter().all(|r| *r >= 0)
+pub(crate) fn fits(need: &[i64], room: &[i64]) -> bool {
+    once(need, room)
+}
+
+fn once(need: &[i64], room: &[i64]) -> bool {
+    let shared = need.len().min(room.len());
+    room.iter().all(|r| *r >= 0)
+        && need.iter().zip(room).all(|(n, r)| n <= r)
+        && need.iter().skip(shared).all(|n| *n <= 0)
 }
 
 /// `a − b`, position by position.
-pub(crate) fn minus(a: &Dense, b: &Dense) -> Dense {
-    let mut out = a.clone();
+pub(crate) fn minus(a: &[i64], b: &[i64]) -> Dense {
+    let mut out = Dense::from_slice(a);
     add(&mut out, b, -1);
     out
+}
+
+/// A count as it multiplies amounts.
+pub(crate) fn count_of(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }

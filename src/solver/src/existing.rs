@@ -4,54 +4,161 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use karpenter_model::Undefined;
+use karpenter_api::labels::HOSTNAME;
 use karpenter_model::plan::ExistingPlacement;
 use karpenter_model::pod::HostPort;
 use karpenter_model::taints::first_untolerated;
-use karpenter_model::{NodeView, PodKey, Problem, Requirement, Requirements, ResourceList};
+use karpenter_model::{LabelRegistry, NodeView, Pod, PodKey, Problem, Requirements, ResourceList};
 
-use crate::class::{Attempt, Class, Classes};
-use crate::dense::{Dense, Names, add, minus, times};
+use crate::class::{Class, Classes, Demand, DemandId};
+use crate::dense::{Names, add, count_of, minus, times};
 use crate::ledger::Ledger;
+use crate::rooms::{Bits, Rooms};
 use crate::{Budget, Queue, mounts};
 
-/// A node and what is left of it.
-pub(crate) struct Node {
-    pub(crate) view: Arc<NodeView>,
-    labels: Requirements,
-    room: Dense,
+/// What of a node changes while pods are put on it, its room apart.
+struct Node {
     ports: Vec<HostPort>,
     /// Claims that are attached, by the position of their driver.
     attached: BTreeMap<usize, BTreeSet<PodKey>>,
 }
 
-impl Node {
-    /// Takes `n` pods of a class on.
-    pub(crate) fn take(&mut self, class: &Class, n: usize) {
-        let n = i128::try_from(n).unwrap_or(0);
-        add(&mut self.room, &class.requests, -n);
-        if n > 0 {
-            self.ports.extend(class.ports.iter().cloned());
-            add(
-                &mut self.room,
-                &mounts::more_on(&self.attached, &class.shared),
-                -1,
-            );
+/// Nodes that exist, in the order they are tried, and what was put on them.
+pub(crate) struct Existing<'a> {
+    labels: &'a LabelRegistry,
+    pub(crate) views: &'a [Arc<NodeView>],
+    nodes: Vec<Node>,
+    rooms: Rooms,
+    /// By demand: the nodes that meet it; none where it was never asked.
+    suitable: Vec<Option<Bits>>,
+    placed: BTreeMap<Arc<str>, Vec<PodKey>>,
+}
+
+/// The nodes of a problem in the order they are tried.
+pub(crate) fn in_order(problem: &Problem) -> Vec<Arc<NodeView>> {
+    let mut nodes = problem.nodes.clone();
+    nodes.sort_by(|a, b| (Reverse(a.initialized), &a.name).cmp(&(Reverse(b.initialized), &b.name)));
+    nodes
+}
+
+impl<'a> Existing<'a> {
+    pub(crate) fn new(problem: &'a Problem, names: &Names, views: &'a [Arc<NodeView>]) -> Self {
+        let daemons = Daemon::all(problem);
+        let mut rooms = Rooms::default();
+        rooms.fill(views.iter().map(|view| {
+            let mut left = view.available.clone();
+            if !daemons.is_empty() {
+                left.subtract(&coming(problem, view, &daemons));
+            }
+            let mut room = names.room(&left);
+            let nothing = BTreeMap::new();
+            let (limits, used) = match view.volumes.as_deref() {
+                Some(volumes) => (Some(&volumes.limits), &volumes.used),
+                None => (None, &nothing),
+            };
+            mounts::set_room(names, &mut room, limits, used);
+            room
+        }));
+        let nodes = views.iter().map(|view| Node {
+            ports: view.host_ports.clone(),
+            attached: view
+                .volumes
+                .as_deref()
+                .map(|v| mounts::by_position(names, &v.used))
+                .unwrap_or_default(),
+        });
+        Self {
+            labels: &problem.labels,
+            views,
+            nodes: nodes.collect(),
+            rooms,
+            suitable: Vec::new(),
+            placed: BTreeMap::new(),
+        }
+    }
+
+    /// Works out which nodes meet a demand.
+    fn suit(&mut self, classes: &Classes, id: DemandId) {
+        if self.suitable.len() <= id {
+            self.suitable.resize(id + 1, None);
+        }
+        if let (Some(slot @ None), Some(demand)) = (self.suitable.get_mut(id), classes.demand(id)) {
+            let mut bits = Bits::default();
+            for (at, view) in self.views.iter().enumerate() {
+                bits.set(at, suits(view, demand, self.labels));
+            }
+            *slot = Some(bits);
+        }
+    }
+
+    /// The first node from `from` on that takes a pod of the class with the demand, and how many of `count`; `allowed`
+    /// says of each block of 64 which ones are in question.
+    pub(crate) fn find(
+        &mut self,
+        classes: &Classes,
+        class: &Class,
+        demand: DemandId,
+        (from, count): (usize, usize),
+        allowed: &dyn Fn(usize) -> u64,
+    ) -> Option<(usize, usize)> {
+        self.suit(classes, demand);
+        let suitable = self.suitable.get(demand)?.as_ref()?;
+        let all = |block: usize| suitable.word(block) & allowed(block);
+        let mut from = from;
+        loop {
+            let end = self.views.len();
+            let at = self.rooms.find(from, end, &class.requests, &all)?;
+            let fit = self.how_many(class, at, count);
+            if fit > 0 {
+                return Some((at, fit));
+            }
+            from = at + 1;
+        }
+    }
+
+    /// How many pods of a class have room on a node, at most `count`.
+    fn how_many(&self, class: &Class, at: usize, count: usize) -> usize {
+        let (Some(node), Some(room)) = (self.nodes.get(at), self.rooms.get(at)) else {
+            return 0;
+        };
+        let count = if class.ports.is_empty() {
+            count
+        } else if crate::choose::ports_clash(&class.ports, &node.ports) {
+            0
+        } else {
+            count.min(1)
+        };
+        if class.shared.is_empty() {
+            return times(&class.requests, room, count);
+        }
+        let more = mounts::more_on(&node.attached, &class.shared);
+        times(&class.requests, &minus(room, &more), count)
+    }
+
+    /// Puts pods of a class on a node.
+    pub(crate) fn put(&mut self, class: &Class, at: usize, pods: Vec<PodKey>) {
+        let (Some(node), Some(view)) = (self.nodes.get_mut(at), self.views.get(at)) else {
+            return;
+        };
+        if pods.is_empty() {
+            return;
+        }
+        let mut room = self.rooms.get(at).cloned().unwrap_or_default();
+        add(&mut room, &class.requests, -count_of(pods.len()));
+        node.ports.extend(class.ports.iter().cloned());
+        if !class.shared.is_empty() {
+            let more = mounts::more_on(&node.attached, &class.shared);
+            add(&mut room, &more, -1);
             for (at, claims) in &class.shared {
-                let here = self.attached.entry(*at).or_default();
+                let here = node.attached.entry(*at).or_default();
                 here.extend(claims.iter().cloned());
             }
         }
+        self.rooms.set(at, room);
+        let here = self.placed.entry(Arc::clone(&view.name)).or_default();
+        here.extend(pods);
     }
-}
 
-/// Nodes that exist, in the order they are tried, and what was put on them.
-pub(crate) struct Existing {
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) placed: BTreeMap<Arc<str>, Vec<PodKey>>,
-}
-
-impl Existing {
     /// Puts pods of a queue position where there is room.
     pub(crate) fn fill(
         &mut self,
@@ -63,21 +170,21 @@ impl Existing {
         let Some(class) = queue.class(position).and_then(|c| classes.get(c)) else {
             return;
         };
-        let mut count = queue.count(position);
         for attempt in &class.attempts {
-            for node in &mut self.nodes {
+            let mut from = 0;
+            loop {
+                let count = queue.count(position);
                 if count == 0 || !budget.spend(1) {
                     break;
                 }
-                let taken = how_many(class, attempt, node, count);
-                if taken == 0 {
-                    continue;
-                }
-                let pods = queue.take_many(position, taken);
-                let here = self.placed.entry(Arc::clone(&node.view.name)).or_default();
-                here.extend(pods);
-                node.take(class, taken);
-                count -= taken;
+                let everywhere = |_: usize| u64::MAX;
+                let range = (from, count);
+                let Some((at, fit)) = self.find(classes, class, attempt.demand, range, &everywhere)
+                else {
+                    break;
+                };
+                self.put(class, at, queue.take_many(position, fit));
+                from = at + 1;
             }
         }
     }
@@ -92,113 +199,87 @@ impl Existing {
 
 /// Places the pods that no rule between pods is about, those that exist in plans only left for later.
 pub(crate) fn place(
-    problem: &Problem,
-    names: &Names,
+    existing: &mut Existing<'_>,
     classes: &Classes,
     ledger: &Ledger,
     queue: &mut Queue,
     budget: &mut Budget,
-) -> Existing {
-    let mut nodes: Vec<Node> = problem
-        .nodes
-        .iter()
-        .map(|n| node(problem, names, n))
-        .collect();
-    nodes.sort_by_key(|n| (Reverse(n.view.initialized), Arc::clone(&n.view.name)));
-    let mut existing = Existing {
-        nodes,
-        placed: BTreeMap::new(),
-    };
+) {
     for position in 0..queue.late {
         if queue.class(position).is_some_and(|c| !ledger.concerns(c)) {
             existing.fill(classes, position, queue, budget);
         }
     }
-    existing
 }
 
-/// How many pods of a class a node takes, at most `count`.
-pub(crate) fn how_many(class: &Class, attempt: &Attempt, node: &Node, count: usize) -> usize {
-    let count = if class.ports.is_empty() {
-        count
-    } else {
-        count.min(1)
-    };
-    let fit = if class.shared.is_empty() {
-        times(&class.requests, &node.room, count)
-    } else {
-        let more = mounts::more_on(&node.attached, &class.shared);
-        times(&class.requests, &minus(&node.room, &more), count)
-    };
-    if fit == 0 || crate::buy::ports_clash(&class.ports, &node.ports) {
-        return 0;
-    }
-    let taints = node
-        .view
+/// Whether a node meets a demand: it has the labels that it has, and its taints are put up with.
+fn suits(view: &NodeView, demand: &Demand, labels: &LabelRegistry) -> bool {
+    let mut taints = view
         .taints
         .iter()
-        .filter(|t| !(attempt.soft && t.effect == "PreferNoSchedule"));
-    if first_untolerated(taints, &class.tolerations).is_some() {
-        return 0;
+        .filter(|t| !(demand.soft && t.effect == "PreferNoSchedule"))
+        .peekable();
+    if taints.peek().is_some() && first_untolerated(taints, &demand.tolerations).is_some() {
+        return false;
     }
-    if node
-        .labels
-        .is_compatible(&attempt.requirements, Undefined::Refused)
-    {
-        fit
-    } else {
-        0
-    }
+    meets(view, &demand.requirements, labels)
 }
 
-fn node(problem: &Problem, names: &Names, view: &Arc<NodeView>) -> Node {
-    let mut labels = Requirements::from_labels(&view.labels, &problem.labels);
-    if !labels.contains(karpenter_api::labels::HOSTNAME) {
-        labels.set(Requirement::is_in(
-            karpenter_api::labels::HOSTNAME,
-            [view.name.as_ref()],
-        ));
-    }
-    let mut room = names.known(&view.available);
-    add(
-        &mut room,
-        &names.known(&coming_daemons(problem, view, &labels)),
-        -1,
-    );
-    let (limits, used) = match view.volumes.as_deref() {
-        Some(volumes) => (Some(&volumes.limits), &volumes.used),
-        None => (None, &BTreeMap::new()),
-    };
-    mounts::set_room(names, &mut room, limits, used);
-    Node {
-        view: Arc::clone(view),
-        labels,
-        room,
-        ports: view.host_ports.clone(),
-        attached: mounts::by_position(names, used),
+/// Whether a node's labels meet requirements. Its name stands for a host name that is not there.
+fn meets(view: &NodeView, requirements: &Requirements, labels: &LabelRegistry) -> bool {
+    requirements.iter().all(|asked| {
+        let own = view.labels.get(&*asked.key).map(String::as_str);
+        let value = own.or_else(|| {
+            let mut aliased = labels.aliases.iter().filter(|(_, key)| **key == *asked.key);
+            aliased.find_map(|(alias, _)| Some(view.labels.get(alias)?.as_str()))
+        });
+        let value = value.or_else(|| (&*asked.key == HOSTNAME).then_some(&*view.name));
+        match value {
+            Some(value) => asked.has(value),
+            None => asked.allows_absence(),
+        }
+    })
+}
+
+/// A DaemonSet pod and where it runs.
+struct Daemon<'a> {
+    pod: &'a Pod,
+    alternatives: Vec<Requirements>,
+}
+
+impl<'a> Daemon<'a> {
+    fn all(problem: &'a Problem) -> Vec<Self> {
+        problem
+            .daemons
+            .iter()
+            .filter(|d| !(d.has_resource_claims && problem.options.ignore_dra))
+            .filter_map(|pod| {
+                let demands = pod.node_demands(&problem.labels).ok()?;
+                Some(Self {
+                    pod,
+                    alternatives: demands.alternatives,
+                })
+            })
+            .collect()
     }
 }
 
 /// What DaemonSets will still take: the requests of those that belong on the node minus those that are on it.
-fn coming_daemons(problem: &Problem, view: &NodeView, labels: &Requirements) -> ResourceList {
+fn coming(problem: &Problem, view: &NodeView, daemons: &[Daemon<'_>]) -> ResourceList {
     let mut all = ResourceList::new();
     let hard: Vec<_> = view
         .taints
         .iter()
         .filter(|t| t.effect != "PreferNoSchedule")
         .collect();
-    for daemon in &problem.daemons {
-        if daemon.has_resource_claims && problem.options.ignore_dra {
-            continue;
-        }
-        let tolerated = first_untolerated(hard.iter().copied(), &daemon.tolerations).is_none();
-        let wanted = daemon.node_demands(&problem.labels).is_ok_and(|d| {
-            d.alternatives
-                .iter()
-                .any(|r| labels.is_compatible(r, Undefined::Refused))
-        });
+    for daemon in daemons {
+        let tolerated = first_untolerated(hard.iter().copied(), &daemon.pod.tolerations).is_none();
+        let wanted = daemon
+            .alternatives
+            .iter()
+            .any(|r| meets(view, r, &problem.labels));
         if tolerated && wanted {
-            all.add(&daemon.requests);
+            all.add(&daemon.pod.requests);
         }
     }
     all.subtract(&view.daemon_requests);

@@ -9,7 +9,7 @@ use karpenter_model::plan::{
     FunnelStep, MAX_INSTANCE_TYPES_PER_CLAIM, PlannedNode, PricedOffering,
 };
 use karpenter_model::resources::names::NODES;
-use karpenter_model::{Requirements, ResourceList};
+use karpenter_model::{LabelRegistry, Requirements, ResourceList};
 
 use crate::catalog::{Catalog, Pool, Sold};
 use crate::dense::Names;
@@ -20,27 +20,84 @@ use crate::sets::{Offered, Set, SetId, Sets};
 /// Writes the planned nodes, in the order the machines were opened.
 pub(crate) fn planned(
     names: &Names,
+    labels: &LabelRegistry,
     catalog: &Catalog,
     sets: &Sets<'_>,
-    machines: Vec<Machine>,
+    mut machines: Vec<Machine>,
 ) -> Vec<PlannedNode> {
     let mut of_pool: BTreeMap<usize, i128> = BTreeMap::new();
+    machines.retain(|m| !m.gone());
     for machine in &machines {
         *of_pool.entry(machine.pool).or_default() += 1;
     }
-    let mut by_requirement: BTreeMap<SetId, Vec<FunnelStep>> = BTreeMap::new();
+    let mut of_sets: BTreeMap<SetId, OfSet> = BTreeMap::new();
     machines
         .into_iter()
         .filter_map(|machine| {
             let pool = catalog.pools.get(machine.pool)?;
             let set = sets.get(machine.set)?;
             let sharers = of_pool.get(&machine.pool).copied().unwrap_or(1);
-            let steps = by_requirement
+            let told = of_sets
                 .entry(machine.set)
-                .or_insert_with(|| requirement_steps(pool, set));
-            node(names, pool, set, machine, sharers, steps)
+                .or_insert_with(|| OfSet::new(labels, pool, set));
+            node(names, pool, set, machine, sharers, told)
         })
         .collect()
+}
+
+/// What all machines of a set have in common.
+struct OfSet {
+    /// What each requirement takes away.
+    steps: Vec<FunnelStep>,
+    /// Capacity types that any offer can be had under.
+    capacity_types: Vec<Arc<str>>,
+    /// By offer: which of them, as bits.
+    under: Vec<u64>,
+}
+
+impl OfSet {
+    fn new(labels: &LabelRegistry, pool: &Pool, set: &Set) -> Self {
+        let mut capacity_types: Vec<Arc<str>> = Vec::new();
+        let under = set.offers.iter().map(|offer| {
+            let mut bits = 0_u64;
+            let sold = pool.types.get(offer.at);
+            let offers = sold
+                .into_iter()
+                .flat_map(|s| s.instance_type.offers(&set.requirements, labels));
+            for offering in offers {
+                let known = capacity_types
+                    .iter()
+                    .position(|c| **c == *offering.capacity_type());
+                let at = known.unwrap_or_else(|| {
+                    capacity_types.push(offering.capacity_type().into());
+                    capacity_types.len() - 1
+                });
+                bits |= 1_u64
+                    .checked_shl(u32::try_from(at).unwrap_or(64))
+                    .unwrap_or(0);
+            }
+            bits
+        });
+        Self {
+            under: under.collect(),
+            steps: requirement_steps(pool, set),
+            capacity_types,
+        }
+    }
+
+    /// The capacity types of some offers, sorted.
+    fn capacity_types(&self, offers: impl Iterator<Item = usize>) -> Vec<Arc<str>> {
+        let bits = offers
+            .filter_map(|at| self.under.get(at))
+            .fold(0, |a, b| a | b);
+        let all = self.capacity_types.iter().enumerate();
+        let mut out: Vec<Arc<str>> = all
+            .filter(|(at, _)| bits >> at & 1 == 1)
+            .map(|(_, name)| name.clone())
+            .collect();
+        out.sort();
+        out
+    }
 }
 
 /// What each requirement of a set takes away of the pool's types, and at last those that cannot be had.
@@ -63,62 +120,68 @@ fn node(
     set: &Set,
     machine: Machine,
     sharers: i128,
-    by_requirement: &[FunnelStep],
+    told: &OfSet,
 ) -> Option<PlannedNode> {
-    let fitting: Vec<(&Offered, &Sold)> = set
+    let fitting: Vec<(usize, &Offered, &Sold)> = set
         .offers
         .iter()
-        .filter_map(|o| Some((o, pool.types.get(o.at)?)))
-        .filter(|(_, s)| takes(s, &machine.need, &machine.ports))
+        .enumerate()
+        .filter_map(|(at, o)| Some((at, o, &**pool.types.get(o.at)?)))
+        .filter(|(_, _, s)| takes(s, &machine.need, &machine.ports))
         .collect();
-    let allowed = allowance(pool, &machine.booked, sharers);
-    let mut listed: Vec<(&Offered, &Sold)> = fitting
-        .iter()
-        .copied()
-        .filter(|(_, s)| {
-            let capacity = &s.instance_type.capacity;
-            allowed
-                .as_ref()
-                .is_none_or(|a| capacity.exceeding(a).next().is_none())
-        })
-        .collect();
+    let fitted = fitting.len();
+    let mut listed = fitting;
+    if let Some(allowed) = allowance(pool, &machine.booked, sharers)
+        && pool.largest.exceeding(&allowed).next().is_some()
+    {
+        listed.retain(|(_, _, s)| {
+            s.instance_type
+                .capacity
+                .exceeding(&allowed)
+                .next()
+                .is_none()
+        });
+    }
     let rest = [
         step(
             &format!("requests {}", text(&names.list(&machine.need))),
             set.offers.len(),
-            fitting.len(),
+            fitted,
         ),
-        step("limits", fitting.len(), listed.len()),
+        step("limits", fitted, listed.len()),
     ];
     listed.truncate(MAX_INSTANCE_TYPES_PER_CLAIM);
 
     let mut requests = mounts::without(names.list(&machine.need));
-    let daemons: Vec<ResourceList> = listed.iter().map(|(_, s)| names.list(&s.daemons)).collect();
-    requests.add(&ResourceList::min(&daemons));
+    let mut daemons: Vec<&ResourceList> = listed.iter().map(|(_, _, s)| &s.daemons).collect();
+    daemons.dedup();
+    requests.add(&ResourceList::min(daemons));
     let mut requirements = set.requirements.clone();
     let min_values_relaxed = lower_min_values(&mut requirements, &listed);
-    let capacity_types: BTreeSet<&Arc<str>> =
-        listed.iter().flat_map(|(o, _)| &o.capacity_types).collect();
-    let mut best = listed.iter().map(|(o, s)| PricedOffering {
-        instance_type: Arc::clone(&s.instance_type.name),
-        zone: Arc::clone(&o.zone),
-        capacity_type: Arc::clone(&o.capacity_type),
-        price: o.price,
+    let mut best = listed.iter().filter_map(|(_, o, s)| {
+        let offering = o.offering(pool)?;
+        Some(PricedOffering {
+            instance_type: Arc::clone(&s.instance_type.name),
+            zone: offering.zone().into(),
+            capacity_type: offering.capacity_type().into(),
+            price: o.price,
+        })
     });
     Some(PlannedNode {
         pool: Arc::clone(&pool.view.name),
         cheapest: best.next()?,
         runner_up: best.next(),
-        pods: machine.pods,
+        pods: machine.pods.into_iter().map(|(_, pod)| pod).collect(),
         requirements,
         instance_types: listed
             .iter()
-            .map(|(_, s)| Arc::clone(&s.instance_type.name))
+            .map(|(_, _, s)| Arc::clone(&s.instance_type.name))
             .collect(),
-        capacity_types: capacity_types.into_iter().cloned().collect(),
+        capacity_types: told.capacity_types(listed.iter().map(|(at, _, _)| *at)),
         requests,
         min_values_relaxed,
-        funnel: by_requirement
+        funnel: told
+            .steps
             .iter()
             .cloned()
             .chain(rest)
@@ -152,7 +215,7 @@ fn step(constraint: &str, before: usize, left: usize) -> FunnelStep {
 }
 
 /// Lowers minValues to what the listed types have; whether any had to be.
-fn lower_min_values(requirements: &mut Requirements, listed: &[(&Offered, &Sold)]) -> bool {
+fn lower_min_values(requirements: &mut Requirements, listed: &[(usize, &Offered, &Sold)]) -> bool {
     let mut lowered = false;
     for (key, requirement) in &mut requirements.map {
         let Some(least) = requirement.min_values else {
@@ -160,7 +223,7 @@ fn lower_min_values(requirements: &mut Requirements, listed: &[(&Offered, &Sold)
         };
         let distinct: BTreeSet<&Arc<str>> = listed
             .iter()
-            .filter_map(|(_, s)| s.instance_type.requirements.get(key))
+            .filter_map(|(_, _, s)| s.instance_type.requirements.get(key))
             .flat_map(|r| &r.values)
             .filter(|v| requirement.has(v))
             .collect();

@@ -8,8 +8,9 @@ use karpenter_model::taints::{self, first_untolerated};
 use karpenter_model::{Problem, Requirement};
 
 use crate::catalog::{Catalog, Pool, Sold};
-use crate::class::{Attempt, Class};
+use crate::class::{Attempt, Class, Classes, Demand};
 use crate::dense::{Names, fits};
+use crate::mounts;
 
 /// A pool's funnel with what it takes to judge how near it came.
 struct Told {
@@ -25,11 +26,13 @@ struct Told {
 pub(crate) fn explain(
     problem: &Problem,
     names: &Names,
+    classes: &Classes,
     class: &Class,
     catalog: &Catalog,
 ) -> (String, Vec<PoolFunnel>) {
     // The least the pod asks for is its last attempt: what even that fails on is the reason.
-    let Some(attempt) = class.attempts.last() else {
+    let last = class.attempts.last();
+    let Some((attempt, demand)) = last.and_then(|a| Some((a, classes.demand(a.demand)?))) else {
         return (
             "its required node affinity has no term that matches any node".to_owned(),
             Vec::new(),
@@ -44,7 +47,7 @@ pub(crate) fn explain(
     let mut told: Vec<Told> = catalog
         .pools
         .iter()
-        .map(|p| tell(problem, names, class, attempt, p))
+        .map(|p| tell(problem, names, class, (attempt, demand), p))
         .collect();
     told.sort_by(|a, b| {
         a.misses
@@ -59,11 +62,17 @@ pub(crate) fn explain(
     (reason, told.into_iter().map(|t| t.funnel).collect())
 }
 
-fn tell(problem: &Problem, names: &Names, class: &Class, attempt: &Attempt, pool: &Pool) -> Told {
-    let misses = misses(problem, class, attempt, pool);
+fn tell(
+    problem: &Problem,
+    names: &Names,
+    class: &Class,
+    (attempt, demand): (&Attempt, &Demand),
+    pool: &Pool,
+) -> Told {
+    let misses = misses(problem, class, demand, pool);
     let mut steps: Vec<FunnelStep> = Vec::new();
     let all = pool.view.instance_types.len();
-    let mut left: Vec<&Sold> = pool.types.iter().collect();
+    let mut left: Vec<&Sold> = pool.types.iter().map(|s| &**s).collect();
     let mut push = |constraint: String, before: usize, after: usize| {
         steps.push(FunnelStep {
             constraint,
@@ -98,7 +107,7 @@ fn tell(problem: &Problem, names: &Names, class: &Class, attempt: &Attempt, pool
         .view
         .taints
         .iter()
-        .filter(|t| !(attempt.soft && t.effect == "PreferNoSchedule"));
+        .filter(|t| !(demand.soft && t.effect == "PreferNoSchedule"));
     if let Some(taint) = first_untolerated(hard, &class.tolerations) {
         let taint = taints::text(taint);
         push(format!("taint {taint}"), left.len(), 0);
@@ -108,7 +117,7 @@ fn tell(problem: &Problem, names: &Names, class: &Class, attempt: &Attempt, pool
         );
     }
     let mut so_far = pool.view.requirements.clone();
-    for requirement in attempt.requirements.iter() {
+    for requirement in demand.requirements.iter() {
         let before = left.len();
         let one: karpenter_model::Requirements = [requirement.clone()].into_iter().collect();
         let defined = so_far.is_compatible(&one, Undefined::WellKnown(&problem.labels));
@@ -178,15 +187,15 @@ fn tell(problem: &Problem, names: &Names, class: &Class, attempt: &Attempt, pool
 }
 
 /// How many constraints no type of the pool meets even by themselves; at least one.
-fn misses(problem: &Problem, class: &Class, attempt: &Attempt, pool: &Pool) -> usize {
+fn misses(problem: &Problem, class: &Class, demand: &Demand, pool: &Pool) -> usize {
     let hard = pool
         .view
         .taints
         .iter()
-        .filter(|t| !(attempt.soft && t.effect == "PreferNoSchedule"));
+        .filter(|t| !(demand.soft && t.effect == "PreferNoSchedule"));
     let taint = first_untolerated(hard, &class.tolerations).is_some();
-    let none = |meets: &dyn Fn(&Sold) -> bool| !pool.types.iter().any(meets);
-    let requirements = attempt
+    let none = |meets: &dyn Fn(&Sold) -> bool| !pool.types.iter().any(|s| meets(s));
+    let requirements = demand
         .requirements
         .iter()
         .filter(|r| {
@@ -226,20 +235,26 @@ fn no_label(pool: &Pool, requirement: &Requirement, of_volumes: bool, before: us
 
 /// The resource that even the roomiest type has too little of, with the most that can be asked.
 fn nearest_room(names: &Names, class: &Class, types: &[&Sold]) -> String {
+    let show = |name, amount| karpenter_model::resources::text(name, amount);
     for (name, at) in names.iter() {
         let want = class.requests.get(at).copied().unwrap_or(0);
-        let most = types
-            .iter()
-            .filter_map(|s| s.room.get(at))
-            .copied()
-            .max()
-            .unwrap_or(0);
-        if want > 0 && want > most {
-            let show = |n| karpenter_model::resources::text(name, Quantity::from_nanos(n));
+        let rooms = types.iter().filter_map(|s| s.room.get(at));
+        if want > 0 && rooms.max().is_none_or(|most| want > *most) {
+            let exact = types.iter().map(|s| {
+                let all = s.instance_type.allocatable.get(name).nanos();
+                Quantity::from_nanos(all.saturating_sub(s.daemons.get(name).nanos()))
+            });
+            let most = if mounts::driver(name).is_some() {
+                let rooms = types.iter().filter_map(|s| s.room.get(at));
+                names.quantity(at, rooms.copied().max().unwrap_or(0))
+            } else {
+                exact.max().unwrap_or(Quantity::ZERO)
+            };
+            let most = most.max(Quantity::ZERO);
             return format!(
                 ": it asks for {name} {}, the most to be had is {}",
-                show(want),
-                show(most.max(0))
+                show(name, class.asked.get(name)),
+                show(name, most)
             );
         }
     }

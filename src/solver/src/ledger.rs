@@ -1,251 +1,269 @@
-//! Where the pods are that rules are about: counts by rule and domain, kept up to date while pods are placed.
+//! Where the pods are that rules are about: counts by rule and domain, kept up to date while pods are placed. Pods whose
+//! rules say the same share their counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use karpenter_api::labels::HOSTNAME;
-use karpenter_model::taints::first_untolerated;
-use karpenter_model::{NodeView, Pod, Problem, Requirements, Undefined};
+use karpenter_model::{NodeView, Problem};
+use smallvec::SmallVec;
 
-use crate::class::{Class, Classes};
-use crate::rules::{self, Demand, Rule, Who};
+use crate::class::Classes;
+use crate::rooms::Bits;
+use crate::rules::{Demand, Rule};
+use crate::topology::{DomainId, KeyId, Place, Topology};
 
-/// Value of a topology key. Machines to be bought have host names of their own, see [`host_of_machine`].
-pub(crate) type Domain = Arc<str>;
+mod read;
 
-/// The host name that stands for a machine to be bought.
-pub(crate) fn host_of_machine(id: usize) -> Domain {
-    // No label value can hold a colon.
-    format!("machine:{id}").into()
+/// Which rule with its counts.
+pub(crate) type GroupId = usize;
+
+/// What the domains of a rule are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Every host is one.
+    Hosts,
+    /// Values of a key.
+    Key(KeyId),
 }
 
-/// A rule of a class with what is known about its domains.
+/// A rule with what is known about its domains.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) rule: Rule,
-    /// Pods that are meant, by domain.
-    pub(crate) counts: BTreeMap<Domain, usize>,
+    pub(crate) over: Over,
+    /// Pods that are meant, by domain, or by place that stands for a host.
+    counts: Vec<usize>,
+    /// All of them.
+    total: usize,
     /// Domains of nodes that exist and count.
-    pub(crate) domains: BTreeSet<Domain>,
-    /// By class: whether its pods are meant.
-    meant: Vec<bool>,
+    pub(crate) domains: Bits,
+    /// Places where at least so many are, for the numbers that decide.
+    reached: SmallVec<[(usize, Bits); 2]>,
 }
 
 /// Anti-affinity that pods hold against others.
 #[derive(Debug)]
 struct Held {
-    key: Arc<str>,
-    who: Who,
-    /// How many holders there are by domain.
-    holders: BTreeMap<Domain, usize>,
-    /// By class: whether its pods must keep away.
-    bound: Vec<bool>,
+    over: Over,
+    /// How many holders there are, by domain or place that stands for a host.
+    holders: Vec<usize>,
+    /// Places with any, of those over hosts.
+    places: Bits,
+}
+
+/// What rules have to do with a class.
+#[derive(Debug, Default)]
+struct Concern {
+    /// Its own rules, and whether its pods are among those meant.
+    groups: SmallVec<[(GroupId, bool); 2]>,
+    /// Rules of any class that mean its pods.
+    meant_by: SmallVec<[GroupId; 4]>,
+    /// What is held against it.
+    bound: SmallVec<[usize; 2]>,
+    /// What it holds against others.
+    holds: SmallVec<[usize; 2]>,
+    /// Keys whose domain has to be known of every place its pods go to.
+    keys: SmallVec<[KeyId; 2]>,
+    /// Whether it matters which of its pods share a host with which others.
+    minds_hosts: bool,
 }
 
 /// All rules that pods to be placed have or are concerned by.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// By class.
-    groups: Vec<Vec<Group>>,
+    pub(crate) topology: Topology,
+    groups: Vec<Group>,
     held: Vec<Held>,
-    /// By class: keys whose domain has to be known of every place its pods go to.
-    keys: Vec<BTreeSet<Arc<str>>>,
-    /// By class: whether any rule is about it.
-    concerned: Vec<bool>,
+    by_class: Vec<Concern>,
 }
 
 impl Ledger {
-    /// Of all classes and the pods that are there.
-    pub(crate) fn new(problem: &Problem, classes: &Classes) -> Self {
-        let mut ledger = Self::default();
-        let moving: BTreeSet<_> = problem.pods.iter().map(|p| &p.key).collect();
-        // Read once: there may be many rules, and more nodes.
-        let any_rule = classes.iter().any(|c| !c.rules.is_empty());
-        let there: Vec<There<'_>> = problem
-            .nodes
-            .iter()
-            .map(|node| There {
-                node,
-                labels: if any_rule {
-                    Requirements::from_labels(&node.labels, &problem.labels)
-                } else {
-                    Requirements::new()
-                },
-                pods: node
-                    .pods
-                    .iter()
-                    .filter(|p| !moving.contains(&p.key))
-                    .collect(),
-            })
-            .collect();
-        let mut held: BTreeMap<(Arc<str>, Who), BTreeMap<Domain, usize>> = BTreeMap::new();
-        for place in &there {
-            for pod in &place.pods {
-                for (key, who) in rules::held(problem, pod) {
-                    if let Some(domain) = domain_of(place.node, &key) {
-                        *held
-                            .entry((key, who))
-                            .or_default()
-                            .entry(domain)
-                            .or_default() += 1;
-                    }
-                }
-            }
-        }
-        for class in classes.iter() {
-            for rule in &class.held {
-                held.entry(rule.clone()).or_default();
-            }
-        }
-        let examples: Vec<&Arc<Pod>> = classes.iter().map(|c| &c.example).collect();
-        let by_class = |who: &Who| -> Vec<bool> { examples.iter().map(|p| who.means(p)).collect() };
-        ledger.held = held
-            .into_iter()
-            .map(|((key, who), holders)| Held {
-                bound: by_class(&who),
-                key,
-                who,
-                holders,
-            })
-            .collect();
-        for class in classes.iter() {
-            let groups = class.rules.iter().map(|rule| {
-                let mut group = Group {
-                    meant: by_class(&rule.who),
-                    rule: rule.clone(),
-                    counts: BTreeMap::new(),
-                    domains: BTreeSet::new(),
-                };
-                for place in there.iter().filter(|t| counts(class, rule, t)) {
-                    let Some(domain) = domain_of(place.node, &rule.key) else {
-                        continue;
-                    };
-                    let meant = place.pods.iter().filter(|p| rule.who.means(p)).count();
-                    group.domains.insert(domain.clone());
-                    if meant > 0 {
-                        *group.counts.entry(domain).or_default() += meant;
-                    }
-                }
-                group
-            });
-            ledger.groups.push(groups.collect());
-        }
-        ledger.index(classes.len());
-        ledger
+    /// Of all classes and the pods that are on nodes, which come in the order of their places.
+    pub(crate) fn new(problem: &Problem, nodes: &[Arc<NodeView>], classes: &Classes) -> Self {
+        read::ledger(problem, nodes, classes)
     }
 
-    fn index(&mut self, classes: usize) {
-        for class in 0..classes {
-            let is = |flags: &Vec<bool>| flags.get(class).copied().unwrap_or(false);
-            let mut keys: BTreeSet<Arc<str>> = BTreeSet::new();
-            let own = self.groups.get(class).into_iter().flatten();
-            keys.extend(own.map(|g| g.rule.key.clone()));
-            let meant = self.groups.iter().flatten().filter(|g| is(&g.meant));
-            keys.extend(meant.map(|g| g.rule.key.clone()));
-            let bound = self.held.iter().filter(|h| is(&h.bound));
-            keys.extend(bound.map(|h| h.key.clone()));
-            self.concerned.push(!keys.is_empty());
-            self.keys.push(keys);
-        }
+    fn concern(&self, class: usize) -> Option<&Concern> {
+        self.by_class.get(class)
     }
 
     /// Whether any rule is about pods of the class.
     pub(crate) fn concerns(&self, class: usize) -> bool {
-        self.concerned.get(class).copied().unwrap_or(false)
+        self.concern(class)
+            .is_some_and(|c| c.minds_hosts || !c.keys.is_empty())
     }
 
     /// Whether it matters which pods of the class share a host with which others.
     pub(crate) fn minds_hosts(&self, class: usize) -> bool {
-        self.keys.get(class).is_some_and(|k| k.contains(HOSTNAME))
+        self.concern(class).is_some_and(|c| c.minds_hosts)
     }
 
     /// Keys other than the host name whose domain has to be known of every place its pods go to.
-    pub(crate) fn keys(&self, class: usize) -> impl Iterator<Item = &Arc<str>> {
-        self.keys
-            .get(class)
-            .into_iter()
-            .flatten()
-            .filter(|k| &***k != HOSTNAME)
+    pub(crate) fn keys(&self, class: usize) -> &[KeyId] {
+        self.concern(class).map_or(&[], |c| &c.keys)
     }
 
-    /// The rules of a class.
-    pub(crate) fn groups(&self, class: usize) -> &[Group] {
-        self.groups.get(class).map_or(&[], Vec::as_slice)
+    /// The rules of a class, and whether its own pods are among those meant.
+    pub(crate) fn groups(&self, class: usize) -> impl Iterator<Item = (&Group, bool)> {
+        let own = self.concern(class).into_iter().flat_map(|c| &c.groups);
+        own.filter_map(|(id, itself)| Some((self.groups.get(*id)?, *itself)))
+    }
+
+    fn bound(&self, class: usize) -> impl Iterator<Item = &Held> {
+        let ids = self.concern(class).into_iter().flat_map(|c| &c.bound);
+        ids.filter_map(|id| self.held.get(*id))
     }
 
     /// Whether pods of the class must keep away from a domain because of what others there hold against them.
-    pub(crate) fn is_forbidden(&self, class: usize, key: &str, domain: &str) -> bool {
-        self.held.iter().any(|h| {
-            &*h.key == key
-                && h.bound.get(class).copied().unwrap_or(false)
-                && h.holders.get(domain).is_some_and(|n| *n > 0)
-        })
+    pub(crate) fn is_forbidden(&self, class: usize, key: KeyId, domain: DomainId) -> bool {
+        self.bound(class)
+            .any(|h| h.over == Over::Key(key) && at(&h.holders, domain) > 0)
     }
 
     /// Keys other than the host name by which others hold something against the class.
-    pub(crate) fn holding_keys(&self, class: usize) -> BTreeSet<Arc<str>> {
-        let bound = |h: &&Held| h.bound.get(class).copied().unwrap_or(false);
-        let keys = self.held.iter().filter(bound).map(|h| h.key.clone());
-        keys.filter(|k| &**k != HOSTNAME).collect()
+    pub(crate) fn holding_keys(&self, class: usize) -> impl Iterator<Item = KeyId> {
+        self.bound(class).filter_map(|h| match h.over {
+            Over::Key(key) => Some(key),
+            Over::Hosts => None,
+        })
+    }
+
+    /// The places of a block that rules about hosts leave open to the class.
+    pub(crate) fn open(&self, class: usize, block: usize) -> u64 {
+        let Some(concern) = self.concern(class) else {
+            return u64::MAX;
+        };
+        if !concern.minds_hosts {
+            return u64::MAX;
+        }
+        let mut open = u64::MAX;
+        for (group, itself) in self.groups(class).filter(|(g, _)| g.over == Over::Hosts) {
+            open &= group.open(itself, block);
+        }
+        for held in self.bound(class) {
+            open &= !held.places.word(block);
+        }
+        open
     }
 
     /// Most pods of the class that a host may take on, by rules about hosts alone.
-    pub(crate) fn host_cap(&self, class: usize, host: &str, soft: bool) -> usize {
-        if self.is_forbidden(class, HOSTNAME, host) {
+    pub(crate) fn host_cap(&self, class: usize, place: Place) -> usize {
+        let host = self.topology.host(place);
+        let forbidden = |h: &Held| h.over == Over::Hosts && at(&h.holders, host) > 0;
+        if self.bound(class).any(forbidden) {
             return 0;
         }
-        let mut cap = usize::MAX;
-        for group in self.groups(class) {
-            if group.rule.is_by_host() && (group.rule.required || soft) {
-                let here = group.counts.get(host).copied().unwrap_or(0);
-                // A machine can always be bought, and is empty: the emptiest host has none.
-                cap = cap.min(group.headroom(class, here, 0));
-            }
-        }
-        cap
+        self.cap(class, |group| at(&group.counts, host))
+    }
+
+    /// Most pods of the class that a machine without pods may take on.
+    pub(crate) fn fresh_cap(&self, class: usize) -> usize {
+        self.cap(class, |_| 0)
+    }
+
+    fn cap(&self, class: usize, here: impl Fn(&Group) -> usize) -> usize {
+        let hosts = self.groups(class).filter(|(g, _)| g.over == Over::Hosts);
+        // A machine can always be bought, and is empty: the emptiest host has none.
+        let caps = hosts.map(|(g, itself)| g.headroom(itself, here(g), 0));
+        caps.min().unwrap_or(usize::MAX)
     }
 
     /// Whether the next pod of the class decides which host all of its kind go to.
     pub(crate) fn chooses_host(&self, class: usize) -> bool {
-        self.groups(class).iter().any(|g| {
-            g.rule.required
-                && g.rule.is_by_host()
-                && g.rule.demand == Demand::Together
-                && !g.counts.values().any(|n| *n > 0)
+        self.groups(class).any(|(g, _)| {
+            g.over == Over::Hosts && g.rule.demand == Demand::Together && g.total == 0
         })
     }
 
-    /// Takes note of `n` pods of a class at a place whose domains are known.
-    pub(crate) fn placed(
-        &mut self,
-        class: &Class,
-        index: usize,
-        n: usize,
-        domain: &dyn Fn(&str) -> Option<Domain>,
-    ) {
-        let is = |flags: &Vec<bool>| flags.get(index).copied().unwrap_or(false);
-        for group in self.groups.iter_mut().flatten().filter(|g| is(&g.meant)) {
-            if let Some(domain) = domain(&group.rule.key) {
-                *group.counts.entry(domain).or_default() += n;
+    /// Takes note of `n` more pods of a class at a place whose domains are known.
+    pub(crate) fn placed(&mut self, class: usize, n: usize, place: Place) {
+        self.change(class, place, |count| *count += n);
+    }
+
+    fn change(&mut self, class: usize, place: Place, how: impl Fn(&mut usize)) {
+        let Some(concern) = self.by_class.get(class) else {
+            return;
+        };
+        let (topology, host) = (&self.topology, self.topology.host(place));
+        let position = |over| match over {
+            Over::Hosts => Some(host),
+            Over::Key(key) => topology.domain(key, place),
+        };
+        for id in &concern.meant_by {
+            if let Some(group) = self.groups.get_mut(*id)
+                && let Some(position) = position(group.over)
+            {
+                change(&mut group.counts, position, &how);
+                how(&mut group.total);
+                group.mark(position, topology);
             }
         }
-        for (key, who) in &class.held {
-            for held in &mut self.held {
-                if held.key == *key
-                    && held.who == *who
-                    && let Some(domain) = domain(key)
-                {
-                    *held.holders.entry(domain).or_default() += n;
-                }
+        for id in &concern.holds {
+            if let Some(held) = self.held.get_mut(*id)
+                && let Some(position) = position(held.over)
+            {
+                change(&mut held.holders, position, &how);
+                held.mark(position, topology);
+            }
+        }
+    }
+}
+
+fn at(counts: &[usize], position: usize) -> usize {
+    counts.get(position).copied().unwrap_or(0)
+}
+
+fn change(counts: &mut Vec<usize>, position: usize, how: impl Fn(&mut usize)) {
+    if counts.len() <= position {
+        counts.resize(position + 1, 0);
+    }
+    if let Some(slot) = counts.get_mut(position) {
+        how(slot);
+    }
+}
+
+impl Held {
+    fn mark(&mut self, position: usize, topology: &Topology) {
+        if self.over == Over::Hosts {
+            let any = at(&self.holders, position) > 0;
+            for place in topology.places_of_host(position) {
+                self.places.set(place, any);
             }
         }
     }
 }
 
 impl Group {
-    /// Most pods of the class that a domain with `here` pods may take on while the emptiest domain has `least`.
-    pub(crate) fn headroom(&self, class: usize, here: usize, least: usize) -> usize {
-        let itself = self.meant.get(class).copied().unwrap_or(false);
+    fn mark(&mut self, position: usize, topology: &Topology) {
+        if self.over == Over::Hosts {
+            let here = self.count(position);
+            for place in topology.places_of_host(position) {
+                for (least, bits) in &mut self.reached {
+                    bits.set(place, here >= *least);
+                }
+            }
+        }
+    }
+
+    /// The places of a block that may take a pod on, of a rule over hosts.
+    fn open(&self, itself: bool, block: usize) -> u64 {
+        let reached = |least: usize| {
+            let bits = self.reached.iter().find(|(n, _)| *n == least);
+            bits.map_or(0, |(_, bits)| bits.word(block))
+        };
+        match self.rule.demand {
+            Demand::Spread { max_skew, .. } if itself => !reached(max_skew),
+            Demand::Spread { max_skew, .. } => !reached(max_skew.saturating_add(1)),
+            Demand::Together if itself && self.total == 0 => u64::MAX,
+            Demand::Together => reached(1),
+            Demand::Apart => !reached(1),
+        }
+    }
+
+    /// Most pods that a domain with `here` pods may take on while the emptiest domain has `least`; `itself`: whether those
+    /// pods are meant themselves.
+    pub(crate) fn headroom(&self, itself: bool, here: usize, least: usize) -> usize {
         let all_if = |holds: bool| if holds { usize::MAX } else { 0 };
         match self.rule.demand {
             Demand::Spread { max_skew, .. } if itself => {
@@ -253,9 +271,7 @@ impl Group {
             }
             Demand::Spread { max_skew, .. } => all_if(here <= least.saturating_add(max_skew)),
             // The first of a group that means itself may go anywhere.
-            Demand::Together => {
-                all_if(here > 0 || (itself && !self.counts.values().any(|n| *n > 0)))
-            }
+            Demand::Together => all_if(here > 0 || (itself && self.total == 0)),
             Demand::Apart if here > 0 => 0,
             Demand::Apart => {
                 if itself {
@@ -267,57 +283,45 @@ impl Group {
         }
     }
 
-    /// The least count among `domains`, as the rule sees it.
-    pub(crate) fn least(&self, domains: &BTreeSet<Domain>) -> usize {
+    /// The least count among the domains that `eligible` says, as the rule sees it.
+    pub(crate) fn least(&self, eligible: &[DomainId]) -> usize {
         if let Demand::Spread { min_domains, .. } = self.rule.demand
-            && domains.len() < min_domains
+            && eligible.len() < min_domains
         {
             return 0;
         }
-        let counts = domains.iter().map(|d| self.count(d));
+        let counts = eligible.iter().map(|d| self.count(*d));
         counts.min().unwrap_or(0)
     }
 
-    pub(crate) fn count(&self, domain: &str) -> usize {
-        self.counts.get(domain).copied().unwrap_or(0)
+    /// Pods that are meant in a domain.
+    pub(crate) fn count(&self, position: usize) -> usize {
+        at(&self.counts, position)
     }
-}
 
-/// The domain a node is in; its name stands for a host name that is not there.
-pub(crate) fn domain_of(node: &NodeView, key: &str) -> Option<Domain> {
-    match node.labels.get(key) {
-        Some(value) => Some(value.as_str().into()),
-        None if key == HOSTNAME => Some(node.name.clone()),
-        None => None,
+    /// Domains with pods and how many, by name.
+    pub(crate) fn told(
+        &self,
+        topology: &Topology,
+        nodes: &[Arc<NodeView>],
+    ) -> Vec<(String, usize)> {
+        let name = |position: usize| match self.over {
+            Over::Key(key) => topology.domain_name(key, position).map(ToString::to_string),
+            Over::Hosts => Some(match nodes.get(position) {
+                Some(node) => node
+                    .labels
+                    .get(HOSTNAME)
+                    .unwrap_or(&node.name.to_string())
+                    .clone(),
+                None => "a new machine".to_owned(),
+            }),
+        };
+        let mut out: BTreeMap<String, usize> = BTreeMap::new();
+        for (position, n) in self.counts.iter().enumerate().filter(|(_, n)| **n > 0) {
+            if let Some(name) = name(position) {
+                *out.entry(name).or_default() += n;
+            }
+        }
+        out.into_iter().collect()
     }
-}
-
-/// A node with what stays on it.
-struct There<'a> {
-    node: &'a NodeView,
-    labels: Requirements,
-    pods: Vec<&'a Arc<Pod>>,
-}
-
-/// Whether a node's domain and pods count for a rule of the class.
-fn counts(class: &Class, rule: &Rule, there: &There<'_>) -> bool {
-    let Demand::Spread {
-        honor_affinity,
-        honor_taints,
-        ..
-    } = rule.demand
-    else {
-        return true;
-    };
-    if honor_taints && first_untolerated(there.node.taints.iter(), &class.tolerations).is_some() {
-        return false;
-    }
-    if !honor_affinity || class.attempts.is_empty() {
-        return true;
-    }
-    // What it can do with is what it requires.
-    class
-        .required
-        .iter()
-        .any(|r| there.labels.is_compatible(r, Undefined::Refused))
 }

@@ -21,6 +21,7 @@
 
 mod buy;
 mod catalog;
+mod choose;
 mod class;
 mod dense;
 mod existing;
@@ -30,20 +31,26 @@ mod ledger;
 mod machine;
 mod merge;
 mod mounts;
+mod rooms;
 mod ruled;
 mod rules;
 mod sets;
+mod topology;
 
 use std::collections::BTreeMap;
 
 use karpenter_model::plan::Unschedulable;
 use karpenter_model::{Plan, PodKey, Problem};
 
+use karpenter_model::resources::names::{CPU, MEMORY};
+
 use buy::Buyer;
 use catalog::Catalog;
-use class::Classes;
+use class::{Class, Classes};
 use dense::Names;
+use existing::Existing;
 use ledger::Ledger;
+use rooms::Rooms;
 use sets::Sets;
 
 /// Plans where the problem's pods go and what to buy for those that fit nowhere.
@@ -53,18 +60,23 @@ pub fn solve(problem: &Problem) -> Plan {
     let mut plan = Plan::default();
     let mut refused: BTreeMap<PodKey, String> = BTreeMap::new();
     let classes = Classes::new(problem, &mut names, &mut refused);
-    let mut catalog = Catalog::new(problem, &mut names, &mut plan.skipped_pools);
-    // From here on no new resource name can appear, so that dense vectors are all of one length.
-    let mut queue = classes.queue(&catalog.unit_prices());
+    let mut catalog = Catalog::new(problem, &names, &mut plan.skipped_pools);
+    let prices = catalog.unit_prices();
+    let mut queue = classes.queue(&prices);
     let mut budget = Budget {
         left: problem.options.work_budget,
         spent: 0,
     };
 
-    let ledger = Ledger::new(problem, &classes);
-    let existing = existing::place(problem, &names, &classes, &ledger, &mut queue, &mut budget);
-    let prices = catalog.unit_prices();
-    let sets = Sets::new(problem, &catalog);
+    let nodes = existing::in_order(problem);
+    let ledger = Ledger::new(problem, &nodes, &classes);
+    let mut existing = Existing::new(problem, &names, &nodes);
+    existing::place(&mut existing, &classes, &ledger, &mut queue, &mut budget);
+    let worth = |class: &Class| {
+        let asked = &class.example.requests;
+        prices.dollars(asked.get(CPU), asked.get(MEMORY))
+    };
+    let sets = Sets::new(problem, &catalog, prices);
     let mut buyer = Buyer {
         problem,
         classes: &classes,
@@ -72,9 +84,9 @@ pub fn solve(problem: &Problem) -> Plan {
         queue: &mut queue,
         budget: &mut budget,
         sets,
-        prices,
+        worths: classes.iter().map(worth).collect(),
         machines: Vec::new(),
-        opened: 0,
+        spare: Rooms::default(),
         ledger,
         existing,
         purchasable: BTreeMap::new(),
@@ -83,7 +95,7 @@ pub fn solve(problem: &Problem) -> Plan {
     let ruled_out = buyer.ruled_out_all();
     let (sets, machines) = (buyer.sets, buyer.machines);
     plan.existing = buyer.existing.placements();
-    plan.new_nodes = finish::planned(&names, &catalog, &sets, machines);
+    plan.new_nodes = finish::planned(&names, &problem.labels, &catalog, &sets, machines);
 
     let mut explained: BTreeMap<usize, (String, Vec<karpenter_model::plan::PoolFunnel>)> =
         BTreeMap::new();
@@ -97,7 +109,7 @@ pub fn solve(problem: &Problem) -> Plan {
                     .entry(class)
                     .or_insert_with(|| match ruled_out.get(&class) {
                         Some(why) => (why.clone(), Vec::new()),
-                        None => funnel::explain(problem, &names, c, &catalog),
+                        None => funnel::explain(problem, &names, &classes, c, &catalog),
                     });
             for pod in pods {
                 plan.unschedulable.push(Unschedulable {

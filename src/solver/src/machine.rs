@@ -7,8 +7,8 @@ use karpenter_model::plan::MAX_INSTANCE_TYPES_PER_CLAIM;
 use karpenter_model::pod::HostPort;
 use karpenter_model::{PodKey, ResourceList};
 
-use crate::buy::ports_clash;
 use crate::catalog::{Pool, Sold};
+use crate::choose::ports_clash;
 use crate::dense::{Dense, fits};
 use crate::sets::{Set, SetId};
 
@@ -23,17 +23,19 @@ pub(crate) struct Machine {
     pub(crate) price: f64,
     /// Requests of its pods.
     pub(crate) need: Dense,
-    /// Room that the chosen type has left.
-    pub(crate) spare: Dense,
     /// Host ports of its pods.
     pub(crate) ports: Vec<HostPort>,
-    pub(crate) pods: Vec<PodKey>,
-    /// Which one it is, whatever becomes of others.
-    pub(crate) id: usize,
-    /// Whether rules say which pods may share it, so that it must not become one with another.
-    pub(crate) alone: bool,
+    /// Its pods with their classes.
+    pub(crate) pods: Vec<(usize, PodKey)>,
     /// What it holds of the pool's limits.
     pub(crate) booked: ResourceList,
+}
+
+impl Machine {
+    /// Whether its pods went elsewhere.
+    pub(crate) fn gone(&self) -> bool {
+        self.pods.is_empty()
+    }
 }
 
 /// What a machine would hold of the limits.
@@ -44,7 +46,7 @@ pub(crate) struct Booking {
 }
 
 /// Whether a type takes pods of this need and these ports.
-pub(crate) fn takes(sold: &Sold, need: &Dense, ports: &[HostPort]) -> bool {
+pub(crate) fn takes(sold: &Sold, need: &[i64], ports: &[HostPort]) -> bool {
     fits(need, &sold.room) && (sold.ports.is_empty() || !ports_clash(ports, &sold.ports))
 }
 
@@ -54,7 +56,7 @@ pub(crate) fn booking(
     pool: &Pool,
     set: &Set,
     chosen: usize,
-    need: &Dense,
+    need: &[i64],
     ports: &[HostPort],
     held: Option<&ResourceList>,
 ) -> Option<Booking> {
@@ -65,7 +67,7 @@ pub(crate) fn booking(
         let fitting: Vec<&Sold> = set
             .offers
             .iter()
-            .filter_map(|o| pool.types.get(o.at))
+            .filter_map(|o| pool.types.get(o.at).map(|s| &**s))
             .filter(|s| takes(s, need, ports) && pool.admits(&s.instance_type.capacity, held))
             .take(MAX_INSTANCE_TYPES_PER_CLAIM)
             .collect();

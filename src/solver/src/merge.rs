@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use karpenter_api::Quantity;
 use karpenter_model::resources::names::NODES;
 
-use crate::buy::{Buyer, NODE_COST, ports_clash};
-use crate::dense::{add, minus};
-use crate::machine::{Booking, booking, takes};
-use crate::sets::SetId;
+use crate::buy::Buyer;
+use crate::choose::ports_clash;
+use crate::dense::add;
+use crate::machine::{Booking, Machine, booking, takes};
+use crate::sets::{NODE_COST, SetId};
 
 /// Least that a merge has to save, dollars per hour: below it lies rounding.
 const LEAST_SAVING: f64 = 1e-7;
@@ -33,25 +34,19 @@ impl Buyer<'_, '_> {
     /// Merges until nothing is saved any more; whether anything was.
     pub(crate) fn merge(&mut self) -> bool {
         let mut by_set: BTreeMap<SetId, Vec<usize>> = BTreeMap::new();
-        for (index, machine) in self.machines.iter().enumerate() {
+        for (index, machine) in self.machines.iter().enumerate().filter(|(_, m)| !m.gone()) {
             by_set.entry(machine.set).or_default().push(index);
         }
-        let mut given_up = Vec::new();
+        let mut any = false;
         for mut members in by_set.into_values().filter(|m| m.len() > 1) {
             self.cheapest_first(&mut members);
             members.truncate(MAX_MACHINES);
             while let Some(merge) = self.best_merge(&members) {
                 members.retain(|m| *m != merge.give_up);
-                given_up.push(merge.give_up);
                 self.apply(merge);
+                any = true;
                 self.cheapest_first(&mut members);
             }
-        }
-        let any = !given_up.is_empty();
-        given_up.sort_unstable();
-        // From the back, so that the indices before stay what they are.
-        for index in given_up.into_iter().rev() {
-            self.machines.remove(index);
         }
         any
     }
@@ -88,7 +83,7 @@ impl Buyer<'_, '_> {
         }
         let (a, b) = (self.machines.get(keep)?, self.machines.get(give_up)?);
         let (pool, set) = (self.catalog.pools.get(a.pool)?, self.sets.get(a.set)?);
-        if a.alone || b.alone || ports_clash(&a.ports, &b.ports) {
+        if self.minds_hosts(a) || self.minds_hosts(b) || ports_clash(&a.ports, &b.ports) {
             return None;
         }
         let mut need = a.need.clone();
@@ -103,10 +98,10 @@ impl Buyer<'_, '_> {
             NODE_COST
         };
         let most = a.price + b.price + node_cost - LEAST_SAVING;
-        let offer = set.offers.iter().take_while(|o| o.price < most).find(|o| {
-            pool.types
-                .get(o.at)
-                .is_some_and(|s| takes(s, &need, &ports))
+        let cheap_enough = set.with_room(&need).take_while(|o| o.price < most);
+        let offer = { cheap_enough }.find(|o| {
+            let sold = pool.types.get(o.at);
+            sold.is_some_and(|s| takes(s, &need, &ports))
         })?;
         let booking = booking(pool, set, offer.at, &need, &ports, Some(&held))?;
         (!booking.short_of_variety).then_some(Merge {
@@ -117,6 +112,14 @@ impl Buyer<'_, '_> {
             price: offer.price,
             booking,
         })
+    }
+
+    /// Whether rules say which pods may share the machine, so that it must not become one with another.
+    fn minds_hosts(&self, machine: &Machine) -> bool {
+        machine
+            .pods
+            .iter()
+            .any(|(class, _)| self.ledger.minds_hosts(*class))
     }
 
     fn apply(&mut self, merge: Merge) {
@@ -154,8 +157,7 @@ impl Buyer<'_, '_> {
         machine.pods.extend(pods);
         machine.chosen = merge.chosen;
         machine.price = merge.price;
-        if let Some(sold) = pool.types.get(merge.chosen) {
-            machine.spare = minus(&sold.room, &machine.need);
-        }
+        self.remeasure(merge.keep);
+        self.remeasure(merge.give_up);
     }
 }

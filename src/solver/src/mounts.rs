@@ -8,13 +8,12 @@ use karpenter_api::Quantity;
 use karpenter_model::storage::{Attached, VolumeLimits};
 use karpenter_model::{Pod, PodKey, Problem, ResourceList};
 
-use crate::dense::{Dense, Names};
+use crate::dense::{AMPLE, Dense, Names, count_of};
 
 /// No name of a resource has a space in it.
 const PREFIX: &str = "volumes of ";
-/// Room of what is not known to be limited; far from where sums would overflow.
-const UNLIMITED: i128 = i128::MAX / 4;
-const NANOS: i128 = 1_000_000_000;
+/// 10⁻⁹ units in a whole one; volumes are counted in whole ones.
+pub(crate) const NANOS: i128 = 1_000_000_000;
 
 fn resource(driver: &str) -> String {
     format!("{PREFIX}{driver}")
@@ -95,9 +94,9 @@ pub(crate) fn set_room(
             continue;
         };
         let limit = limits.and_then(|l| l.get(driver));
-        *slot = limit.map_or(UNLIMITED, |limit| {
+        *slot = limit.map_or(AMPLE, |limit| {
             let left = limit.saturating_sub(used.get(driver).map_or(0, BTreeSet::len));
-            i128::try_from(left).unwrap_or_default() * NANOS
+            count_of(left).min(AMPLE)
         });
     }
 }
@@ -125,9 +124,7 @@ pub(crate) fn more_on(attached: &BTreeMap<usize, BTreeSet<PodKey>>, shared: &Sha
             more.resize(at + 1, 0);
         }
         if let Some(slot) = more.get_mut(*at) {
-            *slot = i128::try_from(new)
-                .unwrap_or(i128::MAX)
-                .saturating_mul(NANOS);
+            *slot = count_of(new);
         }
     }
     more

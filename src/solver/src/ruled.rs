@@ -2,27 +2,37 @@
 //! rule. Nodes that exist come first, then machines already chosen, then a new one in that domain, sized for all of its
 //! class that will come there. Whatever the class, one pod more or less never breaks a rule that held before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use karpenter_api::labels::{CAPACITY_TYPE, HOSTNAME, ZONE};
+use karpenter_api::labels::{CAPACITY_TYPE, ZONE};
 
 use crate::buy::Buyer;
-use crate::ledger::{Domain, domain_of, host_of_machine};
+use crate::choose::Candidate;
+use crate::class::DemandId;
+use crate::ledger::Over;
 use crate::rules::Demand;
 use crate::sets::SetId;
+use crate::topology::{Combination, DomainId, KeyId};
 
 /// Most combinations of domains of several keys that are tried for one step.
 const MAX_COMBINATIONS: usize = 64;
 
-/// Domains that are asked for, by key.
-type Combination = BTreeMap<Arc<str>, Domain>;
-
 /// A domain that may take pods: how many, and how full it is.
 struct Choice {
-    domain: Domain,
+    domain: DomainId,
     headroom: usize,
     count: usize,
+}
+
+/// A class being placed, in one of its ways.
+#[derive(Clone, Copy)]
+struct Turn {
+    position: usize,
+    class: usize,
+    demand: DemandId,
+    /// Whether wishes count as if they were rules.
+    soft: bool,
 }
 
 impl Buyer<'_, '_> {
@@ -31,11 +41,10 @@ impl Buyer<'_, '_> {
         let Some(class) = self.queue.class(position) else {
             return false;
         };
-        let attempts = self.classes.get(class).map_or(0, |c| c.attempts.len());
-        let wishes = self
-            .classes
-            .get(class)
-            .is_some_and(|c| c.rules.iter().any(|r| !r.required));
+        let Some(c) = self.classes.get(class) else {
+            return false;
+        };
+        let wishes = c.rules.iter().any(|r| !r.required);
         let mut any = false;
         // Wishes are given up last of all: they only decide between places that are there to be had.
         for soft in if wishes {
@@ -43,10 +52,14 @@ impl Buyer<'_, '_> {
         } else {
             &[false][..]
         } {
-            for attempt in 0..attempts {
-                while self.queue.count(position) > 0
-                    && !self.budget.exhausted()
-                    && self.step(position, class, attempt, *soft)
+            for attempt in &c.attempts {
+                let turn = Turn {
+                    position,
+                    class,
+                    demand: attempt.demand,
+                    soft: *soft,
+                };
+                while self.queue.count(position) > 0 && !self.budget.exhausted() && self.step(turn)
                 {
                     any = true;
                 }
@@ -56,11 +69,11 @@ impl Buyer<'_, '_> {
     }
 
     /// Places some pods in one domain, the emptiest that has a place for them.
-    fn step(&mut self, position: usize, class: usize, attempt: usize, soft: bool) -> bool {
-        let Some(combinations) = self.combinations(class, attempt, soft) else {
+    fn step(&mut self, turn: Turn) -> bool {
+        let Some(combinations) = self.combinations(turn) else {
             return false;
         };
-        let left = self.queue.count(position);
+        let left = self.queue.count(turn.position);
         // A machine is chosen for all that will come to its domain, not for the step.
         let hint = left.div_ceil(combinations.len().max(1)).max(1);
         for (combination, headroom) in combinations {
@@ -69,20 +82,20 @@ impl Buyer<'_, '_> {
                 continue;
             }
             // A host that all of a kind have to share is not worth having without room for all of them.
-            let whole = self.ledger.chooses_host(class);
+            let whole = self.ledger.chooses_host(turn.class);
             let least = if whole { left } else { 1 };
             let range = (least, limit);
             let hint = hint.max(limit.min(left));
-            if self.on_nodes(position, class, attempt, &combination, range, soft)
-                || self.on_machines(position, class, attempt, &combination, range, soft)
-                || self.on_new(position, class, attempt, &combination, limit, hint)
+            if self.on_nodes(turn, &combination, range)
+                || self.on_machines(turn, &combination, range)
+                || self.on_new(turn, &combination, limit, hint)
             {
                 return true;
             }
             let any = (1, limit);
             if whole
-                && (self.on_nodes(position, class, attempt, &combination, any, soft)
-                    || self.on_machines(position, class, attempt, &combination, any, soft))
+                && (self.on_nodes(turn, &combination, any)
+                    || self.on_machines(turn, &combination, any))
             {
                 return true;
             }
@@ -94,35 +107,31 @@ impl Buyer<'_, '_> {
     }
 
     /// What may be tried, the emptiest first, with the number of pods that may go there; none if a rule has no domain.
-    fn combinations(
-        &mut self,
-        class: usize,
-        attempt: usize,
-        soft: bool,
-    ) -> Option<Vec<(Combination, usize)>> {
-        let mut by_key: BTreeMap<Arc<str>, Vec<Choice>> = BTreeMap::new();
-        let ruled: BTreeSet<Arc<str>> = self
+    fn combinations(&mut self, turn: Turn) -> Option<Vec<(Combination, usize)>> {
+        let mut keys: Vec<KeyId> = self
             .ledger
-            .groups(class)
-            .iter()
-            .filter(|g| !g.rule.is_by_host() && (g.rule.required || soft))
-            .map(|g| g.rule.key.clone())
-            .chain(self.ledger.holding_keys(class))
+            .groups(turn.class)
+            .filter(|(g, _)| g.rule.required || turn.soft)
+            .filter_map(|(g, _)| match g.over {
+                Over::Key(key) => Some(key),
+                Over::Hosts => None,
+            })
+            .chain(self.ledger.holding_keys(turn.class))
             .collect();
-        for key in ruled {
-            let choices = self.choices(class, attempt, &key, soft);
+        let topology = &self.ledger.topology;
+        keys.sort_by_key(|key| topology.key_name(*key));
+        keys.dedup();
+        let mut out: Vec<(Combination, usize, usize)> = vec![(Combination::new(), usize::MAX, 0)];
+        for key in keys {
+            let choices = self.choices(turn, key);
             if choices.is_empty() {
                 return None;
             }
-            by_key.insert(key, choices);
-        }
-        let mut out: Vec<(Combination, usize, usize)> = vec![(Combination::new(), usize::MAX, 0)];
-        for (key, choices) in by_key {
-            let mut next = Vec::new();
+            let mut next = Vec::with_capacity(out.len() * choices.len());
             for (combination, headroom, rank) in &out {
                 for choice in &choices {
                     let mut combination = combination.clone();
-                    combination.insert(key.clone(), choice.domain.clone());
+                    combination.push((key, choice.domain));
                     next.push((
                         combination,
                         choice.headroom.min(*headroom),
@@ -142,31 +151,36 @@ impl Buyer<'_, '_> {
     }
 
     /// The domains of a key that may take pods of the class, the emptiest first.
-    fn choices(&mut self, class: usize, attempt: usize, key: &str, soft: bool) -> Vec<Choice> {
-        let to_buy = self.purchasable(class, attempt, key);
-        let mut domains: BTreeSet<Domain> = to_buy.clone();
-        for node in &self.existing.nodes {
-            domains.extend(domain_of(&node.view, key));
-        }
-        let mut choices: Vec<Choice> = domains
-            .into_iter()
-            .filter(|d| !self.ledger.is_forbidden(class, key, d))
+    fn choices(&mut self, turn: Turn, key: KeyId) -> Vec<Choice> {
+        let class = turn.class;
+        let to_buy = self.purchasable(turn.demand, key);
+        let ledger = &self.ledger;
+        // Every domain that is known: nodes are there, or machines can be bought.
+        let mut choices: Vec<Choice> = (0..ledger.topology.domains(key))
+            .filter(|d| !ledger.is_forbidden(class, key, *d))
             .map(|domain| Choice {
                 domain,
                 headroom: usize::MAX,
                 count: 0,
             })
             .collect();
-        for group in self.ledger.groups(class) {
-            if &*group.rule.key != key || !(group.rule.required || soft) {
+        for (group, itself) in ledger.groups(class) {
+            if group.over != Over::Key(key) || !(group.rule.required || turn.soft) {
                 continue;
             }
-            let eligible: BTreeSet<Domain> = group.domains.union(&to_buy).cloned().collect();
-            let least = group.least(&eligible);
             let is_spread = matches!(group.rule.demand, Demand::Spread { .. });
+            let eligible: Vec<DomainId> = if is_spread {
+                let known = 0..ledger.topology.domains(key);
+                known
+                    .filter(|d| group.domains.has(*d) || to_buy.contains(d))
+                    .collect()
+            } else {
+                Vec::new()
+            };
+            let least = group.least(&eligible);
             for choice in &mut choices {
-                let here = group.count(&choice.domain);
-                choice.headroom = choice.headroom.min(group.headroom(class, here, least));
+                let here = group.count(choice.domain);
+                choice.headroom = choice.headroom.min(group.headroom(itself, here, least));
                 // Fuller domains of a spread come later; those of an affinity are not worse for being full.
                 choice.count += if is_spread { here } else { 0 };
                 if is_spread && !eligible.contains(&choice.domain) {
@@ -175,79 +189,66 @@ impl Buyer<'_, '_> {
             }
         }
         choices.retain(|c| c.headroom > 0);
-        choices.sort_by(|a, b| a.count.cmp(&b.count).then_with(|| a.domain.cmp(&b.domain)));
+        let name = |c: &Choice| ledger.topology.domain_name(key, c.domain);
+        choices.sort_by(|a, b| a.count.cmp(&b.count).then_with(|| name(a).cmp(&name(b))));
         choices
     }
 
-    /// Values of a key that machines bought for the class can have.
-    fn purchasable(&mut self, class: usize, attempt: usize, key: &str) -> BTreeSet<Domain> {
-        let known = (class, attempt, Arc::<str>::from(key));
-        if let Some(values) = self.purchasable.get(&known) {
-            return values.clone();
+    /// Domains of a key that machines bought for a demand can be in.
+    fn purchasable(&mut self, demand: DemandId, key: KeyId) -> Arc<Vec<DomainId>> {
+        if let Some(known) = self.purchasable.get(&(demand, key)) {
+            return Arc::clone(known);
         }
-        let mut out = BTreeSet::new();
+        let mut values: BTreeSet<Arc<str>> = BTreeSet::new();
+        let name = self.ledger.topology.key_name(key).cloned();
         for index in 0..self.catalog.pools.len() {
-            let Some(root) = self.sets.root(index) else {
+            let (Some(root), Some(name)) = (self.sets.root(index), &name) else {
                 continue;
             };
-            let joined = self
-                .sets
-                .join(self.catalog, self.classes, root, class, attempt);
+            let joined = self.sets.join(self.catalog, self.classes, root, demand);
             if let Some(set) = joined {
-                out.extend(self.sets.values(self.catalog, set, key));
+                let own = self.sets.values(self.catalog, set, key, name);
+                values.extend(own.iter().cloned());
             }
         }
-        self.purchasable.insert(known, out.clone());
+        let topology = &mut self.ledger.topology;
+        let out: Vec<DomainId> = values.iter().map(|v| topology.domain_id(key, v)).collect();
+        let out = Arc::new(out);
+        self.purchasable.insert((demand, key), Arc::clone(&out));
         out
     }
 
     /// On the first node that takes at least so many; whether there is one.
     fn on_nodes(
         &mut self,
-        position: usize,
-        class: usize,
-        attempt: usize,
+        turn: Turn,
         wanted: &Combination,
         (least, limit): (usize, usize),
-        soft: bool,
     ) -> bool {
-        let (Some(c), Some(a)) = (
-            self.classes.get(class),
-            self.classes
-                .get(class)
-                .and_then(|c| c.attempts.get(attempt)),
-        ) else {
+        let Some(c) = self.classes.get(turn.class) else {
             return false;
         };
-        for node in &mut self.existing.nodes {
-            if !self.budget.spend(1) {
+        let mut from = 0;
+        while self.budget.spend(1) {
+            let ledger = &self.ledger;
+            let allowed = |block: usize| {
+                ledger.open(turn.class, block) & ledger.topology.inside(wanted, block)
+            };
+            let range = (from, limit);
+            let found = self
+                .existing
+                .find(self.classes, c, turn.demand, range, &allowed);
+            let Some((at, fit)) = found else {
                 return false;
-            }
-            let there = wanted
-                .iter()
-                .all(|(key, domain)| domain_of(&node.view, key).as_ref() == Some(domain));
-            if !there {
-                continue;
-            }
-            let fit = crate::existing::how_many(c, a, node, limit);
-            if fit == 0 {
-                continue;
-            }
-            let host = domain_of(&node.view, HOSTNAME).unwrap_or_default();
-            let n = fit.min(self.ledger.host_cap(class, &host, soft));
+            };
+            from = at + 1;
+            let n = fit.min(self.ledger.host_cap(turn.class, at));
             if n == 0 || n < least {
                 continue;
             }
-            let pods = self.queue.take_many(position, n);
-            node.take(c, pods.len());
-            let view = node.view.clone();
-            self.ledger
-                .placed(c, class, pods.len(), &|key| domain_of(&view, key));
-            self.existing
-                .placed
-                .entry(view.name.clone())
-                .or_default()
-                .extend(pods);
+            let pods = self.queue.take_many(turn.position, n);
+            self.ledger.placed(turn.class, pods.len(), at);
+            self.existing.put(c, at, pods);
             return true;
         }
         false
@@ -256,28 +257,35 @@ impl Buyer<'_, '_> {
     /// On the first machine that is to be bought anyway and takes at least so many; whether there is one.
     fn on_machines(
         &mut self,
-        position: usize,
-        class: usize,
-        attempt: usize,
+        turn: Turn,
         wanted: &Combination,
         (least, limit): (usize, usize),
-        soft: bool,
     ) -> bool {
-        for index in 0..self.machines.len() {
-            if !self.budget.spend(1) {
+        let Some(c) = self.classes.get(turn.class) else {
+            return false;
+        };
+        let mut from = 0;
+        while self.budget.spend(1) {
+            let ledger = &self.ledger;
+            let first = ledger.topology.machine_block();
+            let allowed = |block: usize| {
+                ledger.open(turn.class, first + block)
+                    & ledger.topology.not_outside(wanted, first + block)
+            };
+            let end = self.machines.len();
+            let Some(index) = self.spare.find(from, end, &c.requests, &allowed) else {
                 return false;
-            }
-            let host = self.machines.get(index).map(|m| host_of_machine(m.id));
-            let cap = self
-                .ledger
-                .host_cap(class, &host.unwrap_or_default(), soft)
-                .min(limit);
+            };
+            from = index + 1;
+            let place = ledger.topology.machine(index);
+            let cap = ledger.host_cap(turn.class, place).min(limit);
             if cap == 0 || cap < least {
                 continue;
             }
-            let n = self.add_to(index, position, class, attempt, wanted, (least, cap));
+            let who = (turn.class, turn.demand);
+            let n = self.add_to(index, turn.position, who, wanted, (least, cap));
             if n > 0 {
-                self.settle(index, class, n);
+                self.settle(index, turn.class, n);
                 return true;
             }
         }
@@ -285,24 +293,13 @@ impl Buyer<'_, '_> {
     }
 
     /// On a new machine, chosen for `hint` pods of the class and filled with at most `limit`.
-    fn on_new(
-        &mut self,
-        position: usize,
-        class: usize,
-        attempt: usize,
-        wanted: &Combination,
-        limit: usize,
-        hint: usize,
-    ) -> bool {
+    fn on_new(&mut self, turn: Turn, wanted: &Combination, limit: usize, hint: usize) -> bool {
         let index = self.machines.len();
-        // Whether the host is new decides what it may take, not who it is.
-        let cap = self
-            .ledger
-            .host_cap(class, &host_of_machine(self.opened), false);
+        let cap = self.ledger.fresh_cap(turn.class);
         if cap == 0 {
             return false;
         }
-        let mut best = None;
+        let mut best: Option<Candidate> = None;
         let mut weight = None;
         for pool in 0..self.catalog.pools.len() {
             let own = self.catalog.pools.get(pool).map(|p| p.view.weight);
@@ -310,17 +307,14 @@ impl Buyer<'_, '_> {
                 break;
             }
             weight = own;
-            let Some(set) = self.narrowed(pool, class, attempt, wanted) else {
+            let Some(set) = self.narrowed(pool, turn.demand, wanted) else {
                 continue;
             };
-            let sharers = [(position, class, hint.min(cap))];
+            let sharers = [(turn.position, turn.class, hint.min(cap))];
             let Some(candidate) = self.in_pool(pool, set, &sharers) else {
                 continue;
             };
-            if best
-                .as_ref()
-                .is_none_or(|b: &crate::buy::Candidate| candidate.score < b.score)
-            {
+            if best.as_ref().is_none_or(|b| candidate.score < b.score) {
                 best = Some(candidate);
             }
         }
@@ -331,103 +325,87 @@ impl Buyer<'_, '_> {
         self.open(candidate);
         let placed = self.machines.get(index).map_or(0, |m| m.pods.len());
         if placed > 0 {
-            self.settle(index, class, placed);
+            self.settle(index, turn.class, placed);
         }
         placed > 0
     }
 
-    /// The set of a new machine of a pool for the class in the wanted domains.
-    fn narrowed(
-        &mut self,
-        pool: usize,
-        class: usize,
-        attempt: usize,
-        wanted: &Combination,
-    ) -> Option<SetId> {
+    /// The set of a new machine of a pool for a demand in the wanted domains.
+    fn narrowed(&mut self, pool: usize, demand: DemandId, wanted: &Combination) -> Option<SetId> {
         let root = self.sets.root(pool)?;
-        let mut set = self
-            .sets
-            .join(self.catalog, self.classes, root, class, attempt)?;
+        let mut set = self.sets.join(self.catalog, self.classes, root, demand)?;
         for (key, domain) in wanted {
-            set = self.sets.narrow(self.catalog, set, key, domain)?;
+            set = self.pinned(set, *key, *domain)?;
         }
         Some(set)
     }
 
+    /// A set with a key pinned to one of its domains.
+    fn pinned(&mut self, set: SetId, key: KeyId, domain: DomainId) -> Option<SetId> {
+        let topology = &self.ledger.topology;
+        let (name, value) = (topology.key_name(key)?, topology.domain_name(key, domain)?);
+        self.sets
+            .narrow(self.catalog, set, (key, domain), name, value)
+    }
+
     /// Fixes the domains of a machine that pods of the class have joined, and takes note of them there.
     fn settle(&mut self, index: usize, class: usize, n: usize) {
-        let keys: Vec<Arc<str>> = self.ledger.keys(class).cloned().collect();
-        for key in keys {
-            let Some(machine) = self.machines.get(index) else {
+        let place = self.ledger.topology.machine(index);
+        for at in 0..self.ledger.keys(class).len() {
+            let Some(key) = self.ledger.keys(class).get(at).copied() else {
                 return;
             };
-            let Some(set) = self.sets.get(machine.set) else {
-                return;
-            };
-            let value = set
-                .requirements
-                .get(&key)
-                .and_then(|r| r.single().cloned())
-                .or_else(|| {
-                    let offer = set.offers.iter().find(|o| o.at == machine.chosen)?;
-                    match &*key {
-                        ZONE => Some(offer.zone.clone()),
-                        CAPACITY_TYPE => Some(offer.capacity_type.clone()),
-                        _ => self
-                            .sets
-                            .values(self.catalog, machine.set, &key)
-                            .into_iter()
-                            .next(),
-                    }
-                });
-            let Some(value) = value else {
+            if self.ledger.topology.domain(key, place).is_some() {
+                continue;
+            }
+            let Some(value) = self.value_of(index, key) else {
                 continue;
             };
-            if let Some(set) = self.sets.narrow(self.catalog, machine.set, &key, &value)
+            let domain = self.ledger.topology.domain_id(key, &value);
+            let set = self.machines.get(index).map(|m| m.set);
+            if let Some(set) = set.and_then(|s| self.pinned(s, key, domain))
                 && let Some(machine) = self.machines.get_mut(index)
             {
                 machine.set = set;
+                self.ledger.topology.pin(key, domain, place);
             }
         }
-        let minds = self.ledger.minds_hosts(class);
-        let Some(machine) = self.machines.get_mut(index) else {
-            return;
-        };
-        machine.alone |= minds;
-        let host = host_of_machine(machine.id);
-        let Some(requirements) = self
-            .machines
-            .get(index)
-            .and_then(|m| self.sets.get(m.set))
-            .map(|s| &s.requirements)
-        else {
-            return;
-        };
-        let domain = |key: &str| {
-            if key == HOSTNAME {
-                return Some(host.clone());
+        self.ledger.placed(class, n, place);
+    }
+
+    /// The value of a key that a machine has, or that its cheapest offering gives it.
+    fn value_of(&mut self, index: usize, key: KeyId) -> Option<Arc<str>> {
+        let machine = self.machines.get(index)?;
+        let name = Arc::clone(self.ledger.topology.key_name(key)?);
+        let set = self.sets.get(machine.set)?;
+        if let Some(value) = set.requirements.get(&name).and_then(|r| r.single()) {
+            return Some(value.clone());
+        }
+        let pool = self.catalog.pools.get(machine.pool)?;
+        let offering = set.offer(machine.chosen)?.offering(pool)?;
+        match &*name {
+            ZONE => Some(offering.zone().into()),
+            CAPACITY_TYPE => Some(offering.capacity_type().into()),
+            _ => {
+                let id = machine.set;
+                let values = self.sets.values(self.catalog, id, key, &name);
+                values.first().cloned()
             }
-            requirements.get(key).and_then(|r| r.single().cloned())
-        };
-        if let Some(c) = self.classes.get(class) {
-            self.ledger.placed(c, class, n, &domain);
         }
     }
 
     /// Why pods of a class that rules are about are left over, where rules may be the reason.
     pub(crate) fn ruled_out(&mut self, class: usize) -> Option<String> {
-        let attempts = self.classes.get(class)?.attempts.len();
-        let last = attempts.checked_sub(1)?;
+        let last = self.classes.get(class)?.attempts.last()?.demand;
+        let topology = &self.ledger.topology;
         let blocked: Vec<String> = self
             .ledger
             .groups(class)
-            .iter()
-            .filter(|g| g.rule.required)
-            .map(|g| {
+            .filter(|(g, _)| g.rule.required)
+            .map(|(g, _)| {
                 let counts: Vec<String> = g
-                    .counts
-                    .iter()
-                    .filter(|(_, n)| **n > 0)
+                    .told(topology, self.existing.views)
+                    .into_iter()
                     .map(|(d, n)| format!("{d}={n}"))
                     .take(8)
                     .collect();
@@ -442,8 +420,7 @@ impl Buyer<'_, '_> {
                 )
             })
             .collect();
-        let held = self.ledger.holding_keys(class);
-        if blocked.is_empty() && held.is_empty() {
+        if blocked.is_empty() && self.ledger.holding_keys(class).next().is_none() {
             return None;
         }
         let mut text = format!("no place satisfies its {}", blocked.join(" and "));
@@ -453,7 +430,7 @@ impl Buyer<'_, '_> {
         }
         // Only where a machine could be had for it if there were no rules.
         let could = (0..self.catalog.pools.len()).any(|pool| {
-            self.narrowed(pool, class, last, &Combination::new())
+            self.narrowed(pool, last, &Combination::new())
                 .is_some_and(|set| self.in_pool(pool, set, &[(usize::MAX, class, 1)]).is_some())
         });
         could.then_some(text)

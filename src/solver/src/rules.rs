@@ -18,6 +18,11 @@ pub(crate) struct Who {
 }
 
 impl Who {
+    /// A label and the one value of it that all of them have, if there is one.
+    pub(crate) fn label(&self) -> Option<(&str, &str)> {
+        self.selector.label()
+    }
+
     pub(crate) fn means(&self, pod: &Pod) -> bool {
         self.namespaces
             .as_ref()
@@ -27,7 +32,7 @@ impl Who {
 }
 
 /// What a rule demands of the domain a pod goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Demand {
     /// No domain may hold more than `max_skew` pods more than the emptiest.
     Spread {

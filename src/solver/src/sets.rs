@@ -5,13 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_model::taints::first_untolerated;
-use karpenter_model::{Problem, Requirement, Requirements, Undefined};
+use karpenter_model::{Offering, Problem, Requirement, Requirements, Undefined};
 
-use crate::catalog::Catalog;
-use crate::class::Classes;
+use crate::catalog::{Catalog, Pool, UnitPrices};
+use crate::class::{Classes, DemandId};
+use crate::dense::Dense;
+use crate::rooms::Rooms;
+use crate::topology::{DomainId, KeyId};
 
 /// Which set.
 pub(crate) type SetId = usize;
+
+/// What a machine costs beyond its price, dollars per hour: daemons, addresses, attention. Small enough that it only
+/// decides between prices that are nearly equal.
+pub(crate) const NODE_COST: f64 = 0.002;
+/// Worth of a pod that asks for nothing, so that it counts at all.
+pub(crate) const POD_WORTH: f64 = 1e-6;
 
 /// A type that a set leaves, at its cheapest offering.
 #[derive(Debug)]
@@ -20,10 +29,16 @@ pub(crate) struct Offered {
     pub(crate) at: usize,
     /// Dollars per hour.
     pub(crate) price: f64,
-    pub(crate) zone: Arc<str>,
-    pub(crate) capacity_type: Arc<str>,
-    /// All capacity types it can be had under.
-    pub(crate) capacity_types: Vec<Arc<str>>,
+    /// Position among the type's offerings.
+    offering: usize,
+}
+
+impl Offered {
+    /// The offering.
+    pub(crate) fn offering<'a>(&self, pool: &'a Pool) -> Option<&'a Offering> {
+        let sold = pool.types.get(self.at)?;
+        sold.instance_type.offerings.get(self.offering)
+    }
 }
 
 /// Requirements in a pool.
@@ -33,41 +48,71 @@ pub(crate) struct Set {
     pub(crate) requirements: Requirements,
     /// Cheapest first, ties by name. Limits are not considered.
     pub(crate) offers: Vec<Offered>,
-    /// Price by position among the pool's types; none where the type is not left.
-    prices: Vec<Option<f64>>,
+    /// Position among the offers by position among the pool's types; none where the type is not left.
+    slots: Vec<Option<usize>>,
     /// Whether variety is asked for.
     pub(crate) has_min_values: bool,
+    /// The least that a unit of work can cost, and which offer; the least first.
+    pub(crate) rates: Vec<(f64, usize)>,
+    /// Room of the offers, in their order.
+    rooms: Rooms,
 }
 
 impl Set {
+    /// The offer of a type, if it can be had.
+    pub(crate) fn offer(&self, at: usize) -> Option<&Offered> {
+        self.offers.get(self.slots.get(at).copied().flatten()?)
+    }
+
     /// What the type costs under these requirements, if it can be had.
     pub(crate) fn price(&self, at: usize) -> Option<f64> {
-        self.prices.get(at).copied().flatten()
+        Some(self.offer(at)?.price)
+    }
+
+    /// The offers that have room for so much, the cheapest first.
+    pub(crate) fn with_room<'a>(&'a self, need: &'a [i64]) -> impl Iterator<Item = &'a Offered> {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let at = self
+                .rooms
+                .find(from, self.offers.len(), need, &|_| u64::MAX)?;
+            from = at + 1;
+            self.offers.get(at)
+        })
     }
 }
+
+/// What is known of a set together with something else.
+type Known = BTreeMap<(SetId, KeyId, DomainId), Option<SetId>>;
 
 /// All sets met so far.
 pub(crate) struct Sets<'a> {
     problem: &'a Problem,
+    prices: UnitPrices,
     all: Vec<Set>,
     index: BTreeMap<(usize, Requirements), SetId>,
-    /// By set, class and attempt.
-    joined: BTreeMap<(SetId, usize, usize), Option<SetId>>,
+    /// By set and demand; none where it was never asked.
+    joined: Vec<Vec<Option<Option<SetId>>>>,
+    narrowed: Known,
+    values: BTreeMap<(SetId, KeyId), Arc<BTreeSet<Arc<str>>>>,
     /// The pools' own sets.
     roots: Vec<SetId>,
 }
 
 impl<'a> Sets<'a> {
-    pub(crate) fn new(problem: &'a Problem, catalog: &Catalog) -> Self {
+    pub(crate) fn new(problem: &'a Problem, catalog: &Catalog, prices: UnitPrices) -> Self {
         let mut out = Self {
             problem,
+            prices,
             all: Vec::new(),
             index: BTreeMap::new(),
-            joined: BTreeMap::new(),
+            joined: Vec::new(),
+            narrowed: Known::new(),
+            values: BTreeMap::new(),
             roots: Vec::new(),
         };
         for (index, pool) in catalog.pools.iter().enumerate() {
-            let root = out.intern(catalog, index, pool.view.requirements.clone());
+            let root = out.intern(catalog, index, pool.view.requirements.clone(), None);
             out.roots.push(root);
         }
         out
@@ -82,20 +127,28 @@ impl<'a> Sets<'a> {
         self.roots.get(pool).copied()
     }
 
-    /// The set of a claim once a pod of the class joins it; none if it cannot.
+    /// The set of a claim once a pod with the demand joins it; none if it cannot.
     pub(crate) fn join(
         &mut self,
         catalog: &Catalog,
         classes: &Classes,
         set: SetId,
-        class: usize,
-        attempt: usize,
+        demand: DemandId,
     ) -> Option<SetId> {
-        if let Some(known) = self.joined.get(&(set, class, attempt)) {
+        let known = self.joined.get(set).and_then(|s| s.get(demand));
+        if let Some(Some(known)) = known {
             return *known;
         }
-        let found = self.join_anew(catalog, classes, set, class, attempt);
-        self.joined.insert((set, class, attempt), found);
+        let found = self.join_anew(catalog, classes, set, demand);
+        if self.joined.len() <= set {
+            self.joined.resize(set + 1, Vec::new());
+        }
+        if let Some(row) = self.joined.get_mut(set) {
+            row.resize(classes.demands().max(demand + 1), None);
+            if let Some(slot) = row.get_mut(demand) {
+                *slot = Some(found);
+            }
+        }
         found
     }
 
@@ -104,61 +157,91 @@ impl<'a> Sets<'a> {
         catalog: &Catalog,
         classes: &Classes,
         set: SetId,
-        class: usize,
-        attempt: usize,
+        demand: DemandId,
     ) -> Option<SetId> {
         let base = self.all.get(set)?;
-        let class = classes.get(class)?;
-        let attempt = class.attempts.get(attempt)?;
+        let demand = classes.demand(demand)?;
         let pool = catalog.pools.get(base.pool)?;
         let taints = pool
             .view
             .taints
             .iter()
-            .filter(|t| !(attempt.soft && t.effect == "PreferNoSchedule"));
-        if first_untolerated(taints, &class.tolerations).is_some() {
+            .filter(|t| !(demand.soft && t.effect == "PreferNoSchedule"));
+        if first_untolerated(taints, &demand.tolerations).is_some() {
             return None;
         }
         let labels = &self.problem.labels;
         if !base
             .requirements
-            .is_compatible(&attempt.requirements, Undefined::WellKnown(labels))
+            .is_compatible(&demand.requirements, Undefined::WellKnown(labels))
         {
             return None;
         }
-        if attempt.requirements.is_empty() {
+        if demand.requirements.is_empty() {
             return Some(set);
         }
         let mut requirements = base.requirements.clone();
-        requirements.add_all(&attempt.requirements);
-        let id = self.intern(catalog, base.pool, requirements);
+        requirements.add_all(&demand.requirements);
+        let id = self.intern(catalog, base.pool, requirements, Some(set));
         (!self.all.get(id)?.offers.is_empty()).then_some(id)
     }
 
-    /// The set with `key` pinned to a value; none if nothing is left.
+    /// The set with a key pinned to a value; none if nothing is left.
     pub(crate) fn narrow(
         &mut self,
         catalog: &Catalog,
         set: SetId,
-        key: &str,
-        value: &str,
+        pin: (KeyId, DomainId),
+        key: &Arc<str>,
+        value: &Arc<str>,
+    ) -> Option<SetId> {
+        let known = (set, pin.0, pin.1);
+        if let Some(found) = self.narrowed.get(&known) {
+            return *found;
+        }
+        let found = self.narrow_anew(catalog, set, key, value);
+        self.narrowed.insert(known, found);
+        found
+    }
+
+    fn narrow_anew(
+        &mut self,
+        catalog: &Catalog,
+        set: SetId,
+        key: &Arc<str>,
+        value: &Arc<str>,
     ) -> Option<SetId> {
         let base = self.all.get(set)?;
         let known = base.requirements.get(key).and_then(|r| r.single());
-        if known.is_some_and(|v| &**v == value) {
+        if known == Some(value) {
             return Some(set);
         }
         if !base.requirements.allows(key, value) {
             return None;
         }
         let (pool, mut requirements) = (base.pool, base.requirements.clone());
-        requirements.add(Requirement::is_in(key, [value]));
-        let id = self.intern(catalog, pool, requirements);
+        requirements.add(Requirement::is_in(key.clone(), [value.as_ref()]));
+        let id = self.intern(catalog, pool, requirements, Some(set));
         (!self.all.get(id)?.offers.is_empty()).then_some(id)
     }
 
     /// Values of `key` that purchases under the set can come to have.
-    pub(crate) fn values(&self, catalog: &Catalog, set: SetId, key: &str) -> BTreeSet<Arc<str>> {
+    pub(crate) fn values(
+        &mut self,
+        catalog: &Catalog,
+        set: SetId,
+        id: KeyId,
+        key: &str,
+    ) -> Arc<BTreeSet<Arc<str>>> {
+        if let Some(known) = self.values.get(&(set, id)) {
+            return Arc::clone(known);
+        }
+        let found = Arc::new(self.values_anew(catalog, set, key));
+        self.values.insert((set, id), Arc::clone(&found));
+        found
+    }
+
+    fn values_anew(&self, catalog: &Catalog, set: SetId, key: &str) -> BTreeSet<Arc<str>> {
         let mut out = BTreeSet::new();
         let Some(set) = self.all.get(set) else {
             return out;
@@ -190,56 +273,88 @@ impl<'a> Sets<'a> {
         out
     }
 
-    fn intern(&mut self, catalog: &Catalog, pool: usize, requirements: Requirements) -> SetId {
+    fn intern(
+        &mut self,
+        catalog: &Catalog,
+        pool: usize,
+        requirements: Requirements,
+        base: Option<SetId>,
+    ) -> SetId {
         let key = (pool, requirements);
         if let Some(id) = self.index.get(&key) {
             return *id;
         }
-        let set = self.build(catalog, pool, key.1.clone());
+        let set = self.build(catalog, pool, key.1.clone(), base);
         let id = self.all.len();
         self.all.push(set);
         self.index.insert(key, id);
         id
     }
 
-    fn build(&self, catalog: &Catalog, pool: usize, requirements: Requirements) -> Set {
+    /// The set of these requirements. They are stricter than those of `base`, whose types are the only ones in question.
+    fn build(
+        &self,
+        catalog: &Catalog,
+        pool: usize,
+        requirements: Requirements,
+        base: Option<SetId>,
+    ) -> Set {
         let types = catalog.pools.get(pool).map_or(&[][..], |p| &p.types);
-        let mut offers: Vec<(Arc<str>, Offered)> = Vec::new();
-        let mut prices = vec![None; types.len()];
-        for (at, sold) in types.iter().enumerate() {
-            let t = &sold.instance_type;
-            if !t.requirements.does_intersect(&requirements) {
-                continue;
+        let base = base.and_then(|b| self.all.get(b));
+        // What the base states itself has been looked at, and what the pool states by the catalogue.
+        let news: Requirements = requirements
+            .iter()
+            .filter(|r| base.is_some_and(|b| b.requirements.get(&r.key) != Some(*r)))
+            .cloned()
+            .collect();
+        let labels = &self.problem.labels;
+        let offered = |at: usize| {
+            let sold = types.get(at)?;
+            if !sold.instance_type.requirements.does_intersect(&news) {
+                return None;
             }
-            let labels = &self.problem.labels;
-            let Some(cheapest) = t.cheapest(&requirements, labels) else {
-                continue;
-            };
-            let mut capacity_types: Vec<Arc<str>> = t
-                .offers(&requirements, labels)
-                .map(|o| Arc::from(o.capacity_type()))
-                .collect();
-            capacity_types.sort();
-            capacity_types.dedup();
-            if let Some(slot) = prices.get_mut(at) {
-                *slot = Some(cheapest.price);
-            }
+            let (offering, cheapest) = sold.cheapest(&requirements, labels)?;
             let offered = Offered {
                 at,
                 price: cheapest.price,
-                zone: cheapest.zone().into(),
-                capacity_type: cheapest.capacity_type().into(),
-                capacity_types,
+                offering,
             };
-            offers.push((Arc::clone(&t.name), offered));
-        }
+            Some((&sold.instance_type.name, offered))
+        };
+        let mut offers: Vec<(&Arc<str>, Offered)> = match base {
+            Some(base) => base.offers.iter().filter_map(|o| offered(o.at)).collect(),
+            None => (0..types.len()).filter_map(offered).collect(),
+        };
         offers.sort_by(|(a, x), (b, y)| x.price.total_cmp(&y.price).then_with(|| a.cmp(b)));
+        let offers: Vec<Offered> = offers.into_iter().map(|(_, o)| o).collect();
+        let mut slots = vec![None; types.len()];
+        let mut rooms = Rooms::default();
+        let mut rates = Vec::new();
+        for (position, offer) in offers.iter().enumerate() {
+            if let Some(slot) = slots.get_mut(offer.at) {
+                *slot = Some(position);
+            }
+            let Some(sold) = types.get(offer.at) else {
+                continue;
+            };
+            let (cores, gib) = sold.free;
+            let most = self.prices.worth(cores, gib) + POD_WORTH * sold.slots;
+            let rate = (offer.price + NODE_COST) / most.max(f64::MIN_POSITIVE);
+            rates.push((rate, position));
+        }
+        rates.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        rooms.fill(offers.iter().map(|o| {
+            let room = types.get(o.at).map(|s| s.room.clone());
+            room.unwrap_or_else(|| Dense::from_elem(-1, 1))
+        }));
         Set {
             pool,
             has_min_values: requirements.has_min_values(),
             requirements,
-            offers: offers.into_iter().map(|(_, o)| o).collect(),
-            prices,
+            offers,
+            slots,
+            rates,
+            rooms,
         }
     }
 }

@@ -11,6 +11,9 @@
 mod buffers;
 mod constraints;
 mod explain;
+#[path = "../../benches/cases/files.rs"]
+#[allow(dead_code)] // Benches use the rest.
+mod files;
 mod invariants;
 mod limits;
 mod machines;
