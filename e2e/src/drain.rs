@@ -18,6 +18,7 @@ const MAX_TRIES: u32 = 720;
 /// Starts a drain in a task of its own.
 pub(crate) fn start(world: &World, node: &str) {
     let (api, clock, node) = (world.api.clone(), world.clock.clone(), node.to_owned());
+    let client = world.client_no_retry();
     tokio::spawn(async move {
         for _ in 0..MAX_TRIES {
             let left: Vec<(String, String)> = api
@@ -35,7 +36,7 @@ pub(crate) fn start(world: &World, node: &str) {
                 return;
             }
             for (namespace, pod) in left {
-                let pods: Api<Pod> = Api::namespaced(api.client(), &namespace);
+                let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
                 // A refusal (429) is what the next try is for; a pod that is gone needs none.
                 let _ = pods.evict(&pod, &EvictParams::default()).await;
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use karpenter_fake_kube::server::{ApiError, ApiServer, PatchKind};
+use karpenter_fake_kube::server::ApiServer;
 use karpenter_provider_kwok::catalog::{self, CatalogError};
 use karpenter_runtime::Settings;
 use serde_json::{Value, json};
@@ -16,12 +16,15 @@ use crate::report::{self, Expectation, Report};
 use crate::scenario::Loaded;
 use crate::scenario::schema::{ControllerAction, NodeSelector, ProviderName, Span, Step, Target};
 use crate::strict::unfit;
-use crate::world::{self, CloudKind, Ec2Account, World, WorldError, WorldOptions};
+use crate::world::{self, CloudKind, Ec2Account, LiveCluster, World, WorldError, WorldOptions};
 
 /// How long `wait.until` waits when nothing else is said.
 const DEFAULT_TIMEOUT: Span = Span::seconds(600);
 /// How often `wait.until` looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long it may take until what was made on a running cluster is seen.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a scenario could not be run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -58,24 +61,55 @@ pub enum RunError {
 pub async fn run(loaded: &Loaded, seed: Option<u64>) -> Result<Report, RunError> {
     let scenario = &loaded.scenario;
     let seed = seed.unwrap_or(scenario.seed);
-    let mut world = World::new(WorldOptions {
+    let world = World::new(WorldOptions {
         seed,
         clock: world::virtual_clock(),
         settings: settings(loaded)?,
         cloud: cloud(loaded)?,
     })?;
+    tell(world, loaded, seed).await
+}
+
+/// Runs `loaded` on a running cluster, in real time: its waiting is cut short, what it waits for and expects may take its
+/// time.
+///
+/// # Errors
+/// When it cannot be run to its end; failed expectations are in the report.
+pub async fn run_on(loaded: &Loaded, cluster: LiveCluster) -> Result<Report, RunError> {
+    let seed = loaded.scenario.seed;
+    let options = WorldOptions {
+        seed,
+        clock: karpenter_runtime::Clock::real(),
+        settings: settings(loaded)?,
+        cloud: cloud(loaded)?,
+    };
+    if !matches!(options.cloud, CloudKind::Kwok { .. }) {
+        let message = "a running cluster has KWOK machines only".to_owned();
+        return Err(RunError::Types(message));
+    }
+    let world = World::on_cluster(options, cluster).await?;
+    tell(world, loaded, seed).await
+}
+
+/// Takes the steps.
+async fn tell(mut world: World, loaded: &Loaded, seed: u64) -> Result<Report, RunError> {
+    let scenario = &loaded.scenario;
     for object in &loaded.objects {
-        world.apply(object)?;
+        if world.is_live() {
+            world.put(object).await.map_err(WorldError::Cluster)?;
+        } else {
+            world.apply(object)?;
+        }
     }
     world.start_controller().await?;
     let mut expectations = Vec::new();
     for (index, step) in scenario.steps.iter().enumerate() {
         if let Some(at) = step.at {
-            world.clock.sleep(world.until(at.0)).await;
+            world.clock.sleep(world.pace(world.until(at.0))).await;
         }
         take(&mut world, loaded, index, step, &mut expectations).await?;
     }
-    world.clock.sleep(scenario.settle.0).await;
+    world.clock.sleep(world.pace(scenario.settle.0)).await;
     let (cost, end) = report::end_state(&world);
     let report = Report {
         scenario: loaded.name.clone(),
@@ -137,10 +171,6 @@ async fn take(
         step: index,
         message,
     };
-    let refused = |e: ApiError| RunError::Step {
-        step: index,
-        message: e.to_string(),
-    };
     let told = |kind: &str, message: String| {
         let at = world.elapsed();
         let note = if step.note.is_empty() {
@@ -168,28 +198,23 @@ async fn take(
                 .join(", "),
         );
         for object in &objects {
-            world.apply(object)?;
+            if world.is_live() {
+                world.put(object).await.map_err(bad)?;
+            } else {
+                world.apply(object)?;
+            }
         }
     } else if let Some(target) = &step.delete {
-        for object in targets(&world.api, target).map_err(bad)? {
+        for object in targets(world, target).await.map_err(bad)? {
             told("delete", format!("{} {}", target.kind, name(&object)));
-            let (place, namespace) = address(&target.kind, &object).map_err(bad)?;
-            world
-                .api
-                .delete(place, namespace.as_deref(), name(&object), None)
-                .map_err(refused)?;
+            world.remove(&target.kind, &object).await.map_err(bad)?;
         }
     } else if let Some(patch) = &step.patch {
-        for object in targets(&world.api, &patch.target).map_err(bad)? {
+        for object in targets(world, &patch.target).await.map_err(bad)? {
             told("patch", format!("{} {}", patch.target.kind, name(&object)));
-            merge(
-                &world.api,
-                &patch.target.kind,
-                &object,
-                &patch.subresource,
-                patch.patch.clone(),
-            )
-            .map_err(bad)?;
+            let (kind, part) = (&patch.target.kind, &patch.subresource);
+            let done = world.merge(kind, &object, part, patch.patch.clone());
+            done.await.map_err(bad)?;
         }
     } else if let Some(scale) = &step.scale {
         told(
@@ -207,22 +232,18 @@ async fn take(
             "NodePool" => "scale",
             _ => "",
         };
-        for object in targets(&world.api, &target).map_err(bad)? {
-            merge(
-                &world.api,
-                &scale.kind,
-                &object,
-                subresource,
-                json!({ "spec": { "replicas": scale.replicas } }),
-            )
-            .map_err(bad)?;
+        for object in targets(world, &target).await.map_err(bad)? {
+            let patch = json!({ "spec": { "replicas": scale.replicas } });
+            let done = world.merge(&scale.kind, &object, subresource, patch);
+            done.await.map_err(bad)?;
         }
     } else if let Some(target) = &step.roll_out {
         let stamp = world.clock.wall().to_string();
-        for object in targets(&world.api, target).map_err(bad)? {
+        for object in targets(world, target).await.map_err(bad)? {
             told("rollOut", format!("{} {}", target.kind, name(&object)));
             let patch = json!({ "spec": { "template": { "metadata": { "annotations": { "kubectl.kubernetes.io/restartedAt": stamp } } } } });
-            merge(&world.api, &target.kind, &object, "", patch).map_err(bad)?;
+            let done = world.merge(&target.kind, &object, "", patch);
+            done.await.map_err(bad)?;
         }
     } else if let Some(selector) = step.cordon.as_ref().or(step.drain.as_ref()) {
         for node in nodes(&world.api, selector) {
@@ -234,14 +255,8 @@ async fn take(
                 },
                 name(&node).to_owned(),
             );
-            merge(
-                &world.api,
-                "Node",
-                &node,
-                "",
-                json!({ "spec": { "unschedulable": true } }),
-            )
-            .map_err(bad)?;
+            let patch = json!({ "spec": { "unschedulable": true } });
+            world.merge("Node", &node, "", patch).await.map_err(bad)?;
             if step.drain.is_some() {
                 crate::drain::start(world, name(&node));
             }
@@ -262,19 +277,29 @@ async fn take(
         world.cloud_fault(fault).map_err(bad)?;
     } else if let Some(fault) = &step.machine {
         told("machine", serde_json::to_string(fault).unwrap_or_default());
+        if world.is_live() {
+            return Err(bad(
+                "machine: faults are not for a running cluster".to_owned()
+            ));
+        }
         world.machine_fault(fault).await.map_err(bad)?;
     } else if let Some(faults) = &step.api {
         told("api", serde_json::to_string(faults).unwrap_or_default());
+        if world.is_live() {
+            return Err(bad("api: faults are not for a running cluster".to_owned()));
+        }
         world.api_faults(faults);
     } else if let Some(wait) = &step.wait {
         let mut holding = Holding::new(world, wait.holding.as_ref());
         match &wait.until {
             None => {
                 let duration = wait.duration.unwrap_or_default().0;
+                let duration = world.pace(duration);
                 holding.sleep(world, duration).await;
             }
             Some(expect) => {
-                let deadline = world.clock.now() + wait.timeout.unwrap_or(DEFAULT_TIMEOUT).0;
+                let timeout = wait.timeout.unwrap_or(DEFAULT_TIMEOUT).0;
+                let deadline = world.clock.now() + world.patience(Some(timeout));
                 while world.clock.now() < deadline && !judge(world, expect).iter().all(|v| v.ok) {
                     holding.sleep(world, LOOK_EVERY).await;
                 }
@@ -283,6 +308,10 @@ async fn take(
         }
         out.extend(holding.end(world));
     } else if let Some(expect) = &step.expect {
+        let deadline = world.clock.now() + world.patience(None);
+        while world.clock.now() < deadline && !judge(world, expect).iter().all(|v| v.ok) {
+            world.clock.sleep(LOOK_EVERY).await;
+        }
         record(world, expect, out);
     }
     Ok(())
@@ -298,17 +327,26 @@ fn record(world: &World, expect: &crate::scenario::schema::Expect, out: &mut Vec
     }));
 }
 
-fn targets(api: &ApiServer, target: &Target) -> Result<Vec<std::sync::Arc<Value>>, String> {
+async fn targets(world: &World, target: &Target) -> Result<Vec<std::sync::Arc<Value>>, String> {
     if kinds::of(&target.kind).is_none() {
         return Err(format!("kind {} is not known here", target.kind));
     }
-    let found = select(
-        api,
-        &target.kind,
-        target.namespace.as_deref(),
-        target.name.as_deref(),
-        target.selector.as_deref(),
-    );
+    let look = || {
+        select(
+            &world.api,
+            &target.kind,
+            target.namespace.as_deref(),
+            target.name.as_deref(),
+            target.selector.as_deref(),
+        )
+    };
+    let mut found = look();
+    // What was made just now is seen in the mirror of a running cluster some moments later.
+    let deadline = world.clock.now() + SEEN_WITHIN;
+    while world.is_live() && found.is_empty() && world.clock.now() < deadline {
+        world.clock.sleep(LOOK_EVERY / 10).await;
+        found = look();
+    }
     if found.is_empty() && target.name.is_some() {
         return Err(format!(
             "{} {} does not exist",
@@ -317,38 +355,6 @@ fn targets(api: &ApiServer, target: &Target) -> Result<Vec<std::sync::Arc<Value>
         ));
     }
     Ok(found)
-}
-
-type Address = (karpenter_fake_kube::server::Gr<'static>, Option<String>);
-
-fn address(kind: &str, object: &Value) -> Result<Address, String> {
-    let place = kinds::of(kind).ok_or_else(|| format!("kind {kind} is not known here"))?;
-    Ok((
-        place.resource,
-        place
-            .namespaced
-            .then(|| text(object, "/metadata/namespace").to_owned()),
-    ))
-}
-
-fn merge(
-    api: &ApiServer,
-    kind: &str,
-    object: &Value,
-    subresource: &str,
-    patch: Value,
-) -> Result<(), String> {
-    let (resource, namespace) = address(kind, object)?;
-    api.patch(
-        resource,
-        namespace.as_deref(),
-        name(object),
-        subresource,
-        PatchKind::Merge,
-        patch,
-    )
-    .map(|_| ())
-    .map_err(|e| format!("{kind} {}: {e}", name(object)))
 }
 
 /// The nodes that a selector means.

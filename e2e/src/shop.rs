@@ -96,6 +96,7 @@ pub async fn ec2(
         rng,
         settings,
         stop: CancellationToken::new(),
+        live: None,
     };
     let engine = Engine::new(EngineOptions {
         region: region.to_owned(),

@@ -65,9 +65,20 @@ pub enum WorldError {
         /// Why.
         source: Box<ApiError>,
     },
+    /// A running cluster refuses something.
+    #[error("{0}")]
+    Cluster(String),
     /// The controller does not come up.
     #[error("the controller did not come up within {START_LIMIT:?}")]
     Controller,
+}
+
+/// A cluster of real components, in real time.
+pub struct LiveCluster {
+    /// Its client.
+    pub client: kube::Client,
+    /// The same without retries, for evictions and leases.
+    pub client_no_retry: kube::Client,
 }
 
 /// A running world.
@@ -78,9 +89,10 @@ pub struct World {
     pub clock: Clock,
     /// What has been seen so far.
     pub observed: Arc<Mutex<Observed>>,
+    pub(crate) around: Surroundings,
     cloud: Cloud,
-    around: Surroundings,
     flaky: Flaky,
+    no_retry: Option<kube::Client>,
     controller: Option<Controller>,
     starts: u32,
     tasks: Vec<JoinHandle<()>>,
@@ -111,6 +123,7 @@ impl World {
             rng,
             settings: options.settings,
             stop: CancellationToken::new(),
+            live: None,
         };
         let (cloud, machines) = Cloud::start(&options.cloud, &around);
         for crd in cloud.crds(&around) {
@@ -139,6 +152,49 @@ impl World {
             cloud,
             flaky: Flaky::new(around.clock.clone(), &around.rng),
             around,
+            no_retry: None,
+            controller: None,
+            starts: 0,
+            tasks,
+        })
+    }
+
+    /// A world on a running cluster with KWOK: what is seen of it is seen in a mirror, what is done is done to it.
+    ///
+    /// # Errors
+    /// When the definitions of our kinds are refused.
+    pub async fn on_cluster(options: WorldOptions, live: LiveCluster) -> Result<Self, WorldError> {
+        let rng = RngTree::new(options.seed);
+        let clock = options.clock.clone();
+        let api = ApiServer::new(ServerOptions {
+            clock: clock.clone(),
+            rng: rng.child("mirror", ""),
+        });
+        let around = Surroundings {
+            api: api.clone(),
+            clock: clock.clone(),
+            rng,
+            settings: options.settings,
+            stop: CancellationToken::new(),
+            live: Some(live.client.clone()),
+        };
+        let (cloud, mut tasks) = Cloud::start(&options.cloud, &around);
+        karpenter_core::install_crds(live.client.clone(), &cloud.crds(&around))
+            .await
+            .map_err(|e| WorldError::Cluster(e.to_string()))?;
+        tasks.extend(crate::mirror::start(&api, &live.client, &around.stop));
+        let (observed, observer) =
+            observe::start(&api, clock.clone(), cloud.prices(), around.stop.clone());
+        tasks.push(observer);
+        Ok(Self {
+            began: clock.now(),
+            observed,
+            api,
+            clock,
+            cloud,
+            flaky: Flaky::new(around.clock.clone(), &around.rng),
+            around,
+            no_retry: Some(live.client_no_retry),
             controller: None,
             starts: 0,
             tasks,
@@ -192,10 +248,11 @@ impl World {
         // Every start draws from a child of its own, or a restarted controller would draw the names it drew before.
         let start = self.starts.to_string();
         self.starts += 1;
+        let flaky = || self.api.flaky_client(&self.flaky);
         let mut controller = karpenter_core::start(Parts {
             provider: self.cloud.provider(&self.around),
-            client: self.api.flaky_client(&self.flaky),
-            client_no_retry: self.api.flaky_client(&self.flaky),
+            client: self.around.live.clone().unwrap_or_else(flaky),
+            client_no_retry: self.no_retry.clone().unwrap_or_else(flaky),
             settings: self.around.settings.clone(),
             clock: self.clock.clone(),
             rng: self.around.rng.child("controller", &start),
@@ -208,6 +265,11 @@ impl World {
         } else {
             Err(WorldError::Controller)
         }
+    }
+
+    /// A client of the cluster that hears a refusal at once.
+    pub(crate) fn client_no_retry(&self) -> kube::Client {
+        self.no_retry.clone().unwrap_or_else(|| self.api.client())
     }
 
     /// Kills the controller where it stands.

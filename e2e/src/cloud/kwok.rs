@@ -25,19 +25,23 @@ pub(crate) struct KwokCloud {
 
 impl KwokCloud {
     pub(super) fn start(catalog: Catalog, around: &Surroundings) -> (Self, Vec<JoinHandle<()>>) {
+        let market = Market::default();
+        if around.live.is_some() {
+            // A cluster of its own has KWOK's own.
+            return (Self { catalog, market }, Vec::new());
+        }
         let task = Kwok::start(
             around.api.clone(),
             KwokOptions::default(),
             around.rng.child("machines", "kwok"),
             around.stop.clone(),
         );
-        let market = Market::default();
         (Self { catalog, market }, vec![task])
     }
 
     pub(super) fn provider(&self, around: &Surroundings) -> Provider {
         karpenter_provider_kwok::provider(
-            around.api.client(),
+            around.client(),
             around.clock.clone(),
             self.catalog.clone(),
             self.market.clone(),

@@ -38,6 +38,15 @@ pub(crate) struct Surroundings {
     pub(crate) rng: RngTree,
     pub(crate) settings: Settings,
     pub(crate) stop: CancellationToken,
+    /// The cluster that `api` mirrors; none where `api` is the cluster.
+    pub(crate) live: Option<kube::Client>,
+}
+
+impl Surroundings {
+    /// A client of the cluster.
+    pub(crate) fn client(&self) -> kube::Client {
+        self.live.clone().unwrap_or_else(|| self.api.client())
+    }
 }
 
 /// A machine that somebody pays for.

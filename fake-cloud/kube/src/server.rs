@@ -357,6 +357,25 @@ impl ApiServer {
         ops::binding::bind(&mut state, namespace, pod, node, &annotations, false).map(|_| ())
     }
 
+    /// Stores an object as another server has it, unless it is there just so: this server is then a mirror, and knows no
+    /// better. It keeps no versions but its own.
+    pub fn show(&self, gr: Gr<'_>, object: Value) {
+        let mut state = self.inner.state.lock();
+        let key = key_of(gr.group, gr.resource);
+        let (namespace, name) = (
+            crate::meta::namespace(&object).to_owned(),
+            crate::meta::name(&object).to_owned(),
+        );
+        state.store.put(&key, &namespace, &name, object);
+    }
+
+    /// Drops an object of a mirror, with whatever it was last.
+    pub fn hide(&self, gr: Gr<'_>, namespace: &str, name: &str) {
+        let mut state = self.inner.state.lock();
+        let key = key_of(gr.group, gr.resource);
+        state.store.remove(&key, namespace, name, None);
+    }
+
     /// Changes of a resource from now on, after all that is there.
     #[must_use]
     pub fn subscribe(&self, gr: Gr<'_>) -> Subscription {

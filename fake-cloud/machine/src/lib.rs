@@ -1,6 +1,7 @@
 //! What an instance does after launch: reads its user data, boots, joins the cluster as a Node, keeps it alive,
 //! runs the pods bound to it, and dies. Works on any source of instances and any cluster.
 
+pub mod cluster;
 pub mod faults;
 pub mod hosts;
 pub mod instance;
@@ -12,6 +13,7 @@ pub mod options;
 mod podrun;
 pub mod userdata;
 
+pub use cluster::Cluster;
 pub use faults::{Fault, MachineView, MachinesHandle, Selector, Stage};
 pub use instance::{Instance, InstanceEvent};
 pub use kwok::Kwok;
