@@ -1,7 +1,8 @@
 //! How dear and how fast whole plans are, beside what is recorded of Karpenter's own solver: one table, every case once
 //! for its plan and several times for its time. One thread, as the recorded figures with one worker are.
 //!
-//! `cargo bench -p karpenter-solver --bench plans [part of a case's name]`
+//! `cargo bench -p karpenter-solver --bench plans -- [check] [part of a case's name]`; with `check` plan-check judges every
+//! plan, which takes its time.
 
 // A bench reports to a person and may fail loudly.
 #![allow(
@@ -149,7 +150,7 @@ fn number(n: Option<f64>) -> String {
     n.map_or("-".to_owned(), |n| format!("{n:.3}"))
 }
 
-fn run(name: &str, problem: &Problem, t: Theirs) {
+fn run(name: &str, problem: &Problem, t: Theirs, check: bool) {
     let region = Region::new(MEMORY);
     let plan = karpenter_solver::solve(problem);
     let allocated = region.change().bytes_allocated;
@@ -181,6 +182,10 @@ fn run(name: &str, problem: &Problem, t: Theirs) {
         allocated as f64 / 1e6,
         plan.work,
     );
+    if check {
+        let findings = karpenter_plan_check::check(problem, &plan);
+        println!("  plan-check: {} findings {findings:?}", findings.len());
+    }
 }
 
 fn peak() -> Option<String> {
@@ -190,10 +195,12 @@ fn peak() -> Option<String> {
 }
 
 fn main() {
-    let wanted: Vec<String> = std::env::args()
+    let mut wanted: Vec<String> = std::env::args()
         .skip(1)
         .filter(|a| !a.starts_with("--"))
         .collect();
+    let check = wanted.iter().any(|w| w == "check");
+    wanted.retain(|w| w != "check");
     let mut cases = Vec::new();
     recorded(&mut cases);
     made_up(&mut cases);
@@ -216,7 +223,7 @@ fn main() {
     for case in &cases {
         let asked_for = wanted.is_empty() || wanted.iter().any(|w| case.name.contains(w));
         if asked_for && let Some((problem, theirs)) = (case.make)() {
-            run(&case.name, &problem, theirs);
+            run(&case.name, &problem, theirs, check);
         }
     }
     if let Some(peak) = peak() {

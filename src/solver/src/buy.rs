@@ -63,7 +63,11 @@ impl Buyer<'_, '_> {
             while self.squeeze() {}
             // A merged machine may have room, and may have given limits back, for pods that were left over.
             let left = self.left();
-            if !self.merge() || left == 0 {
+            let merged = self.merge();
+            let moved = self.improve();
+            // What was moved may have left two that cost less as one.
+            let again = moved && self.merge();
+            if !(merged || moved || again) || left == 0 {
                 return;
             }
         }
@@ -228,7 +232,12 @@ impl Buyer<'_, '_> {
     }
 
     /// Puts pods of a class on a machine that has room for them.
-    fn take_on(&mut self, index: usize, class: usize, pods: Vec<karpenter_model::PodKey>) {
+    pub(crate) fn take_on(
+        &mut self,
+        index: usize,
+        class: usize,
+        pods: Vec<karpenter_model::PodKey>,
+    ) {
         let (Some(c), Some(machine)) = (self.classes.get(class), self.machines.get_mut(index))
         else {
             return;

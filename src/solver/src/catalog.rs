@@ -351,6 +351,24 @@ impl Pool {
         }
     }
 
+    /// Gives back what a machine holds of the limits that is not bought after all.
+    pub(crate) fn close(&mut self, booked: &ResourceList) {
+        if let Some(left) = &mut self.left {
+            let back = left
+                .iter()
+                .map(|(name, _)| {
+                    let amount = if name == NODES {
+                        Quantity::from_units(1)
+                    } else {
+                        booked.get(name)
+                    };
+                    (name, amount)
+                })
+                .collect();
+            left.add(&back);
+        }
+    }
+
     /// Changes what a machine holds of the limits.
     pub(crate) fn rebook(&mut self, booked: &mut ResourceList, wanted: ResourceList) {
         if let Some(left) = &mut self.left {

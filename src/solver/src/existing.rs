@@ -226,7 +226,7 @@ fn suits(view: &NodeView, demand: &Demand, labels: &LabelRegistry) -> bool {
 }
 
 /// Whether a node's labels meet requirements. Its name stands for a host name that is not there.
-fn meets(view: &NodeView, requirements: &Requirements, labels: &LabelRegistry) -> bool {
+pub(crate) fn meets(view: &NodeView, requirements: &Requirements, labels: &LabelRegistry) -> bool {
     requirements.iter().all(|asked| {
         let own = view.labels.get(&*asked.key).map(String::as_str);
         let value = own.or_else(|| {

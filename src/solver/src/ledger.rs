@@ -9,7 +9,7 @@ use karpenter_model::{NodeView, Problem};
 use smallvec::SmallVec;
 
 use crate::class::Classes;
-use crate::rooms::Bits;
+use crate::rooms::{BLOCK, Bits};
 use crate::rules::{Demand, Rule};
 use crate::topology::{DomainId, KeyId, Place, Topology};
 
@@ -67,6 +67,8 @@ struct Concern {
     keys: SmallVec<[KeyId; 2]>,
     /// Whether it matters which of its pods share a host with which others.
     minds_hosts: bool,
+    /// Whether a host is where others of a kind have to be, too.
+    sticks: bool,
 }
 
 /// All rules that pods to be placed have or are concerned by.
@@ -97,6 +99,11 @@ impl Ledger {
     /// Whether it matters which pods of the class share a host with which others.
     pub(crate) fn minds_hosts(&self, class: usize) -> bool {
         self.concern(class).is_some_and(|c| c.minds_hosts)
+    }
+
+    /// Whether pods of the class are bound to a host that others of a kind are on, or others to theirs.
+    pub(crate) fn sticks(&self, class: usize) -> bool {
+        self.concern(class).is_some_and(|c| c.sticks)
     }
 
     /// Keys other than the host name whose domain has to be known of every place its pods go to.
@@ -147,6 +154,11 @@ impl Ledger {
         open
     }
 
+    /// Whether rules about hosts leave a place open to the class.
+    pub(crate) fn is_open(&self, class: usize, place: Place) -> bool {
+        self.open(class, place / BLOCK) >> (place % BLOCK) & 1 == 1
+    }
+
     /// Most pods of the class that a host may take on, by rules about hosts alone.
     pub(crate) fn host_cap(&self, class: usize, place: Place) -> usize {
         let host = self.topology.host(place);
@@ -179,6 +191,11 @@ impl Ledger {
     /// Takes note of `n` more pods of a class at a place whose domains are known.
     pub(crate) fn placed(&mut self, class: usize, n: usize, place: Place) {
         self.change(class, place, |count| *count += n);
+    }
+
+    /// Takes note of a pod of a class that goes from a place after all.
+    pub(crate) fn taken_back(&mut self, class: usize, place: Place) {
+        self.change(class, place, |count| *count = count.saturating_sub(1));
     }
 
     fn change(&mut self, class: usize, place: Place, how: impl Fn(&mut usize)) {

@@ -8,6 +8,7 @@
 //!      from the front of the queue (types and prices under each       sets.rs
 //!      claim's requirements are worked out once)
 //!   3. machines that cost less as one become one                         merge.rs
+//!      pods go where they cost nothing if their machine gets smaller     improve.rs
 //!   4. every type that could hold the same pods is listed, limits      finish.rs
 //!      permitting
 //!   5. what is left is explained: per pool, what each constraint       funnel.rs
@@ -27,6 +28,7 @@ mod dense;
 mod existing;
 mod finish;
 mod funnel;
+mod improve;
 mod ledger;
 mod machine;
 mod merge;
@@ -101,7 +103,7 @@ pub fn solve(problem: &Problem) -> Plan {
         BTreeMap::new();
     if !budget.exhausted() {
         for (class, pods) in queue.remaining() {
-            let Some(c) = classes.get(class) else {
+            let Some(c) = classes.get(class).filter(|_| !pods.is_empty()) else {
                 continue;
             };
             let (reason, pools) =

@@ -1,16 +1,13 @@
 //! Machines that cost less as one: what is left after every machine was filled for itself. Two machines of the same
 //! requirements become one when some type takes the pods of both for less than the two cost, the cost of a node of its
-//! own counted in; again and again, until no pair is left that would.
+//! own counted in, and no rule keeps their pods apart; again and again, until no pair is left that would.
 
 use std::collections::BTreeMap;
-
-use karpenter_api::Quantity;
-use karpenter_model::resources::names::NODES;
 
 use crate::buy::Buyer;
 use crate::choose::ports_clash;
 use crate::dense::add;
-use crate::machine::{Booking, Machine, booking, takes};
+use crate::machine::{Booking, booking, takes};
 use crate::sets::{NODE_COST, SetId};
 
 /// Least that a merge has to save, dollars per hour: below it lies rounding.
@@ -41,11 +38,20 @@ impl Buyer<'_, '_> {
         for mut members in by_set.into_values().filter(|m| m.len() > 1) {
             self.cheapest_first(&mut members);
             members.truncate(MAX_MACHINES);
-            while let Some(merge) = self.best_merge(&members) {
+            // Machines that may still find a partner. One that has found none is looked at again by those that change.
+            let mut open = members.clone();
+            open.reverse();
+            while let Some(first) = open.pop() {
+                let Some(merge) = self.best_merge(first, &members) else {
+                    continue;
+                };
                 members.retain(|m| *m != merge.give_up);
+                open.retain(|m| *m != merge.give_up && *m != merge.keep);
+                open.push(merge.keep);
                 self.apply(merge);
                 any = true;
-                self.cheapest_first(&mut members);
+                self.cheapest_first(&mut open);
+                open.reverse();
             }
         }
         any
@@ -56,25 +62,22 @@ impl Buyer<'_, '_> {
         members.sort_by(|a, b| price(a).total_cmp(&price(b)).then(a.cmp(b)));
     }
 
-    /// The pair that saves most, of those with the cheapest machine that has any.
-    fn best_merge(&mut self, members: &[usize]) -> Option<Merge> {
-        for (at, first) in members.iter().enumerate() {
-            let mut best: Option<Merge> = None;
-            for second in members.iter().skip(at + 1) {
-                // The older one stays, so that plans read in the order in which pods were served.
-                let (keep, give_up) = (*first.min(second), *first.max(second));
-                let Some(merge) = self.try_merge(keep, give_up) else {
-                    continue;
-                };
-                if best.as_ref().is_none_or(|b| merge.saving > b.saving) {
-                    best = Some(merge);
-                }
-            }
-            if best.is_some() {
-                return best;
+    /// The partner with which a machine saves most.
+    fn best_merge(&mut self, first: usize, members: &[usize]) -> Option<Merge> {
+        let mut best: Option<Merge> = None;
+        for second in members.iter().filter(|m| **m != first) {
+            // The older one stays, so that plans read in the order in which pods were served.
+            let (keep, give_up) = (first.min(*second), first.max(*second));
+            let Some(merge) = self.try_merge(keep, give_up) else {
+                continue;
+            };
+            if best.as_ref().is_none_or(|b| merge.saving > b.saving)
+                && self.may_share(keep, give_up)
+            {
+                best = Some(merge);
             }
         }
-        None
+        best
     }
 
     fn try_merge(&mut self, keep: usize, give_up: usize) -> Option<Merge> {
@@ -83,14 +86,8 @@ impl Buyer<'_, '_> {
         }
         let (a, b) = (self.machines.get(keep)?, self.machines.get(give_up)?);
         let (pool, set) = (self.catalog.pools.get(a.pool)?, self.sets.get(a.set)?);
-        if self.minds_hosts(a) || self.minds_hosts(b) || ports_clash(&a.ports, &b.ports) {
-            return None;
-        }
         let mut need = a.need.clone();
         add(&mut need, &b.need, 1);
-        let ports: Vec<_> = a.ports.iter().chain(&b.ports).cloned().collect();
-        let mut held = a.booked.clone();
-        held.add(&b.booked);
         // Offers come cheapest first: the first that takes both is the one.
         let node_cost = if self.problem.options.fewest_machines {
             ANY_PRICE
@@ -98,6 +95,13 @@ impl Buyer<'_, '_> {
             NODE_COST
         };
         let most = a.price + b.price + node_cost - LEAST_SAVING;
+        set.with_room(&need).next().filter(|o| o.price < most)?;
+        if ports_clash(&a.ports, &b.ports) {
+            return None;
+        }
+        let ports: Vec<_> = a.ports.iter().chain(&b.ports).cloned().collect();
+        let mut held = a.booked.clone();
+        held.add(&b.booked);
         let cheap_enough = set.with_room(&need).take_while(|o| o.price < most);
         let offer = { cheap_enough }.find(|o| {
             let sold = pool.types.get(o.at);
@@ -114,18 +118,40 @@ impl Buyer<'_, '_> {
         })
     }
 
-    /// Whether rules say which pods may share the machine, so that it must not become one with another.
-    fn minds_hosts(&self, machine: &Machine) -> bool {
-        machine
-            .pods
-            .iter()
-            .any(|(class, _)| self.ledger.minds_hosts(*class))
+    /// Whether rules about hosts let the pods of one machine join those of another: tried one by one, and taken back.
+    fn may_share(&mut self, keep: usize, give_up: usize) -> bool {
+        let classes: Vec<usize> = {
+            let given_up = self.machines.get(give_up).map_or(&[][..], |m| &m.pods);
+            let minding = given_up.iter().map(|(class, _)| *class);
+            minding.filter(|c| self.ledger.minds_hosts(*c)).collect()
+        };
+        let topology = &self.ledger.topology;
+        let (to, from) = (topology.machine(keep), topology.machine(give_up));
+        if !classes.iter().all(|c| self.ledger.is_open(*c, to)) {
+            return false;
+        }
+        let mut moved = 0;
+        for class in &classes {
+            self.ledger.taken_back(*class, from);
+            if self.ledger.host_cap(*class, to) == 0 {
+                self.ledger.placed(*class, 1, from);
+                break;
+            }
+            self.ledger.placed(*class, 1, to);
+            moved += 1;
+        }
+        for class in classes.iter().take(moved) {
+            self.ledger.taken_back(*class, to);
+            self.ledger.placed(*class, 1, from);
+        }
+        moved == classes.len()
     }
 
     fn apply(&mut self, merge: Merge) {
         let Some(given_up) = self.machines.get_mut(merge.give_up) else {
             return;
         };
+        let joining: Vec<usize> = given_up.pods.iter().map(|(class, _)| *class).collect();
         let (need, ports) = (given_up.need.clone(), std::mem::take(&mut given_up.ports));
         let (pods, booked) = (
             std::mem::take(&mut given_up.pods),
@@ -137,20 +163,7 @@ impl Buyer<'_, '_> {
         let Some(pool) = self.catalog.pools.get_mut(machine.pool) else {
             return;
         };
-        if let Some(left) = &mut pool.left {
-            let back = left
-                .iter()
-                .map(|(name, _)| {
-                    let amount = if name == NODES {
-                        Quantity::from_units(1)
-                    } else {
-                        booked.get(name)
-                    };
-                    (name, amount)
-                })
-                .collect();
-            left.add(&back);
-        }
+        pool.close(&booked);
         pool.rebook(&mut machine.booked, merge.booking.amount);
         add(&mut machine.need, &need, 1);
         machine.ports.extend(ports);
@@ -159,5 +172,14 @@ impl Buyer<'_, '_> {
         machine.price = merge.price;
         self.remeasure(merge.keep);
         self.remeasure(merge.give_up);
+        let from = self.ledger.topology.machine(merge.give_up);
+        for class in joining
+            .into_iter()
+            .filter(|c| self.ledger.concerns(*c))
+            .collect::<Vec<_>>()
+        {
+            self.ledger.taken_back(class, from);
+            self.settle(merge.keep, class, 1);
+        }
     }
 }

@@ -349,7 +349,7 @@ impl Buyer<'_, '_> {
     }
 
     /// Fixes the domains of a machine that pods of the class have joined, and takes note of them there.
-    fn settle(&mut self, index: usize, class: usize, n: usize) {
+    pub(crate) fn settle(&mut self, index: usize, class: usize, n: usize) {
         let place = self.ledger.topology.machine(index);
         for at in 0..self.ledger.keys(class).len() {
             let Some(key) = self.ledger.keys(class).get(at).copied() else {

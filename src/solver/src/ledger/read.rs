@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_model::taints::first_untolerated;
-use karpenter_model::{NodeView, Pod, PodKey, Problem, Requirements, Undefined};
+use karpenter_model::{NodeView, Pod, PodKey, Problem, Requirements};
 use smallvec::SmallVec;
 
 use super::{Concern, Group, GroupId, Held, Ledger, Over, change};
 use crate::class::{Class, Classes};
+use crate::existing::meets;
 use crate::rooms::Bits;
 use crate::rules::{self, Demand, Rule, Who};
 use crate::topology::Topology;
@@ -57,7 +58,7 @@ impl Whos {
 }
 
 /// What of a class decides which nodes' domains count for one of its spreads.
-type Filter = Option<(Vec<Requirements>, String)>;
+type Filter = Option<(Vec<Requirements>, Option<String>)>;
 
 fn filter_of(class: &Class, rule: &Rule) -> Filter {
     let Demand::Spread {
@@ -75,7 +76,8 @@ fn filter_of(class: &Class, rule: &Rule) -> Filter {
         } else {
             Vec::new()
         };
-        (required, format!("{:?}", class.tolerations))
+        let tolerations = honor_taints.then(|| format!("{:?}", class.tolerations));
+        (required, tolerations)
     })
 }
 
@@ -88,6 +90,8 @@ struct Reading<'a> {
     whos: Whos,
     /// By place: how many pods that stay are meant by whom.
     there: Vec<BTreeMap<usize, usize>>,
+    /// Nodes that count, by what decides it.
+    counted: BTreeMap<Filter, Bits>,
 }
 
 pub(super) fn ledger(problem: &Problem, nodes: &[Arc<NodeView>], classes: &Classes) -> Ledger {
@@ -143,6 +147,7 @@ pub(super) fn ledger(problem: &Problem, nodes: &[Arc<NodeView>], classes: &Class
         nodes,
         whos,
         there,
+        counted: BTreeMap::new(),
     };
     let held_by: BTreeMap<(Arc<str>, usize), usize> = holders
         .into_iter()
@@ -210,7 +215,7 @@ impl Reading<'_> {
         out
     }
 
-    fn group(&self, topology: &Topology, class: &Class, rule: &Rule, who: usize) -> Group {
+    fn group(&mut self, topology: &Topology, class: &Class, rule: &Rule, who: usize) -> Group {
         let over = over(topology, &rule.key);
         let deciding: SmallVec<[usize; 2]> = match rule.demand {
             Demand::Spread { max_skew, .. } => {
@@ -229,8 +234,16 @@ impl Reading<'_> {
                 .map(|least| (least, Bits::default()))
                 .collect(),
         };
-        let filtered = filter_of(class, rule).is_some();
-        for (place, (node, here)) in self.nodes.iter().zip(&self.there).enumerate() {
+        let filter = filter_of(class, rule);
+        if filter.is_some() && !self.counted.contains_key(&filter) {
+            let mut bits = Bits::default();
+            for (place, node) in self.nodes.iter().enumerate() {
+                bits.set(place, self.counts(class, rule, node));
+            }
+            self.counted.insert(filter.clone(), bits);
+        }
+        let counted = self.counted.get(&filter);
+        for (place, here) in self.there.iter().enumerate() {
             let position = match over {
                 Over::Hosts => Some(topology.host(place)),
                 Over::Key(key) => topology.domain(key, place),
@@ -238,7 +251,7 @@ impl Reading<'_> {
             let Some(position) = position else {
                 continue;
             };
-            if filtered && !self.counts(class, rule, node) {
+            if counted.is_some_and(|c| !c.has(place)) {
                 continue;
             }
             if over != Over::Hosts {
@@ -270,12 +283,9 @@ impl Reading<'_> {
         if !honor_affinity || class.attempts.is_empty() {
             return true;
         }
-        let labels = Requirements::from_labels(&node.labels, &self.problem.labels);
         // What it can do with is what it requires.
-        class
-            .required
-            .iter()
-            .any(|r| labels.is_compatible(r, Undefined::Refused))
+        let labels = &self.problem.labels;
+        class.required.iter().any(|r| meets(node, r, labels))
     }
 
     /// What rules have to do with a class, except which rules of others mean it.
@@ -335,6 +345,11 @@ impl Reading<'_> {
                     }
                 }
             }
+            let own = concern.groups.iter().map(|(id, _)| id);
+            concern.sticks = own.chain(&concern.meant_by).any(|id| {
+                let group = ledger.groups.get(*id);
+                group.is_some_and(|g| g.over == Over::Hosts && g.rule.demand == Demand::Together)
+            });
         }
     }
 }

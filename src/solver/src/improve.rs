@@ -1,0 +1,222 @@
+//! Pods that are better off elsewhere: where a machine could be a smaller one but for a pod, and that pod has room on
+//! another machine at the price this one has, it goes there. Domains stay what they are, so that only rules about hosts
+//! have to be asked again.
+
+use crate::buy::Buyer;
+use crate::choose::ports_clash;
+use crate::class::DemandId;
+use crate::dense::{Dense, add, minus};
+use crate::machine::booking;
+use crate::sets::NODE_COST;
+
+/// Least that a move has to save, dollars per hour: below it lies rounding.
+const LEAST_SAVING: f64 = 1e-7;
+/// Times that every machine is looked at.
+const MAX_PASSES: usize = 3;
+
+/// A pod that would leave its machine, and what that saves.
+struct Leaver {
+    /// Position among the machine's pods.
+    at: usize,
+    class: usize,
+    saving: f64,
+}
+
+impl Buyer<'_, '_> {
+    /// Moves pods until nothing is saved any more, or often enough; whether any was moved.
+    pub(crate) fn improve(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..MAX_PASSES {
+            let mut moved = false;
+            for index in 0..self.machines.len() {
+                while self.relieve(index) {
+                    moved = true;
+                }
+            }
+            any |= moved;
+            if !moved || self.budget.exhausted() {
+                break;
+            }
+        }
+        any
+    }
+
+    /// Moves the pod of a machine that saves most and has a place elsewhere; whether there is one.
+    fn relieve(&mut self, index: usize) -> bool {
+        let mut leavers = self.leavers(index);
+        leavers.sort_by(|a, b| b.saving.total_cmp(&a.saving).then(a.at.cmp(&b.at)));
+        leavers
+            .iter()
+            .any(|leaver| self.budget.spend(1) && self.resettle(index, leaver))
+    }
+
+    /// The pods without which a machine would cost less, one for each class.
+    fn leavers(&self, index: usize) -> Vec<Leaver> {
+        let mut out: Vec<Leaver> = Vec::new();
+        let Some(machine) = self.machines.get(index).filter(|m| !m.gone()) else {
+            return out;
+        };
+        let Some(set) = self.sets.get(machine.set).filter(|s| !s.has_min_values) else {
+            return out;
+        };
+        for (at, (class, _)) in machine.pods.iter().enumerate() {
+            let Some(c) = self.classes.get(*class) else {
+                continue;
+            };
+            // A host that others of its kind are bound to keeps them together.
+            if self.ledger.sticks(*class) || out.iter().any(|l| l.class == *class) {
+                continue;
+            }
+            let saving = if machine.pods.len() == 1 {
+                machine.price + NODE_COST
+            } else {
+                let need = minus(&machine.need, &c.requests);
+                let cheapest = set.with_room(&need).next();
+                machine.price - cheapest.map_or(machine.price, |o| o.price)
+            };
+            if saving > LEAST_SAVING {
+                out.push(Leaver {
+                    at,
+                    class: *class,
+                    saving,
+                });
+            }
+        }
+        out
+    }
+
+    /// Moves a pod to the first machine that has room for it; whether there is one.
+    fn resettle(&mut self, from: usize, leaver: &Leaver) -> bool {
+        let Some(c) = self.classes.get(leaver.class) else {
+            return false;
+        };
+        let Some(demand) = self.demand_met(from, leaver.class) else {
+            return false;
+        };
+        let topology = &self.ledger.topology;
+        let here = topology.machine(from);
+        let wanted = self
+            .ledger
+            .keys(leaver.class)
+            .iter()
+            .filter_map(|key| Some((*key, topology.domain(*key, here)?)))
+            .collect();
+        let mut start = 0;
+        while self.budget.spend(1) {
+            let ledger = &self.ledger;
+            let first = ledger.topology.machine_block();
+            let allowed = |block: usize| {
+                ledger.open(leaver.class, first + block)
+                    & ledger.topology.inside(&wanted, first + block)
+            };
+            let end = self.machines.len();
+            let found = self.spare.find(start, end, &c.requests, &allowed);
+            let Some(to) = found else {
+                return false;
+            };
+            start = to + 1;
+            if to != from && self.try_move(from, to, leaver, demand) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The demand of a class that a machine meets as it is, the best one.
+    fn demand_met(&mut self, index: usize, class: usize) -> Option<DemandId> {
+        let set = self.machines.get(index)?.set;
+        let attempts = &self.classes.get(class)?.attempts;
+        let mut demands = attempts.iter().map(|a| a.demand);
+        demands.find(|d| self.sets.join(self.catalog, self.classes, set, *d) == Some(set))
+    }
+
+    fn try_move(&mut self, from: usize, to: usize, leaver: &Leaver, demand: DemandId) -> bool {
+        let (Some(c), Some(target)) = (self.classes.get(leaver.class), self.machines.get(to))
+        else {
+            return false;
+        };
+        if target.gone() || ports_clash(&c.ports, &target.ports) {
+            return false;
+        }
+        let joined = self
+            .sets
+            .join(self.catalog, self.classes, target.set, demand);
+        let Some((id, set)) = joined.and_then(|id| Some((id, self.sets.get(id)?))) else {
+            return false;
+        };
+        let sold = self
+            .catalog
+            .pools
+            .get(target.pool)
+            .and_then(|p| p.types.get(target.chosen));
+        let same_price = set.price(target.chosen).is_some_and(|p| p <= target.price);
+        let free = sold.is_some_and(|s| c.ports.is_empty() || !ports_clash(&c.ports, &s.ports));
+        if set.has_min_values || !same_price || !free {
+            return false;
+        }
+        let ruled = self.ledger.concerns(leaver.class);
+        if ruled {
+            let topology = &self.ledger.topology;
+            let (here, there) = (topology.machine(from), topology.machine(to));
+            self.ledger.taken_back(leaver.class, here);
+            if self.ledger.host_cap(leaver.class, there) == 0 {
+                self.ledger.placed(leaver.class, 1, here);
+                return false;
+            }
+        }
+        if let Some(target) = self.machines.get_mut(to) {
+            target.set = id;
+        }
+        if ruled {
+            self.settle(to, leaver.class, 1);
+        }
+        let Some(machine) = self.machines.get_mut(from) else {
+            return false;
+        };
+        let (_, pod) = machine.pods.remove(leaver.at);
+        add(&mut machine.need, &c.requests, -1);
+        for port in &c.ports {
+            if let Some(at) = machine.ports.iter().position(|p| p == port) {
+                machine.ports.swap_remove(at);
+            }
+        }
+        self.take_on(to, leaver.class, vec![pod]);
+        self.shrink(from);
+        true
+    }
+
+    /// Takes the cheapest type that a machine's pods have room on, or gives the machine up if it has none.
+    fn shrink(&mut self, index: usize) {
+        let Some(machine) = self.machines.get_mut(index) else {
+            return;
+        };
+        let (Some(pool), Some(set)) = (
+            self.catalog.pools.get_mut(machine.pool),
+            self.sets.get(machine.set),
+        ) else {
+            return;
+        };
+        if machine.gone() {
+            pool.close(&std::mem::take(&mut machine.booked));
+            machine.need = Dense::new();
+        } else {
+            let held = Some(&machine.booked);
+            let cheaper = set.with_room(&machine.need).find_map(|offer| {
+                let sold = pool.types.get(offer.at)?;
+                if ports_clash(&machine.ports, &sold.ports) {
+                    return None;
+                }
+                let booked = booking(pool, set, offer.at, &machine.need, &machine.ports, held)?;
+                Some((offer.at, offer.price, booked.amount))
+            });
+            if let Some((chosen, price, amount)) = cheaper
+                && price <= machine.price
+            {
+                pool.rebook(&mut machine.booked, amount);
+                machine.chosen = chosen;
+                machine.price = price;
+            }
+        }
+        self.remeasure(index);
+    }
+}
