@@ -136,6 +136,34 @@ mod tests {
         assert_eq!(ready[0]["status"], "True", "{node:#}");
     }
 
+    /// Six jobs in half an hour, each run by a machine, the last three kept.
+    #[tokio::test(start_paused = true)]
+    async fn a_cron_job_runs_by_its_schedule() {
+        let cluster = Cluster::start();
+        cluster.add_node("n", "4", "8Gi").unwrap();
+        let crons = gr("batch", "cronjobs");
+        let cron = json!({"metadata": {"name": "tick"}, "spec": {"schedule": "*/5 * * * *", "jobTemplate": {"spec": {
+            "template": {"metadata": {"annotations": {"karpenter-rs.test/run-seconds": "20"}},
+                "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}},
+        }}}});
+        cluster.api().create(crons, Some("default"), cron).unwrap();
+        tokio::time::sleep(Duration::from_secs(31 * 60)).await;
+        let jobs = cluster.api().list(gr("batch", "jobs"), Some("default"));
+        assert_eq!(jobs.len(), 3, "{jobs:#?}");
+        for job in &jobs {
+            assert_eq!(job["status"]["succeeded"], 1, "{job:#}");
+        }
+        let cron = cluster.api().get(crons, Some("default"), "tick").unwrap();
+        assert_eq!(cron["status"]["lastScheduleTime"], "2026-01-01T00:30:00Z");
+        assert!(cron["status"]["lastSuccessfulTime"].is_string(), "{cron:#}");
+        assert!(cron["status"].get("active").is_none(), "{cron:#}");
+        let events = cluster.api().list(gr("", "events"), Some("default"));
+        let started = events.iter().filter(|e| {
+            e["reason"] == "SuccessfulCreate" && e["involvedObject"]["kind"] == "CronJob"
+        });
+        assert_eq!(started.count(), 6);
+    }
+
     #[tokio::test]
     async fn it_is_served_to_other_processes() {
         let cluster = Cluster::start();

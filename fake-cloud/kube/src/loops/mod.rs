@@ -2,6 +2,7 @@
 //! behaviour comes from. Each is a documented model of the real component: it wakes on changes and on deadlines it
 //! knows, and does nothing while nothing changes.
 
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod events;
@@ -47,6 +48,8 @@ pub enum Loop {
     StatefulSet,
     /// Jobs.
     Job,
+    /// `CronJobs`.
+    CronJob,
     /// Status of `PodDisruptionBudgets`.
     Disruption,
     /// Objects whose owners are gone.
@@ -65,7 +68,7 @@ pub enum Loop {
 
 impl Loop {
     /// All loops, in the order in which they start.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Namespace,
         Self::Quota,
         Self::GarbageCollector,
@@ -76,6 +79,7 @@ impl Loop {
         Self::StatefulSet,
         Self::DaemonSet,
         Self::Job,
+        Self::CronJob,
         Self::Disruption,
         Self::Storage,
         Self::Scheduler,
@@ -129,6 +133,7 @@ fn start_one(which: Loop, api: ApiServer, stop: CancellationToken) -> JoinHandle
             tokio::spawn(feed::run(statefulset::StatefulSets::default(), api, stop))
         }
         Loop::Job => tokio::spawn(feed::run(job::Jobs::default(), api, stop)),
+        Loop::CronJob => tokio::spawn(feed::run(cronjob::CronJobs::default(), api, stop)),
         Loop::Disruption => tokio::spawn(feed::run(pdb::Pdbs::default(), api, stop)),
         Loop::GarbageCollector => tokio::spawn(ownergc::run(api, stop)),
         Loop::PodGarbageCollector => tokio::spawn(feed::run(podgc::PodGc::default(), api, stop)),

@@ -26,6 +26,8 @@ pub const STATEFUL_SETS: Gr<'static> = gr("apps", "statefulsets");
 pub const REPLICATION_CONTROLLERS: Gr<'static> = gr("", "replicationcontrollers");
 /// Jobs.
 pub const JOBS: Gr<'static> = gr("batch", "jobs");
+/// `CronJobs`.
+pub const CRON_JOBS: Gr<'static> = gr("batch", "cronjobs");
 /// `PodDisruptionBudgets`.
 pub const PDBS: Gr<'static> = gr("policy", "poddisruptionbudgets");
 /// Leases.
