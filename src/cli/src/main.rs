@@ -2,6 +2,7 @@
 
 mod convert;
 mod demo;
+mod explain;
 mod output;
 mod plan;
 mod runtime;
@@ -30,6 +31,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Plans once, without time: where pods would go and what would be bought for them.
     Plan(plan::Args),
+    /// Says what keeps or ends a node, where a pod goes, what a NodePool's budgets let go.
+    Explain(explain::Args),
     /// Rewrites v1beta1 manifests to v1.
     Convert(convert::Args),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Convert(args) => convert::run(&args),
     };
     match done {

@@ -14,6 +14,7 @@ mod static_pools;
 mod termination;
 
 pub use context::Context;
+pub use disruption::explain;
 pub use lifecycle::start_lifecycle;
 use tokio::task::JoinHandle;
 

@@ -1,6 +1,7 @@
 //! From objects to a problem: what is bound counts as there, what is not is to be placed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -35,12 +36,32 @@ pub(super) struct Read {
     pub(super) warnings: Vec<String>,
 }
 
+/// What somebody asked to be planned with.
+pub(crate) struct Asked<'a> {
+    /// `--catalog`.
+    pub(crate) catalog: Option<&'a str>,
+    /// `--instance-types`.
+    pub(crate) instance_types: Option<&'a Path>,
+    pub(crate) best_effort_min_values: bool,
+}
+
 /// What can be bought, by whom.
-pub(super) struct Offer {
-    pub(super) labels: Arc<LabelRegistry>,
+pub(crate) struct Offer {
+    pub(crate) labels: Arc<LabelRegistry>,
     types: Types,
-    pub(super) warnings: Vec<String>,
-    pub(super) errors: Vec<String>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) errors: Vec<String>,
+}
+
+impl Offer {
+    /// What is sold to a pool; none if nothing is.
+    pub(crate) fn types_of(&self, pool: &str) -> Option<Arc<Vec<Arc<InstanceType>>>> {
+        match &self.types {
+            Types::Common(types) => Some(types.clone()),
+            // Why it is sold nothing is among the offer's errors.
+            Types::ByPool(by_pool) => by_pool.get(pool).cloned(),
+        }
+    }
 }
 
 enum Types {
@@ -52,8 +73,8 @@ enum Types {
 
 /// What can be bought for the pools among `objects`: of a file, or of the catalogue that was asked for, or of the one
 /// that their NodeClasses speak of.
-pub(super) fn offer(args: &Args, objects: &[Value]) -> Result<Offer, Failure> {
-    if let Some(file) = &args.instance_types {
+pub(crate) fn offer(asked: &Asked<'_>, objects: &[Value]) -> Result<Offer, Failure> {
+    if let Some(file) = asked.instance_types {
         let bytes =
             std::fs::read(file).map_err(|e| format!("{}: cannot be read: {e}", file.display()))?;
         return Ok(of_kwok(catalog::parse(
@@ -69,11 +90,11 @@ pub(super) fn offer(args: &Args, objects: &[Value]) -> Result<Offer, Failure> {
         let ec2 = objects.iter().any(on_ec2);
         if ec2 { "ec2" } else { "kwok" }.to_owned()
     };
-    let asked = args.catalog.clone().unwrap_or_else(guessed);
-    match asked.split_once(':').unwrap_or((&asked, "us-east-1")) {
-        ("kwok", _) if !asked.contains(':') => Ok(of_kwok(catalog::builtin())),
-        ("ec2", region) if !region.is_empty() => of_ec2(region, args, objects),
-        _ => Err(format!("--catalog: expected kwok, ec2 or ec2:REGION, got {asked:?}").into()),
+    let catalog = asked.catalog.map_or_else(guessed, str::to_owned);
+    match catalog.split_once(':').unwrap_or((&catalog, "us-east-1")) {
+        ("kwok", _) if !catalog.contains(':') => Ok(of_kwok(catalog::builtin())),
+        ("ec2", region) if !region.is_empty() => of_ec2(region, asked, objects),
+        _ => Err(format!("--catalog: expected kwok, ec2 or ec2:REGION, got {catalog:?}").into()),
     }
 }
 
@@ -86,7 +107,7 @@ fn of_kwok(catalog: Catalog) -> Offer {
     }
 }
 
-fn of_ec2(region: &str, args: &Args, objects: &[Value]) -> Result<Offer, Failure> {
+fn of_ec2(region: &str, asked: &Asked<'_>, objects: &[Value]) -> Result<Offer, Failure> {
     // What cannot be read is said when the problem is built.
     let pools: Vec<NodePool> = objects
         .iter()
@@ -94,7 +115,7 @@ fn of_ec2(region: &str, args: &Args, objects: &[Value]) -> Result<Offer, Failure
         .filter_map(|o| serde_json::from_value(o.clone()).ok())
         .collect();
     let settings = Settings {
-        best_effort_min_values: args.best_effort_min_values,
+        best_effort_min_values: asked.best_effort_min_values,
         ..Settings::default()
     };
     let shop = crate::runtime::virtual_time()?
@@ -249,13 +270,8 @@ fn views(
                 class.kind, class.name
             ));
         }
-        let types = match &offer.types {
-            Types::Common(types) => types.clone(),
-            // Why it is sold nothing is among the offer's errors.
-            Types::ByPool(by_pool) => match by_pool.get(&pool_name) {
-                Some(types) => types.clone(),
-                None => continue,
-            },
+        let Some(types) = offer.types_of(&pool_name) else {
+            continue;
         };
         shelves.push(shelf(&pool, types, &offer.labels));
         usable.push(pool);
@@ -282,7 +298,7 @@ fn views(
 }
 
 /// Gives an object that lives in a namespace the one that kubectl would.
-fn settle(object: &mut Value) {
+pub(crate) fn settle(object: &mut Value) {
     let namespaced = kinds::of(text(object, "/kind")).is_some_and(|p| p.namespaced);
     if namespaced && text(object, "/metadata/namespace").is_empty() {
         let meta = object.get_mut("metadata").and_then(Value::as_object_mut);
@@ -310,7 +326,11 @@ fn namespaces(store: &Store, pods: &[Arc<Pod>]) -> Arc<Namespaces> {
     Arc::new(all)
 }
 
-fn apply<T: DeserializeOwned + Watched>(object: Value, store: &Store, errors: &mut Vec<String>) {
+pub(crate) fn apply<T: DeserializeOwned + Watched>(
+    object: Value,
+    store: &Store,
+    errors: &mut Vec<String>,
+) {
     if let Some(read) = read::<T>(object, errors) {
         read.apply(store);
     }

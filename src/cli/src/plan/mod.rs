@@ -1,7 +1,7 @@
 //! `plan -f FILE…`: one solve, no time. Where the pods of some manifests or of a cluster dump would go, what would be
 //! bought for them, and why a pod goes nowhere. Exit 2 when an input was bad; the rest is planned all the same.
 
-mod input;
+pub(crate) mod input;
 mod volumes;
 mod workloads;
 
@@ -117,7 +117,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     // Manifests of before v1 are read as `convert` would rewrite them.
     let converted = to_v1(objects);
-    let offer = input::offer(args, &converted.docs)?;
+    let asked = input::Asked {
+        catalog: args.catalog.as_deref(),
+        instance_types: args.instance_types.as_deref(),
+        best_effort_min_values: args.best_effort_min_values,
+    };
+    let offer = input::offer(&asked, &converted.docs)?;
     let mut errors = offer.errors.clone();
     errors.extend(converted.errors.iter().map(ToString::to_string));
     let objections: Vec<_> = converted.docs.iter().flat_map(strict::objections).collect();

@@ -23,7 +23,7 @@ struct Totals {
 }
 
 /// Policy of pools that name none.
-const DEFAULT_POLICY: &str = "WhenEmptyOrUnderutilized";
+pub(super) const DEFAULT_POLICY: &str = "WhenEmptyOrUnderutilized";
 /// How much disruption a pool accepts for its savings: k.
 const TOLERANCE: f64 = 1.0 / LEAST_SCORE;
 
@@ -132,6 +132,11 @@ fn score(moved: Totals, pool: Totals) -> f64 {
         return 0.0;
     }
     (moved.cost / pool.cost) / (moved.disruption / pool.disruption)
+}
+
+/// Dollars per hour of all nodes of a pool.
+pub(super) fn cost(snapshot: &Snapshot, pool: &str) -> f64 {
+    totals(snapshot, pool).cost
 }
 
 fn totals(snapshot: &Snapshot, pool: &str) -> Totals {

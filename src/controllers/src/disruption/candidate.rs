@@ -168,7 +168,11 @@ pub(crate) fn examine(
     })
 }
 
-fn check_pods(pods: &[Arc<Pod>], snapshot: &Snapshot, now: Timestamp) -> Result<(), Refusal> {
+pub(super) fn check_pods(
+    pods: &[Arc<Pod>],
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> Result<(), Refusal> {
     for pod in pods.iter().filter(|p| p.is_active()) {
         let message = || {
             format!(

@@ -14,8 +14,7 @@ use karpenter_model::{
 
 use super::candidate::Candidate;
 use super::method::Replacement;
-use super::snapshot::Pool;
-use crate::Context;
+use super::snapshot::{Facts, Pool};
 use crate::provisioning::meter::Meter;
 use crate::provisioning::{pools as pool_views, problem};
 
@@ -69,17 +68,17 @@ pub(crate) enum Limits {
 impl Ground {
     /// Of the cluster as it is.
     pub(crate) fn new(
-        ctx: &Context,
+        facts: Facts<'_>,
         pools: &BTreeMap<Arc<str>, Pool>,
-        meter: &Meter,
+        meter: Option<&Meter>,
         now: Timestamp,
     ) -> Self {
-        let registry = &ctx.provider.labels;
-        let pods = problem::collect(&ctx.state, registry, now);
+        let registry = facts.labels;
+        let pods = problem::collect(facts.state, registry, now);
         let stocked: Vec<problem::Stocked> = pools
             .values()
             .filter_map(|p| {
-                let why = pool_views::unusable(&p.pool, &ctx.provider.node_class);
+                let why = pool_views::unusable(&p.pool, facts.node_class);
                 let is_static = why == Some(pool_views::Unusable::Static);
                 (why.is_none() || is_static).then(|| problem::Stocked {
                     pool: p.pool.clone(),
@@ -88,8 +87,8 @@ impl Ground {
                 })
             })
             .collect();
-        let nodes = problem::nodes(&ctx.state, &stocked, registry);
-        let views = problem::pool_views(&ctx.state, &nodes, &stocked, registry);
+        let nodes = problem::nodes(facts.state, &stocked, registry);
+        let views = problem::pool_views(facts.state, &nodes, &stocked, registry);
         let mut ground = Self {
             pending: pods.pending,
             leaving: pods.leaving,
@@ -97,12 +96,12 @@ impl Ground {
             seated: BTreeMap::new(),
             nodes,
             pools: views,
-            daemons: ctx.state.daemons(),
-            volume_limits: ctx.state.volume_limits(),
-            namespaces: ctx.state.namespaces(),
+            daemons: facts.state.daemons(),
+            volume_limits: facts.state.volume_limits(),
+            namespaces: facts.state.namespaces(),
             labels: registry.clone(),
-            options: problem::options(&ctx.settings),
-            meter: Some(meter.clone()),
+            options: problem::options(facts.settings),
+            meter: meter.cloned(),
         };
         ground.seat();
         ground
@@ -139,6 +138,11 @@ impl Ground {
             *counts.entry(claim.clone()).or_default() += 1;
         }
         counts
+    }
+
+    /// Plans for the pods that wait, as the cluster is.
+    pub(crate) fn plan(&self, now: Timestamp) -> Plan {
+        karpenter_solver::solve(&self.problem(&[], &BTreeMap::new(), Limits::Hold, now))
     }
 
     /// Plans as if `candidates` were gone.

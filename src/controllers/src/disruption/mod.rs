@@ -9,6 +9,7 @@ mod controller;
 mod drift;
 mod emptiness;
 mod events;
+pub mod explain;
 mod ground;
 mod method;
 mod multi;

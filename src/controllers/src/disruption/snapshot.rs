@@ -6,9 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use karpenter_api::{NodeClaim, NodePool};
+use karpenter_cloud::NodeClassKind;
 use karpenter_model::disruption::Pdb;
-use karpenter_model::{InstanceType, Pod};
-use karpenter_state::PoolCount;
+use karpenter_model::{InstanceType, LabelRegistry, Pod};
+use karpenter_runtime::Settings;
+use karpenter_state::{PoolCount, Store};
 
 use super::ground::Ground;
 use crate::Context;
@@ -71,54 +73,98 @@ impl Snapshot {
     }
 }
 
+/// What a cluster is looked at with: what is known of it, and nothing that could change it.
+#[derive(Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) state: &'a Store,
+    pub(crate) labels: &'a Arc<LabelRegistry>,
+    pub(crate) node_class: &'a NodeClassKind,
+    pub(crate) settings: &'a Settings,
+}
+
+impl<'a> Facts<'a> {
+    fn of(ctx: &'a Context) -> Self {
+        Self {
+            state: &ctx.state,
+            labels: &ctx.provider.labels,
+            node_class: &ctx.provider.node_class,
+            settings: &ctx.settings,
+        }
+    }
+}
+
 /// Takes a snapshot; `queued` are claims with a command under way. A pool whose types cannot be told has none, which
 /// keeps its nodes from being candidates.
 pub(crate) async fn take(ctx: &Context, meter: &Meter, queued: &BTreeSet<Arc<str>>) -> Snapshot {
     // Read first: what changes while the rest is read makes the next snapshot differ from this one.
     let generation = ctx.state.consolidation_generation();
-    let mut pools = BTreeMap::new();
+    let mut types = BTreeMap::new();
     for pool in ctx.state.node_pools() {
-        let types = match ctx.provider.cloud.instance_types(&pool).await {
-            Ok(types) => types.iter().map(|t| (t.name.clone(), t.clone())).collect(),
+        match ctx.provider.cloud.instance_types(&pool).await {
+            Ok(sold) => {
+                types.insert(name(&pool.metadata).into(), sold);
+            }
             Err(error) => {
                 let pool = name(&pool.metadata);
                 tracing::error!(NodePool = pool, error = %error, "failed resolving instance types");
-                BTreeMap::new()
             }
-        };
-        let count = ctx.state.count_claims(name(&pool.metadata));
-        pools.insert(name(&pool.metadata).into(), Pool { pool, types, count });
+        }
     }
     let now = ctx.clock.wall();
-    let window = nomination_window(ctx);
-    let ground = Ground::new(ctx, &pools, meter, now);
+    let snapshot = assemble(Facts::of(ctx), &types, Some(meter), queued, now);
+    Snapshot {
+        generation,
+        ..snapshot
+    }
+}
+
+/// The snapshot of what is known, with the types that are sold to each pool.
+pub(crate) fn assemble(
+    facts: Facts<'_>,
+    types: &BTreeMap<Arc<str>, Arc<Vec<Arc<InstanceType>>>>,
+    meter: Option<&Meter>,
+    queued: &BTreeSet<Arc<str>>,
+    now: Timestamp,
+) -> Snapshot {
+    let state = facts.state;
+    let generation = state.consolidation_generation();
+    let mut pools = BTreeMap::new();
+    for pool in state.node_pools() {
+        let pool_name: Arc<str> = name(&pool.metadata).into();
+        let sold = types.get(&pool_name).into_iter().flat_map(|t| t.iter());
+        let types = sold.map(|t| (t.name.clone(), t.clone())).collect();
+        let count = state.count_claims(&pool_name);
+        pools.insert(pool_name, Pool { pool, types, count });
+    }
+    let window = nomination_window(facts.settings);
+    let ground = Ground::new(facts, &pools, meter, now);
     let buffer_pods = ground.buffer_pods();
     let mut members = Vec::new();
     let mut pdbs: BTreeMap<Arc<str>, Vec<Pdb>> = BTreeMap::new();
-    for claim in ctx.state.node_claims() {
-        if !is_managed_claim(&claim, &ctx.provider.node_class) {
+    for claim in state.node_claims() {
+        if !is_managed_claim(&claim, facts.node_class) {
             continue;
         }
-        let mut nodes = ctx.state.nodes_by_provider_id(&claim.status.provider_id);
+        let mut nodes = state.nodes_by_provider_id(&claim.status.provider_id);
         let node = if nodes.len() == 1 { nodes.pop() } else { None };
         let node_name = node.as_ref().map(|n| name(&n.metadata).to_owned());
         let pods = node_name
             .as_deref()
-            .map_or_else(Vec::new, |n| ctx.state.pods_on(n));
-        let pods = ctx.state.with_storage(pods, &ctx.provider.labels);
+            .map_or_else(Vec::new, |n| state.pods_on(n));
+        let pods = state.with_storage(pods, facts.labels);
         for pod in &pods {
             let namespace = &pod.key.namespace;
             if !pdbs.contains_key(namespace) {
-                let all = ctx.state.budgets_in(namespace);
+                let all = state.budgets_in(namespace);
                 let all = all.iter().map(|b| Pdb::from_k8s(b)).collect();
                 pdbs.insert(namespace.clone(), all);
             }
         }
         let claim_name: Arc<str> = name(&claim.metadata).into();
-        let nominated = ctx.state.is_nominated(&claim_name, now)
-            || node_name.is_some_and(|n| ctx.state.is_nominated(&n, now));
+        let nominated = state.is_nominated(&claim_name, now)
+            || node_name.is_some_and(|n| state.is_nominated(&n, now));
         members.push(Member {
-            leaving: ctx.state.is_leaving(&claim_name),
+            leaving: state.is_leaving(&claim_name),
             nominated_until: nominated.then(|| crate::lifecycle::objects::later(now, window)),
             queued: queued.contains(&claim_name),
             buffer_pods: buffer_pods.get(&claim_name).copied().unwrap_or_default(),
@@ -135,12 +181,12 @@ pub(crate) async fn take(ctx: &Context, meter: &Meter, queued: &BTreeSet<Arc<str
         pdbs,
         generation,
         taken: now,
-        spot_to_spot: ctx.settings.feature_gates.spot_to_spot_consolidation,
+        spot_to_spot: facts.settings.feature_gates.spot_to_spot_consolidation,
     }
 }
 
 /// Longest a nomination made now lasts: twice the longest batch, at least ten seconds.
-fn nomination_window(ctx: &Context) -> std::time::Duration {
-    let batch = ctx.settings.batch_max_duration.saturating_mul(2);
+fn nomination_window(settings: &Settings) -> std::time::Duration {
+    let batch = settings.batch_max_duration.saturating_mul(2);
     batch.max(std::time::Duration::from_secs(10))
 }

@@ -133,6 +133,10 @@ impl Reconciler for Disruptable {
                 again = Some(until(at, now));
             }
         }
+        if let Some(at) = self.type_check(&claim) {
+            let wait = until(at, now);
+            again = Some(again.map_or(wait, |a| a.min(wait)));
+        }
         write::claim(&self.ctx, &claim, &wanted).await?;
         drift?;
         Ok(again.map_or(Action::AwaitChange, Action::RequeueAfter))
@@ -177,6 +181,14 @@ impl Disruptable {
 }
 
 impl Disruptable {
+    /// When a claim that is too young for it now has its type looked up; none if it is not, or has no type to look up.
+    fn type_check(&self, claim: &NodeClaim) -> Option<Timestamp> {
+        let _ = label(&claim.metadata, labels::INSTANCE_TYPE)?;
+        let created = claim.metadata.creation_timestamp.as_ref()?.0;
+        let at = later(created, TYPE_CHECK_AGE);
+        (at > self.ctx.clock.wall()).then_some(at)
+    }
+
     /// Whether what the claim was bought as is not sold any more: its type, or any offering that its labels fit.
     /// Availability is not asked. Young claims are not: catalogues may lag behind a launch.
     async fn type_is_gone(&self, claim: &NodeClaim, pool: &NodePool) -> bool {

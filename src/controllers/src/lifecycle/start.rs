@@ -85,6 +85,7 @@ pub fn start_lifecycle(ctx: &Context) -> Vec<JoinHandle<()>> {
 
     let dispatcher = Dispatcher {
         ctx: ctx.clone(),
+        disruptable: disruptable.clone(),
         claims: [lifecycle, disruptable, expiration, consistency, hydration].into(),
         termination,
         stamps,
@@ -136,6 +137,8 @@ fn concurrency(cpu_millis: u32, least: u32, most: u32) -> usize {
 /// Feeds the loops.
 struct Dispatcher {
     ctx: Context,
+    /// What judges drift: a type that is not sold any more is one.
+    disruptable: Queue,
     /// Loops keyed by claim.
     claims: Vec<Queue>,
     termination: Queue,
@@ -238,6 +241,11 @@ impl Dispatcher {
                     }
                 }
             }
+            Kind::Catalog => {
+                for claim in state.node_claims() {
+                    self.disruptable.add(Key::cluster(name(&claim.metadata)));
+                }
+            }
             Kind::PodDisruptionBudget => self.evictions.retry_in(&change.namespace),
             Kind::VolumeAttachment => {
                 for node in state.nodes() {
@@ -256,8 +264,7 @@ impl Dispatcher {
             | Kind::PodTemplate
             | Kind::Deployment
             | Kind::StatefulSet
-            | Kind::ReplicaSet
-            | Kind::Catalog => {}
+            | Kind::ReplicaSet => {}
         }
     }
 

@@ -271,3 +271,28 @@ async fn a_lost_write_does_not_buy_again() {
     let claim = world.get("nodeclaims", "a").unwrap();
     assert_eq!(claim["metadata"]["annotations"]["note"], "x");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_type_that_is_not_sold_any_more_is_drift_once_its_machine_is_an_hour_old() {
+    let world = World::start().await;
+    world.pool(json!({"consolidateAfter": "Never", "budgets": [{"nodes": "0"}]}));
+    world.node("a", json!({})).await;
+    let sells = |yes: bool| {
+        let withdrawn = &world.cloud.withdrawn;
+        withdrawn.store(!yes, std::sync::atomic::Ordering::Relaxed);
+        world.context.state.catalog_changed();
+    };
+    let drifted = || world.condition_field("a", "Drifted", "reason");
+    sells(false);
+    world.pass(1800).await;
+    assert_eq!(drifted(), "", "catalogues may lag behind a launch");
+    world.pass(1800).await;
+    assert_eq!(drifted(), "InstanceTypeNotFound");
+    sells(true);
+    world.pass(2).await;
+    assert_eq!(drifted(), "", "it is sold again");
+    world.pass(3600).await;
+    sells(false);
+    world.pass(2).await;
+    assert_eq!(drifted(), "InstanceTypeNotFound", "told at once");
+}

@@ -78,6 +78,8 @@ pub(crate) struct Cloud {
     machines: Mutex<BTreeMap<String, Owned>>,
     pub(crate) created: Mutex<Vec<String>>,
     pub(crate) lists: Mutex<usize>,
+    /// Whether the type that all machines are of is not sold any more.
+    pub(crate) withdrawn: AtomicBool,
 }
 
 impl Cloud {
@@ -189,8 +191,9 @@ impl CloudProvider for Cloud {
         &self,
         _: &NodePool,
     ) -> Result<Arc<Vec<Arc<InstanceType>>>, CloudError> {
+        let withdrawn = self.withdrawn.load(Ordering::Relaxed);
         Ok(Arc::new(vec![Arc::new(InstanceType::new(
-            "small",
+            if withdrawn { "other" } else { "small" },
             Requirements::new(),
             vec![Offering::new("z", "spot", 0.1)],
             resources(),
@@ -353,6 +356,7 @@ impl World {
             machines: Mutex::default(),
             created: Mutex::default(),
             lists: Mutex::default(),
+            withdrawn: AtomicBool::default(),
         });
         let on = Loop::ALL.into_iter().filter(|l| *l != Loop::Disruption);
         let _ = loops::start(
