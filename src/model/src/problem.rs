@@ -104,7 +104,7 @@ pub struct PoolView {
 }
 
 /// Policies of a solve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SolveOptions {
     /// Whether preferred affinities and `ScheduleAnyway` spreads count (`--preference-policy`).
     pub respect_preferences: bool,
@@ -115,8 +115,16 @@ pub struct SolveOptions {
     /// Whether machines of a plan become one wherever a type takes the pods of both, whatever it costs: what a
     /// consolidation asks for when it may buy a single machine.
     pub fewest_machines: bool,
+    /// What a machine costs beyond its price when machines are compared, dollars per hour (`--node-cost`): addresses,
+    /// logging agents billed by node, attention. DaemonSets need not be in it; they take room of every machine as it is.
+    pub node_cost: f64,
     /// Work units after which the solve returns what it has; a unit is one test of a pod against a node or claim.
     pub work_budget: u64,
+}
+
+impl SolveOptions {
+    /// The default of [`Self::node_cost`]: small enough that it decides only between prices that are nearly equal.
+    pub const NODE_COST: f64 = 0.002;
 }
 
 impl Default for SolveOptions {
@@ -126,6 +134,7 @@ impl Default for SolveOptions {
             best_effort_min_values: false,
             ignore_dra: true,
             fewest_machines: false,
+            node_cost: Self::NODE_COST,
             work_budget: u64::MAX,
         }
     }

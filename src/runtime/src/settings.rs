@@ -31,6 +31,8 @@ pub struct Settings {
     pub cpu_requests_millis: u32,
     /// Whether plans are checked by plan-check before they are carried out (findings are counted and logged).
     pub verify_plans: bool,
+    /// What a node costs beyond its price when machines are compared, dollars per hour.
+    pub node_cost: f64,
     /// Gates.
     pub feature_gates: FeatureGates,
     /// Which cloud.
@@ -149,6 +151,7 @@ impl Default for Settings {
             ignore_dra_requests: true,
             cpu_requests_millis: 1000,
             verify_plans: true,
+            node_cost: 0.002,
             feature_gates: FeatureGates::default(),
             provider: ProviderKind::Ec2,
             karpenter_service: String::new(),

@@ -2,7 +2,7 @@
 //! for its plan and several times for its time. One thread, as the recorded figures with one worker are.
 //!
 //! `cargo bench -p karpenter-solver --bench plans -- [check] [part of a case's name]`; with `check` plan-check judges every
-//! plan, which takes its time.
+//! plan, which takes its time. `-- curve`: price against nodes for values of the cost of a node.
 
 // A bench reports to a person and may fail loudly.
 #![allow(
@@ -188,6 +188,32 @@ fn run(name: &str, problem: &Problem, t: Theirs, check: bool) {
     }
 }
 
+/// Price against nodes for values of the cost of a node.
+fn curve() {
+    println!(
+        "{:<18} {:>9} {:>10} {:>7}",
+        "case", "node cost", "$/h", "nodes"
+    );
+    for name in [
+        "diverse-1000-400",
+        "diverse-1000-aws",
+        "generic-1000-400",
+        "generic-1000-aws",
+    ] {
+        let Some(read) = files::recorded(&format!("{name}.json.gz")) else {
+            continue;
+        };
+        for cost in [0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2] {
+            let mut problem = read.problem.clone();
+            problem.options.node_cost = cost;
+            let plan = karpenter_solver::solve(&problem);
+            let price: f64 = plan.new_nodes.iter().map(|n| n.cheapest.price).sum();
+            let nodes = plan.new_nodes.len();
+            println!("{name:<18} {cost:>9.3} {price:>10.3} {nodes:>7}");
+        }
+    }
+}
+
 fn peak() -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|l| l.starts_with("VmHWM"))?;
@@ -201,6 +227,10 @@ fn main() {
         .collect();
     let check = wanted.iter().any(|w| w == "check");
     wanted.retain(|w| w != "check");
+    if wanted.iter().any(|w| w == "curve") {
+        curve();
+        return;
+    }
     let mut cases = Vec::new();
     recorded(&mut cases);
     made_up(&mut cases);

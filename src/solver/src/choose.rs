@@ -1,6 +1,7 @@
 //! Which type to buy for the head of the queue: of all that could take it, the one whose price buys most work. What a
 //! unit of work costs at least is known of each type beforehand, so that few types are looked at closely.
 
+use karpenter_model::SolveOptions;
 use karpenter_model::pod::HostPort;
 use karpenter_model::resources::names::PODS;
 
@@ -9,7 +10,7 @@ use crate::catalog::{Pool, Sold};
 use crate::class::Class;
 use crate::dense::{Dense, add, count_of, times};
 use crate::machine::{Booking, booking};
-use crate::sets::{NODE_COST, Offered, POD_WORTH, Set, SetId};
+use crate::sets::{Offered, POD_WORTH, Set, SetId};
 
 /// Room for rounding in comparisons of rates that were added up in another order.
 const SLACK: f64 = 1.0 - 1e-9;
@@ -72,25 +73,27 @@ impl Buyer<'_, '_> {
         if sharers.is_empty() {
             return None;
         }
+        let options = &self.problem.options;
         let mut units = 0;
         let found = if set.has_min_values {
             units = set.offers.len();
-            let lower = self.problem.options.best_effort_min_values;
-            with_variety(pool, set, id, &sharers, lower)
+            with_variety(pool, set, id, &sharers, options)
         } else {
-            cheapest_work(pool, set, &sharers, &mut units).and_then(|(score, offer)| {
-                let sold = pool.types.get(offer.at)?;
-                let (_, filled) = fill(sold, &sharers, true);
-                let (need, ports) = needed(&sharers, &filled);
-                Some(Candidate {
-                    score,
-                    set: id,
-                    chosen: offer.at,
-                    price: offer.price,
-                    booking: booking(pool, set, offer.at, &need, &ports, None)?,
-                    filled,
-                })
-            })
+            cheapest_work(pool, set, &sharers, options.node_cost, &mut units).and_then(
+                |(score, offer)| {
+                    let sold = pool.types.get(offer.at)?;
+                    let (_, filled) = fill(sold, &sharers, true);
+                    let (need, ports) = needed(&sharers, &filled);
+                    Some(Candidate {
+                        score,
+                        set: id,
+                        chosen: offer.at,
+                        price: offer.price,
+                        booking: booking(pool, set, offer.at, &need, &ports, None)?,
+                        filled,
+                    })
+                },
+            )
         };
         let units = u64::try_from(units).unwrap_or(u64::MAX);
         self.budget.spend(units.max(1)).then_some(found).flatten()
@@ -103,6 +106,7 @@ fn cheapest_work<'a>(
     pool: &Pool,
     set: &'a Set,
     sharers: &[Sharer<'_>],
+    node_cost: f64,
     units: &mut usize,
 ) -> Option<(f64, &'a Offered)> {
     #[allow(clippy::cast_precision_loss)] // Counts of pods.
@@ -121,7 +125,7 @@ fn cheapest_work<'a>(
         if rated && rate * SLACK > least {
             break;
         }
-        if (offer.price + NODE_COST) / waiting * SLACK > least {
+        if (offer.price + node_cost) / waiting * SLACK > least {
             continue;
         }
         let Some(sold) = pool.types.get(offer.at) else {
@@ -135,7 +139,7 @@ fn cheapest_work<'a>(
         if worth <= 0.0 {
             continue;
         }
-        let score = (offer.price + NODE_COST) / worth;
+        let score = (offer.price + node_cost) / worth;
         if score < least || (score <= least && *position < before) {
             best = Some((score, *position));
         }
@@ -149,7 +153,7 @@ fn with_variety(
     set: &Set,
     id: SetId,
     sharers: &[Sharer<'_>],
-    lower: bool,
+    options: &SolveOptions,
 ) -> Option<Candidate> {
     let mut scored: Vec<Scored<'_>> = Vec::new();
     for offer in &set.offers {
@@ -161,7 +165,7 @@ fn with_variety(
         }
         let (worth, filled) = fill(sold, sharers, true);
         if worth > 0.0 {
-            scored.push(((offer.price + NODE_COST) / worth, offer, filled));
+            scored.push(((offer.price + options.node_cost) / worth, offer, filled));
         }
     }
     // Offers come cheapest first and by name; equal scores keep that order.
@@ -184,7 +188,7 @@ fn with_variety(
         if !short {
             return Some(candidate);
         }
-        if lower && relaxed.is_none() {
+        if options.best_effort_min_values && relaxed.is_none() {
             relaxed = Some(candidate);
         }
     }

@@ -7,7 +7,6 @@ use crate::choose::ports_clash;
 use crate::class::DemandId;
 use crate::dense::{Dense, add, minus};
 use crate::machine::booking;
-use crate::sets::NODE_COST;
 
 /// Least that a move has to save, dollars per hour: below it lies rounding.
 const LEAST_SAVING: f64 = 1e-7;
@@ -68,7 +67,7 @@ impl Buyer<'_, '_> {
                 continue;
             }
             let saving = if machine.pods.len() == 1 {
-                machine.price + NODE_COST
+                machine.price + self.problem.options.node_cost
             } else {
                 let need = minus(&machine.need, &c.requests);
                 let cheapest = set.with_room(&need).next();

@@ -8,7 +8,7 @@ use crate::buy::Buyer;
 use crate::choose::ports_clash;
 use crate::dense::add;
 use crate::machine::{Booking, booking, takes};
-use crate::sets::{NODE_COST, SetId};
+use crate::sets::SetId;
 
 /// Least that a merge has to save, dollars per hour: below it lies rounding.
 const LEAST_SAVING: f64 = 1e-7;
@@ -92,7 +92,7 @@ impl Buyer<'_, '_> {
         let node_cost = if self.problem.options.fewest_machines {
             ANY_PRICE
         } else {
-            NODE_COST
+            self.problem.options.node_cost
         };
         let most = a.price + b.price + node_cost - LEAST_SAVING;
         set.with_room(&need).next().filter(|o| o.price < most)?;

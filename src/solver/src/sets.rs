@@ -16,9 +16,6 @@ use crate::topology::{DomainId, KeyId};
 /// Which set.
 pub(crate) type SetId = usize;
 
-/// What a machine costs beyond its price, dollars per hour: daemons, addresses, attention. Small enough that it only
-/// decides between prices that are nearly equal.
-pub(crate) const NODE_COST: f64 = 0.002;
 /// Worth of a pod that asks for nothing, so that it counts at all.
 pub(crate) const POD_WORTH: f64 = 1e-6;
 
@@ -339,7 +336,7 @@ impl<'a> Sets<'a> {
             };
             let (cores, gib) = sold.free;
             let most = self.prices.worth(cores, gib) + POD_WORTH * sold.slots;
-            let rate = (offer.price + NODE_COST) / most.max(f64::MIN_POSITIVE);
+            let rate = (offer.price + self.problem.options.node_cost) / most.max(f64::MIN_POSITIVE);
             rates.push((rate, position));
         }
         rates.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));

@@ -232,6 +232,7 @@ pub(super) fn problem(
         options: SolveOptions {
             respect_preferences: !args.ignore_preferences,
             best_effort_min_values: args.best_effort_min_values,
+            node_cost: args.node_cost,
             ..SolveOptions::default()
         },
     };

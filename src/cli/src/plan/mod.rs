@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use karpenter_api::convert::convert as to_v1;
 use karpenter_e2e::{manifests, strict};
 use karpenter_model::plan::{FunnelStep, PlannedNode, PoolFunnel};
-use karpenter_model::{Plan, PodKey, ResourceList};
+use karpenter_model::{Plan, PodKey, ResourceList, SolveOptions};
 use karpenter_runtime::Clock;
 use serde::Serialize;
 
@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// Lower minValues rather than leave pods out.
     #[arg(long)]
     best_effort_min_values: bool,
+    /// What a node costs beyond its price when machines are compared, dollars per hour: more of it, fewer nodes.
+    #[arg(long, value_name = "DOLLARS", value_parser = node_cost, default_value_t = SolveOptions::NODE_COST)]
+    node_cost: f64,
     /// How to print.
     #[arg(long, short, value_enum, default_value = "json")]
     output: Format,
@@ -304,4 +307,12 @@ fn print(document: &Document) {
         document.new_nodes.len(),
         document.solve_seconds
     ));
+}
+
+/// A number of dollars of at least 0.
+fn node_cost(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok();
+    number
+        .filter(|n| n.is_finite() && *n >= 0.0)
+        .ok_or_else(|| "expected a number of dollars of at least 0".to_owned())
 }

@@ -232,6 +232,22 @@ pub(crate) fn options(settings: &Settings) -> SolveOptions {
         best_effort_min_values: settings.best_effort_min_values,
         ignore_dra: settings.ignore_dra_requests,
         fewest_machines: false,
+        node_cost: settings.node_cost,
         work_budget: SOLVE_WORK_BUDGET,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_nobody_touched_plan_as_the_solver_does_by_itself() {
+        let ours = options(&Settings::default());
+        let expected = SolveOptions {
+            work_budget: SOLVE_WORK_BUDGET,
+            ..SolveOptions::default()
+        };
+        assert_eq!(ours, expected);
     }
 }

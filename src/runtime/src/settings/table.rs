@@ -246,6 +246,8 @@ pub const TABLE: &[Row] = &[
         |s, v| s.ignore_dra_requests = boolean(v)?, |s| s.ignore_dra_requests.to_string()),
     row!("verify-plans", "VERIFY_PLANS", Some("verifyPlans"), Kind::Bool, "Has every plan checked by an independent judge before it is carried out.",
         |s, v| s.verify_plans = boolean(v)?, |s| s.verify_plans.to_string()),
+    row!("node-cost", "NODE_COST", Some("nodeCost"), Kind::Ratio, "What a node costs beyond its price when machines are compared, dollars per hour.",
+        |s, v| s.node_cost = v.parse::<f64>().ok().filter(|r| r.is_finite() && *r >= 0.0).ok_or(Refused)?, |s| s.node_cost.to_string()),
     row!("feature-gates", "FEATURE_GATES", None, Kind::Gates, "Features to turn on or off.",
         |s, v| gates(s, v)?, |s| show_gates(s)),
     row!("cluster-name", "CLUSTER_NAME", Some("clusterName"), Kind::Text, "EC2: name of the EKS cluster. Required with provider ec2.",

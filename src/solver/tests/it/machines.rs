@@ -406,3 +406,19 @@ fn as_few_machines_as_will_do_are_bought_on_request() {
     let plan = solve(&problem);
     assert_eq!(show(&plan), "new p m16 a spot: 11 pods");
 }
+
+/// The dearer a node is beyond its price, the fewer there are; what the machines cost is never the less for it.
+#[test]
+fn a_cost_per_node_trades_price_for_fewer_nodes() {
+    let types = vec![
+        machine("small", "cpu=4 memory=16Gi", 0.300),
+        machine("large", "cpu=16 memory=64Gi", 1.290),
+    ];
+    let mut problem = problem(
+        vec![pool("p", "", types)],
+        pods("a", 16, "cpu=1 memory=1Gi"),
+    );
+    assert_eq!(show(&solve(&problem)).lines().count(), 4, "four small ones");
+    problem.options.node_cost = 0.05;
+    assert_eq!(show(&solve(&problem)), "new p large a spot: 16 pods");
+}
