@@ -1,6 +1,7 @@
 //! Instance types and their offerings: what can be bought (`scheduling.md` §9).
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use karpenter_api::Quantity;
@@ -139,6 +140,22 @@ impl InstanceType {
             .iter()
             .find(|o| o.zone() == zone && o.capacity_type() == capacity_type)
     }
+
+    /// [`Self::offering`] by all labels of the node: of several reservations, the one it is out of.
+    #[must_use]
+    pub fn offering_of(
+        &self,
+        node: &BTreeMap<String, String>,
+        labels: &LabelRegistry,
+    ) -> Option<&Offering> {
+        let value = |key: &str| node.get(key).map_or("", String::as_str);
+        let (zone, capacity_type) = (value(ZONE), value(CAPACITY_TYPE));
+        let id = labels.reservation_id.as_deref().map(value);
+        self.offerings
+            .iter()
+            .filter(|o| o.zone() == zone && o.capacity_type() == capacity_type)
+            .find(|o| o.reservation(labels).is_none_or(|own| Some(&**own) == id))
+    }
 }
 
 impl Offering {
@@ -189,6 +206,20 @@ impl Offering {
     #[must_use]
     pub fn suits(&self, requirements: &Requirements, labels: &LabelRegistry) -> bool {
         requirements.is_compatible(&self.requirements, Undefined::WellKnown(labels))
+    }
+
+    /// The reservation that a machine bought here is out of.
+    #[must_use]
+    pub fn reservation(&self, labels: &LabelRegistry) -> Option<&Arc<str>> {
+        let key = labels.reservation_id.as_deref()?;
+        let reserved = self.is_reserved();
+        self.requirements.get(key)?.single().filter(|_| reserved)
+    }
+
+    /// Whether it is sold out of a reservation.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.capacity_type() == CAPACITY_RESERVED
     }
 
     /// By price, then zone, then capacity type.

@@ -17,6 +17,8 @@ pub struct LabelRegistry {
     pub known_values: BTreeMap<String, BTreeSet<String>>,
     /// Resources that the provider tells of its machines: NodeOverlays may not speak of them.
     pub native_resources: BTreeSet<String>,
+    /// The key by which reserved offerings, and claims that are bought out of a reservation, name it.
+    pub reservation_id: Option<String>,
 }
 
 impl Default for LabelRegistry {
@@ -42,6 +44,7 @@ impl Default for LabelRegistry {
                 .collect(),
             )]),
             native_resources: crate::overlay::NATIVE_RESOURCES.map(str::to_owned).into(),
+            reservation_id: None,
         }
     }
 }

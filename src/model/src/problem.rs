@@ -112,6 +112,8 @@ pub struct SolveOptions {
     pub best_effort_min_values: bool,
     /// Whether pods with resource claims are refused (`--ignore-dra-requests`).
     pub ignore_dra: bool,
+    /// Whether machines may be bought out of reservations (gate `ReservedCapacity`).
+    pub reserved_capacity: bool,
     /// Whether machines of a plan become one wherever a type takes the pods of both, whatever it costs: what a
     /// consolidation asks for when it may buy a single machine.
     pub fewest_machines: bool,
@@ -133,6 +135,7 @@ impl Default for SolveOptions {
             respect_preferences: true,
             best_effort_min_values: false,
             ignore_dra: true,
+            reserved_capacity: true,
             fewest_machines: false,
             node_cost: Self::NODE_COST,
             work_budget: u64::MAX,

@@ -332,7 +332,7 @@ fn min_values(
 }
 
 /// Books the most that the purchase can add to the pool.
-fn spend<'a>(
+pub(crate) fn spend<'a>(
     spent: &mut BTreeMap<&'a str, ResourceList>,
     pool: &'a PoolView,
     types: &[&Arc<InstanceType>],

@@ -54,7 +54,9 @@ pub(crate) fn of_purchase(
         requirements,
     ] {
         for (key, requirement) in set {
-            if out.contains_key(key.as_ref()) || forbids(requirement) {
+            // What the offering says the machine lacks, it lacks, whatever others of the type have.
+            let lacks = offering.requirements.map.get(key).is_some_and(forbids);
+            if out.contains_key(key.as_ref()) || forbids(requirement) || lacks {
                 continue;
             }
             match only_value(requirement) {

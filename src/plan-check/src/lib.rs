@@ -10,6 +10,7 @@ mod fits;
 mod labels;
 mod missed;
 mod nodes;
+mod reservations;
 mod topology;
 mod volumes;
 
@@ -62,6 +63,7 @@ pub fn check(problem: &Problem, plan: &Plan) -> Vec<Finding> {
     bookkeeping::check(problem, plan, &mut findings);
     nodes::check(problem, plan, &mut findings);
     claims::check(problem, plan, &mut findings);
+    reservations::check(problem, plan, &mut findings);
     topology::check(problem, plan, &mut findings);
     volumes::check(problem, plan, &mut findings);
     missed::check(problem, plan, &mut findings);

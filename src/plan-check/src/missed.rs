@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use karpenter_model::{NodeView, Plan, Pod, PodKey, PoolView, Problem, ResourceList};
+use karpenter_api::Quantity;
+use karpenter_model::resources::names::NODES;
+use karpenter_model::{InstanceType, NodeView, Plan, Pod, PodKey, PoolView, Problem, ResourceList};
 
 use crate::Findings;
-use crate::claims::offers;
+use crate::claims::{offers, spend};
 use crate::fits::{ports_clash, short_of, untolerated};
-use crate::labels::{admits, of_node, of_purchase};
+use crate::labels::{admits, allows, of_node, of_purchase};
+use crate::reservations::is_left;
 use crate::volumes::{in_reach, over};
 
 pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
@@ -36,7 +39,7 @@ pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
         if let Some((pool, name)) = problem
             .pools
             .iter()
-            .find_map(|p| sells(problem, p, pod).map(|t| (p, t)))
+            .find_map(|p| sells(problem, plan, p, pod).map(|t| (p, t)))
         {
             findings.error(
                 "missed",
@@ -113,7 +116,7 @@ fn takes(
             .max(0);
         need.add(&ResourceList::from_iter([(
             name,
-            karpenter_api::Quantity::from_nanos(missing),
+            Quantity::from_nanos(missing),
         )]));
     }
     untolerated(&node.taints, pod, false).is_none()
@@ -127,57 +130,105 @@ fn takes(
             .any(|p| ports.iter().any(|q| ports_clash(p, q)))
 }
 
-fn sells(problem: &Problem, pool: &PoolView, pod: &Pod) -> Option<Arc<str>> {
-    // A pool with limits may rightly refuse; one with minValues may lack the variety.
-    if pool.limits.is_some()
-        || pool
-            .requirements
-            .map
-            .values()
-            .any(|r| r.min_values.is_some())
-    {
+/// The first type that a machine of its own could be bought of for the pod, beside everything that the plan buys.
+fn sells(problem: &Problem, plan: &Plan, pool: &PoolView, pod: &Pod) -> Option<Arc<str>> {
+    if untolerated(&pool.taints, pod, true).is_some() {
         return None;
     }
-    if untolerated(&pool.taints, pod, false).is_some() || !pod.host_ports.is_empty() {
-        return None;
-    }
-    let too_many = |name: &Arc<str>| {
-        let limits = problem.volume_limits.get(name).into_iter().flatten();
-        let wants = |driver| {
-            pod.storage
-                .as_deref()?
-                .attached
-                .get(driver)
-                .map(BTreeSet::len)
+    let left = left_of_limits(plan, pool);
+    let fitting: Vec<&Arc<InstanceType>> = pool
+        .instance_types
+        .iter()
+        .filter(|t| within(left.as_ref(), t) && becomes(problem, plan, pool, t, pod))
+        .collect();
+    // The variety that is asked for has to be there among what fits, unless it may be lowered.
+    let varied = pool.requirements.map.iter().all(|(key, requirement)| {
+        let Some(least) = requirement.min_values else {
+            return true;
         };
-        limits
-            .into_iter()
-            .any(|(d, limit)| wants(d).is_some_and(|n| n > *limit))
-    };
-    let mut types = pool.instance_types.iter().filter(|t| !too_many(&t.name));
-    types.find_map(|instance_type| {
-        let fits = offers(&pool.requirements.map, instance_type)
-            .into_iter()
-            .any(|offer| {
-                let labels =
-                    of_purchase(&pool.labels, &pool.requirements.map, instance_type, offer);
-                // A key that nobody gives a value could take any: such pods are left to the solver.
-                if labels.values().any(Option::is_none)
-                    || !admits(&labels, pod, &problem.labels)
-                    || !in_reach(pod, &labels)
-                {
-                    return false;
-                }
-                let mut need = pod.requests.clone();
-                for daemon in &problem.daemons {
-                    if untolerated(&pool.taints, daemon, true).is_none()
-                        && !daemon.has_resource_claims
-                    {
-                        need.add(&daemon.requests);
-                    }
-                }
-                short_of(&need, &instance_type.allocatable).is_none()
-            });
-        fits.then(|| Arc::clone(&instance_type.name))
+        let values: BTreeSet<_> = fitting
+            .iter()
+            .filter_map(|t| t.requirements.map.get(key))
+            .flat_map(|r| &r.values)
+            .filter(|v| allows(requirement, v))
+            .collect();
+        problem.options.best_effort_min_values
+            || i64::try_from(values.len()).is_ok_and(|n| n >= least)
+    });
+    fitting.first().filter(|_| varied).map(|t| t.name.clone())
+}
+
+/// What the plan leaves of a pool's limits whatever the launches pick; none = there are no limits.
+fn left_of_limits(plan: &Plan, pool: &PoolView) -> Option<ResourceList> {
+    let mut spent = BTreeMap::new();
+    for node in plan.new_nodes.iter().filter(|n| n.pool == pool.name) {
+        let listed: BTreeSet<&str> = node.instance_types.iter().map(AsRef::as_ref).collect();
+        let types: Vec<&Arc<InstanceType>> = pool
+            .instance_types
+            .iter()
+            .filter(|t| listed.contains(&*t.name))
+            .collect();
+        spend(&mut spent, pool, &types);
+    }
+    let mut used = pool.usage.clone();
+    used.add(&spent.remove(pool.name.as_ref()).unwrap_or_default());
+    let mut left = pool.limits.clone()?;
+    left.subtract(&used);
+    Some(left)
+}
+
+/// Whether limits leave room for one machine of the type.
+fn within(left: Option<&ResourceList>, sold: &InstanceType) -> bool {
+    let Some(left) = left else { return true };
+    let one = Quantity::from_units(1);
+    left.iter().all(|(name, amount)| {
+        let more = if name == NODES {
+            one
+        } else {
+            sold.capacity.get(name)
+        };
+        more <= amount && amount >= Quantity::ZERO
     })
+}
+
+/// Whether some purchase of the type is a node that takes the pod and every DaemonSet.
+fn becomes(
+    problem: &Problem,
+    plan: &Plan,
+    pool: &PoolView,
+    sold: &InstanceType,
+    pod: &Pod,
+) -> bool {
+    let limits = problem.volume_limits.get(&sold.name).into_iter().flatten();
+    let wants = |driver| {
+        let attached = &pod.storage.as_deref()?.attached;
+        attached.get(driver).map(BTreeSet::len)
+    };
+    for (driver, limit) in limits {
+        if wants(driver).is_some_and(|n| n > *limit) {
+            return false;
+        }
+    }
+    let mut need = pod.requests.clone();
+    for daemon in &problem.daemons {
+        if untolerated(&pool.taints, daemon, true).is_some() || daemon.has_resource_claims {
+            continue;
+        }
+        let mut clash = daemon.host_ports.iter();
+        if clash.any(|p| pod.host_ports.iter().any(|q| ports_clash(p, q))) {
+            return false;
+        }
+        need.add(&daemon.requests);
+    }
+    short_of(&need, &sold.allocatable).is_none()
+        && offers(&pool.requirements.map, sold)
+            .into_iter()
+            .filter(|o| is_left(problem, plan, o))
+            .any(|offer| {
+                let labels = of_purchase(&pool.labels, &pool.requirements.map, sold, offer);
+                // A key that nobody gives a value could take any: such pods are left to the solver.
+                labels.values().all(Option::is_some)
+                    && admits(&labels, pod, &problem.labels)
+                    && in_reach(pod, &labels)
+            })
 }

@@ -133,6 +133,7 @@ pub fn registry() -> LabelRegistry {
         TENANCY.to_owned(),
         ["default", "dedicated"].map(str::to_owned).into(),
     );
+    registry.reservation_id = Some(RESERVATION_ID.to_owned());
     registry.native_resources.extend(
         [
             resources::NEURON,

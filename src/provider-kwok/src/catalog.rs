@@ -23,6 +23,8 @@ pub const INSTANCE_FAMILY: &str = "karpenter.kwok.sh/instance-family";
 pub const INSTANCE_CPU: &str = "karpenter.kwok.sh/instance-cpu";
 /// Label: memory.
 pub const INSTANCE_MEMORY: &str = "karpenter.kwok.sh/instance-memory";
+/// Label: the reservation that a reserved machine is out of.
+pub const RESERVATION_ID: &str = "karpenter.kwok.sh/capacity-reservation-id";
 
 /// Pods of a type whose file does not say.
 const DEFAULT_PODS: i64 = 110;
@@ -95,7 +97,7 @@ struct RawOffering {
     available: bool,
     #[serde(default, alias = "Requirements")]
     requirements: Vec<RequirementSpec>,
-    #[serde(default, alias = "ReservationCapacity")]
+    #[serde(default, alias = "ReservationCapacity", alias = "reservationCapacity")]
     reservation_capacity: u32,
 }
 
@@ -114,9 +116,11 @@ pub fn label_registry() -> LabelRegistry {
             INSTANCE_FAMILY,
             INSTANCE_CPU,
             INSTANCE_MEMORY,
+            RESERVATION_ID,
         ]
         .map(str::to_owned),
     );
+    labels.reservation_id = Some(RESERVATION_ID.to_owned());
     labels
 }
 
@@ -241,6 +245,12 @@ fn instance_type(t: RawType, labels: &LabelRegistry) -> Result<InstanceType, Bad
             reservation_capacity: o.reservation_capacity,
             overlaid: false,
         });
+    }
+    if offerings.iter().any(Offering::is_reserved) {
+        for offering in offerings.iter_mut().filter(|o| !o.is_reserved()) {
+            let none = Requirement::does_not_exist(RESERVATION_ID);
+            offering.requirements.set(none);
+        }
     }
     let given = Requirements::from_specs(&t.requirements, labels)
         .map_err(|e| bad(name, "requirements", e.to_string()))?;

@@ -10,7 +10,7 @@ use karpenter_api::labels as names;
 use karpenter_api::{NodeClaim, NodePool};
 use karpenter_cloud::{CloudError, CloudProvider, Launched, Machine, RepairPolicy};
 use karpenter_model::instance::by_price;
-use karpenter_model::{InstanceType, Requirements, ResourceList};
+use karpenter_model::{InstanceType, Offering, Requirements, ResourceList};
 use karpenter_runtime::Clock;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -22,6 +22,7 @@ use crate::catalog::Catalog;
 use crate::market::{Market, OfferingKey};
 use crate::node::{self, KWOK_NODE, PROVIDER_ID_PREFIX};
 use crate::nodeclass::KwokNodeClass;
+use crate::reservations::{self, Booting, Machines, Used};
 
 /// How long an offering that could not be had counts as unavailable; as the EC2 provider's cache.
 pub const UNAVAILABLE_FOR: Duration = Duration::from_secs(180);
@@ -44,12 +45,15 @@ pub struct KwokCloud {
     current: RwLock<Option<Current>>,
     catalog_changed: RwLock<Option<Arc<Notify>>>,
     /// Nodes as watched; none until the watch has listed them.
-    pub(crate) machines: Arc<RwLock<Option<BTreeMap<String, Machine>>>>,
+    pub(crate) machines: Machines,
+    /// Machines out of reservations that have not joined yet.
+    pub(crate) booting: Arc<Booting>,
 }
 
 struct Current {
     changes: u64,
     unavailable: BTreeMap<OfferingKey, Instant>,
+    used: Used,
     types: Arc<Vec<Arc<InstanceType>>>,
 }
 
@@ -66,6 +70,7 @@ impl KwokCloud {
             current: RwLock::default(),
             catalog_changed: RwLock::default(),
             machines: Arc::default(),
+            booting: Arc::default(),
         }
     }
 
@@ -86,20 +91,57 @@ impl KwokCloud {
             all.retain(|_, until| *until > now);
             all.clone()
         };
+        let used = self.used(None);
         let changes = self.market.changes();
         if let Some(c) = self.current.read().as_ref()
             && c.changes == changes
             && c.unavailable == unavailable
+            && c.used == used
         {
             return Arc::clone(&c.types);
         }
-        let types = Arc::new(self.market.apply(&self.catalog.types, &unavailable));
+        let types = self.market.apply(&self.catalog.types, &unavailable);
+        let types = Arc::new(reservations::apply(types, &used));
         *self.current.write() = Some(Current {
             changes,
             unavailable,
+            used,
             types: Arc::clone(&types),
         });
         types
+    }
+
+    /// Machines out of reservations; nothing to look for where there are none.
+    fn used(&self, but: Option<&str>) -> Used {
+        if reservations::any(&self.catalog.types) {
+            self.booting.used(&self.machines, but)
+        } else {
+            Some(BTreeMap::new())
+        }
+    }
+
+    /// Whether the machine `own` can still be had from an offering: what types say of reservations may be a while old.
+    fn is_left(&self, own: &str, sold: &InstanceType, offering: &Offering) -> bool {
+        let types = self.catalog.types.iter();
+        let listed = types.filter(|t| t.name == sold.name);
+        let id = |o: &Offering| o.reservation(&self.catalog.labels).cloned();
+        let same = |o: &&Offering| {
+            o.capacity_type() == offering.capacity_type()
+                && o.zone() == offering.zone()
+                && id(o) == id(offering)
+        };
+        let used = self.used(Some(own));
+        let mut listed = listed.flat_map(|t| t.offerings.iter()).filter(same);
+        listed.all(|o| reservations::has(o, &used))
+    }
+
+    /// Has pods planned anew, as reservations may have more left than they had.
+    pub(crate) fn reservations_changed(&self) {
+        if reservations::any(&self.catalog.types)
+            && let Some(notify) = self.catalog_changed.read().clone()
+        {
+            notify.notify_waiters();
+        }
     }
 
     /// Remembers that offerings are sold out and has pods planned anew when that memory ends.
@@ -223,11 +265,16 @@ impl CloudProvider for KwokCloud {
         let suitable = types
             .iter()
             .filter(|t| t.requirements.does_intersect(&wanted) && requests.fits(&t.allocatable));
-        let mut sold_out = Vec::new();
+        let own = format!("{PROVIDER_ID_PREFIX}{}", node::node_name(claim));
+        let (mut sold_out, mut tried) = (Vec::new(), 0);
         for (instance_type, _) in by_price(suitable, &wanted, labels) {
             let mut offers: Vec<_> = instance_type.offers(&wanted, labels).collect();
             offers.sort_by(|a, b| a.cmp_by_price(b));
             for offering in offers {
+                if !self.is_left(&own, instance_type, offering) {
+                    tried += 1;
+                    continue;
+                }
                 if !self
                     .market
                     .has(&instance_type.name, offering, self.clock.now())
@@ -238,11 +285,12 @@ impl CloudProvider for KwokCloud {
                 self.mark_sold_out(sold_out);
                 let launched = node::launched(claim, &wanted, instance_type, offering, labels);
                 let name = claim.metadata.name.clone().unwrap_or_default();
+                self.booting.add(&launched.provider_id, &launched.labels);
                 self.register_later(node::node(&launched), name, class.registration_delay());
                 return Ok(launched);
             }
         }
-        let tried = sold_out.len();
+        tried += sold_out.len();
         self.mark_sold_out(sold_out);
         Err(CloudError::InsufficientCapacity(format!(
             "all requested instance types were unavailable during launch ({tried} offerings sold out)"
@@ -251,6 +299,9 @@ impl CloudProvider for KwokCloud {
 
     async fn delete(&self, claim: &NodeClaim) -> Result<(), CloudError> {
         let name = node_of(&claim.status.provider_id)?;
+        if self.booting.remove(&claim.status.provider_id) {
+            self.reservations_changed();
+        }
         let gone = || CloudError::NotFound(format!("node {name} is deleted"));
         match self.nodes().delete(name, &DeleteParams::default()).await {
             // The Node may stay for its finalizers; the machine behind it is off, and that is what counts here.
@@ -317,6 +368,7 @@ impl KwokCloud {
             allocatable: list(&claim.status.allocatable),
         };
         let name = claim.metadata.name.clone().unwrap_or_default();
+        self.booting.add(&launched.provider_id, &launched.labels);
         self.register_later(node::node(&launched), name, delay);
     }
 

@@ -6,8 +6,8 @@ pub mod cloud;
 pub mod market;
 pub mod node;
 pub mod nodeclass;
+mod reservations;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,7 +18,6 @@ use karpenter_runtime::Clock;
 use karpenter_runtime::reflector::{ReflectorEvent, ReflectorOptions, reflect};
 use kube::Api;
 use kube::api::ListParams;
-use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 
 pub use catalog::Catalog;
@@ -62,7 +61,7 @@ impl ProviderControllers for Controllers {
         let reflection = reflect(
             Api::<Node>::all(context.client.clone()),
             options,
-            track(Arc::clone(&self.cloud.machines)),
+            track(Arc::clone(&self.cloud)),
             context.clock.clone(),
             &context.rng.child("reflector", "kwok-nodes"),
             context.stop.clone(),
@@ -73,29 +72,36 @@ impl ProviderControllers for Controllers {
 }
 
 /// Keeps the machines that `list` answers from.
-fn track(
-    machines: Arc<RwLock<Option<BTreeMap<String, karpenter_cloud::Machine>>>>,
-) -> impl FnMut(ReflectorEvent<Node>) + Send + 'static {
+fn track(cloud: Arc<KwokCloud>) -> impl FnMut(ReflectorEvent<Node>) + Send + 'static {
     move |event| {
-        let mut held = machines.write();
-        match event {
-            ReflectorEvent::Init(nodes) => {
-                let all = nodes
-                    .iter()
-                    .filter_map(cloud::machine)
-                    .map(|m| (m.provider_id.clone(), m));
-                *held = Some(all.collect());
-            }
-            ReflectorEvent::Applied(node) => {
-                if let (Some(held), Some(m)) = (held.as_mut(), cloud::machine(&node)) {
-                    held.insert(m.provider_id.clone(), m);
+        let mut freed = false;
+        {
+            let mut held = cloud.machines.write();
+            match event {
+                ReflectorEvent::Init(nodes) => {
+                    let all = nodes
+                        .iter()
+                        .filter_map(cloud::machine)
+                        .map(|m| (m.provider_id.clone(), m));
+                    *held = Some(all.collect());
+                    freed = true;
+                }
+                ReflectorEvent::Applied(node) => {
+                    if let (Some(held), Some(m)) = (held.as_mut(), cloud::machine(&node)) {
+                        held.insert(m.provider_id.clone(), m);
+                    }
+                }
+                ReflectorEvent::Deleted(node) => {
+                    if let (Some(held), Some(m)) = (held.as_mut(), cloud::machine(&node)) {
+                        held.remove(&m.provider_id);
+                        cloud.booting.remove(&m.provider_id);
+                        freed = m.labels.contains_key(catalog::RESERVATION_ID);
+                    }
                 }
             }
-            ReflectorEvent::Deleted(node) => {
-                if let (Some(held), Some(m)) = (held.as_mut(), cloud::machine(&node)) {
-                    held.remove(&m.provider_id);
-                }
-            }
+        }
+        if freed {
+            cloud.reservations_changed();
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::dense::{Dense, add, count_of, minus, times};
 use crate::existing::Existing;
 use crate::ledger::Ledger;
 use crate::machine::{Machine, booking, takes};
+use crate::reserved::Units;
 use crate::rooms::Rooms;
 use crate::sets::{SetId, Sets};
 use crate::topology::{Combination, DomainId, KeyId};
@@ -42,6 +43,8 @@ pub(crate) struct Buyer<'a, 'p> {
     pub(crate) existing: Existing<'a>,
     /// Domains of keys that can be bought, by demand.
     pub(crate) purchasable: BTreeMap<(DemandId, KeyId), Arc<Vec<DomainId>>>,
+    /// What reservations have left.
+    pub(crate) units: Units,
 }
 
 impl Buyer<'_, '_> {
@@ -199,6 +202,8 @@ impl Buyer<'_, '_> {
                 self.sets.narrow(self.catalog, id, *pin, key, value)
             });
         }
+        // A machine does not move into a reservation: that would take a unit.
+        let joined = joined.filter(|id| self.sets.pinned_alike(*id, machine.set));
         let Some((id, set)) = joined.and_then(|id| Some((id, self.sets.get(id)?))) else {
             return 0;
         };
@@ -310,7 +315,8 @@ impl Buyer<'_, '_> {
         }
         let joined = self
             .sets
-            .join(self.catalog, self.classes, machine.set, demand);
+            .join(self.catalog, self.classes, machine.set, demand)
+            .filter(|id| self.sets.pinned_alike(*id, machine.set));
         let Some((id, set)) = joined.and_then(|id| Some((id, self.sets.get(id)?))) else {
             return false;
         };
@@ -371,7 +377,7 @@ impl Buyer<'_, '_> {
             let joined = self.sets.join(self.catalog, self.classes, root, demand);
             let Some(set) = joined else { continue };
             let sharers = self.sharers(position, set, demand);
-            let Some(candidate) = self.in_pool(index, set, &sharers) else {
+            let Some(candidate) = self.of_pool(index, set, &sharers) else {
                 continue;
             };
             if best.as_ref().is_none_or(|b| candidate.score < b.score) {
@@ -450,6 +456,9 @@ impl Buyer<'_, '_> {
             booked: candidate.booking.amount,
         };
         pool.open(&machine.booked);
+        if let Some(id) = &set.pinned {
+            self.units.take(id);
+        }
         self.machines.push(machine);
         for (position, n) in candidate.filled {
             if let Some(class) = self.queue.class(position) {

@@ -19,7 +19,7 @@ use karpenter_model::{
 };
 
 use crate::dense::{Dense, Names};
-use crate::mounts;
+use crate::{mounts, reserved};
 
 /// A type as it is sold to pools that run the same DaemonSets.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(crate) struct Sold {
     pub(crate) ports: Vec<HostPort>,
     /// Offerings that can be had, by position among the type's, cheapest first.
     pub(crate) offerings: Vec<usize>,
+    /// Whether some of them are out of reservations.
+    reserved: bool,
     /// What a core and a GiB of it cost, half of the price each; infinite if it has none or cannot be had.
     unit: UnitPrices,
 }
@@ -49,10 +51,23 @@ impl Sold {
         requirements: &Requirements,
         labels: &LabelRegistry,
     ) -> Option<(usize, &Offering)> {
+        // Out of a reservation only where the requirements pin it: it has to be counted.
+        let unpinned = || reserved::pinned(labels, requirements).is_none();
+        let no_reserved = self.reserved && unpinned();
+        self.suiting(requirements, labels)
+            .find(|(_, o)| !(no_reserved && o.is_reserved()))
+    }
+
+    /// The offerings that suit requirements, with their positions, cheapest first.
+    pub(crate) fn suiting<'a, 'b>(
+        &'a self,
+        requirements: &'b Requirements,
+        labels: &'b LabelRegistry,
+    ) -> impl Iterator<Item = (usize, &'a Offering)> + use<'a, 'b> {
         self.offerings
             .iter()
             .filter_map(|at| Some((*at, self.instance_type.offerings.get(*at)?)))
-            .find(|(_, o)| o.suits(requirements, labels))
+            .filter(move |(_, o)| o.suits(requirements, labels))
     }
 }
 
@@ -118,7 +133,10 @@ impl Catalog {
                 .iter()
                 .filter(|t| t.requirements.does_intersect(&view.requirements))
                 .map(|t| stock.sold(problem, names, t, &daemons))
-                .filter(|s| s.cheapest(&view.requirements, &problem.labels).is_some())
+                .filter(|s| {
+                    let mut all = s.suiting(&view.requirements, &problem.labels);
+                    all.next().is_some()
+                })
                 .collect();
             if types.is_empty() {
                 let of = view.instance_types.len();
@@ -234,13 +252,19 @@ fn sold(
     let all = &instance_type.offerings;
     let price = |at: &usize| all.get(*at);
     let mut offerings: Vec<usize> = (0..all.len())
-        .filter(|at| price(at).is_some_and(Offering::is_usable))
+        .filter(|at| {
+            price(at).is_some_and(|o| {
+                o.is_usable() && (!o.is_reserved() || reserved::may_be_had(problem, o))
+            })
+        })
         .collect();
     offerings.sort_by(|a, b| match (price(a), price(b)) {
         (Some(a), Some(b)) => a.cmp_by_price(b),
         _ => a.cmp(b),
     });
-    let cheapest = offerings.first().and_then(price);
+    let is_reserved = |at: &usize| price(at).is_some_and(Offering::is_reserved);
+    // A reservation is paid for already: its price says nothing about what a core is worth.
+    let cheapest = offerings.iter().find(|at| !is_reserved(at)).and_then(price);
     // A price pays for both; halves keep their sum near what a balanced machine costs.
     let half = cheapest.map_or(f64::INFINITY, |o| o.price / 2.0);
     let each = |amount: f64| {
@@ -256,6 +280,7 @@ fn sold(
         slots: left.get(PODS).nanos() as f64 / NANOS,
         daemons: taken,
         ports,
+        reserved: offerings.iter().any(is_reserved),
         offerings,
         unit: UnitPrices {
             per_core: each(cores(&instance_type.allocatable)),
@@ -318,6 +343,11 @@ fn daemons_of(problem: &Problem, view: &PoolView) -> Daemons {
 }
 
 impl Pool {
+    /// Whether any type is sold out of a reservation.
+    pub(crate) fn has_reserved(&self) -> bool {
+        self.types.iter().any(|t| t.reserved)
+    }
+
     /// Whether the limits leave room for a new machine of any type.
     pub(crate) fn admits_any(&self) -> bool {
         self.admits(&self.largest, None)

@@ -59,6 +59,9 @@ impl Buyer<'_, '_> {
         sharers: &[(usize, usize, usize)],
     ) -> Option<Candidate> {
         let (pool, set) = (self.catalog.pools.get(index)?, self.sets.get(id)?);
+        if set.pinned.as_ref().is_some_and(|id| !self.units.has(id)) {
+            return None;
+        }
         let sharers: Vec<Sharer<'_>> = sharers
             .iter()
             .filter_map(|(position, class, count)| {

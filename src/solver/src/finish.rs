@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_api::Quantity;
+use karpenter_api::labels::CAPACITY_TYPE;
 use karpenter_model::plan::{
     FunnelStep, MAX_INSTANCE_TYPES_PER_CLAIM, PlannedNode, PricedOffering,
 };
 use karpenter_model::resources::names::NODES;
-use karpenter_model::{LabelRegistry, Requirements, ResourceList};
+use karpenter_model::{LabelRegistry, Offering, Requirement, Requirements, ResourceList};
 
 use crate::catalog::{Catalog, Pool, Sold};
 use crate::dense::Names;
@@ -63,7 +64,8 @@ impl OfSet {
             let sold = pool.types.get(offer.at);
             let offers = sold
                 .into_iter()
-                .flat_map(|s| s.instance_type.offers(&set.requirements, labels));
+                .flat_map(|s| s.instance_type.offers(&set.requirements, labels))
+                .filter(|o| set.pinned.is_some() || !o.is_reserved());
             for offering in offers {
                 let known = capacity_types
                     .iter()
@@ -157,6 +159,12 @@ fn node(
     daemons.dedup();
     requests.add(&ResourceList::min(daemons));
     let mut requirements = set.requirements.clone();
+    let capacity_types = told.capacity_types(listed.iter().map(|(at, _, _)| *at));
+    // What is not bought out of a reservation must not be launched from one: its units are others'.
+    let reserved = |s: &Sold| s.instance_type.offerings.iter().any(Offering::is_reserved);
+    if set.pinned.is_none() && listed.iter().any(|(_, _, s)| reserved(s)) {
+        requirements.add(Requirement::is_in(CAPACITY_TYPE, &capacity_types));
+    }
     let min_values_relaxed = lower_min_values(&mut requirements, &listed);
     let mut best = listed.iter().filter_map(|(_, o, s)| {
         let offering = o.offering(pool)?;
@@ -177,7 +185,7 @@ fn node(
             .iter()
             .map(|(_, _, s)| Arc::clone(&s.instance_type.name))
             .collect(),
-        capacity_types: told.capacity_types(listed.iter().map(|(at, _, _)| *at)),
+        capacity_types,
         requests,
         min_values_relaxed,
         funnel: told

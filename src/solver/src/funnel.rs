@@ -171,6 +171,20 @@ fn tell(
             ),
         );
     }
+    let before = left.len();
+    let bought = |s: &&Sold| {
+        let mut offers = s.instance_type.offers(&so_far, &problem.labels);
+        offers.any(|o| !o.is_reserved())
+    };
+    if !left.iter().any(bought) {
+        push("reservations".to_owned(), before, 0);
+        return done(
+            steps,
+            format!(
+                "the reservations that {before} instance types are sold out of have no machine left; enlarge one, or allow another capacity type"
+            ),
+        );
+    }
     let min: Vec<String> = so_far
         .iter()
         .filter_map(|r| r.min_values.map(|n| format!("{} values of {}", n, r.key)))

@@ -139,7 +139,8 @@ impl Buyer<'_, '_> {
         }
         let joined = self
             .sets
-            .join(self.catalog, self.classes, target.set, demand);
+            .join(self.catalog, self.classes, target.set, demand)
+            .filter(|id| self.sets.pinned_alike(*id, target.set));
         let Some((id, set)) = joined.and_then(|id| Some((id, self.sets.get(id)?))) else {
             return false;
         };
@@ -196,6 +197,9 @@ impl Buyer<'_, '_> {
             return;
         };
         if machine.gone() {
+            if let Some(id) = &set.pinned {
+                self.units.give_back(id);
+            }
             pool.close(&std::mem::take(&mut machine.booked));
             machine.need = Dense::new();
         } else {

@@ -15,6 +15,8 @@
 //!      took away, nearest miss first
 //! ```
 //!
+//! Reservations are used before anything else is bought, machine by machine (`reserved.rs`).
+//!
 //! Chunks of capacity buffers come last: they get what room is left when all pods have a place, and machines after that.
 //!
 //! Pods that rules between pods are about (`rules.rs`: spread, pod affinity) are placed domain by domain, in their turn:
@@ -33,6 +35,7 @@ mod ledger;
 mod machine;
 mod merge;
 mod mounts;
+mod reserved;
 mod rooms;
 mod ruled;
 mod rules;
@@ -52,6 +55,7 @@ use class::{Class, Classes};
 use dense::Names;
 use existing::Existing;
 use ledger::Ledger;
+use reserved::Units;
 use rooms::Rooms;
 use sets::Sets;
 
@@ -92,6 +96,7 @@ pub fn solve(problem: &Problem) -> Plan {
         ledger,
         existing,
         purchasable: BTreeMap::new(),
+        units: Units::new(problem),
     };
     buyer.run();
     let ruled_out = buyer.ruled_out_all();

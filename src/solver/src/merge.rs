@@ -151,6 +151,9 @@ impl Buyer<'_, '_> {
         let Some(given_up) = self.machines.get_mut(merge.give_up) else {
             return;
         };
+        if let Some(id) = self.sets.get(given_up.set).and_then(|s| s.pinned.as_ref()) {
+            self.units.give_back(id);
+        }
         let joining: Vec<usize> = given_up.pods.iter().map(|(class, _)| *class).collect();
         let (need, ports) = (given_up.need.clone(), std::mem::take(&mut given_up.ports));
         let (pods, booked) = (

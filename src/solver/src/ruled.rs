@@ -311,7 +311,7 @@ impl Buyer<'_, '_> {
                 continue;
             };
             let sharers = [(turn.position, turn.class, hint.min(cap))];
-            let Some(candidate) = self.in_pool(pool, set, &sharers) else {
+            let Some(candidate) = self.of_pool(pool, set, &sharers) else {
                 continue;
             };
             if best.as_ref().is_none_or(|b| candidate.score < b.score) {
@@ -431,7 +431,7 @@ impl Buyer<'_, '_> {
         // Only where a machine could be had for it if there were no rules.
         let could = (0..self.catalog.pools.len()).any(|pool| {
             self.narrowed(pool, last, &Combination::new())
-                .is_some_and(|set| self.in_pool(pool, set, &[(usize::MAX, class, 1)]).is_some())
+                .is_some_and(|set| self.of_pool(pool, set, &[(usize::MAX, class, 1)]).is_some())
         });
         could.then_some(text)
     }

@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use karpenter_api::labels::{CAPACITY_RESERVED, CAPACITY_TYPE};
 use karpenter_model::taints::first_untolerated;
 use karpenter_model::{Offering, Problem, Requirement, Requirements, Undefined};
 
 use crate::catalog::{Catalog, Pool, UnitPrices};
 use crate::class::{Classes, DemandId};
 use crate::dense::Dense;
+use crate::reserved;
 use crate::rooms::Rooms;
 use crate::topology::{DomainId, KeyId};
 
@@ -47,6 +49,10 @@ pub(crate) struct Set {
     pub(crate) offers: Vec<Offered>,
     /// Position among the offers by position among the pool's types; none where the type is not left.
     slots: Vec<Option<usize>>,
+    /// Reservations that machines of the set could be bought out of; none once it is pinned to one.
+    pub(crate) reservations: BTreeSet<Arc<str>>,
+    /// The reservation that it is pinned to.
+    pub(crate) pinned: Option<Arc<str>>,
     /// Whether variety is asked for.
     pub(crate) has_min_values: bool,
     /// The least that a unit of work can cost, and which offer; the least first.
@@ -56,6 +62,11 @@ pub(crate) struct Set {
 }
 
 impl Set {
+    /// Whether nothing can be had.
+    fn is_empty(&self) -> bool {
+        self.offers.is_empty() && self.reservations.is_empty()
+    }
+
     /// The offer of a type, if it can be had.
     pub(crate) fn offer(&self, at: usize) -> Option<&Offered> {
         self.offers.get(self.slots.get(at).copied().flatten()?)
@@ -86,6 +97,8 @@ type Known = BTreeMap<(SetId, KeyId, DomainId), Option<SetId>>;
 pub(crate) struct Sets<'a> {
     problem: &'a Problem,
     prices: UnitPrices,
+    /// Whether anything is sold out of reservations.
+    reserved: bool,
     all: Vec<Set>,
     index: BTreeMap<(usize, Requirements), SetId>,
     /// By set and demand; none where it was never asked.
@@ -101,6 +114,7 @@ impl<'a> Sets<'a> {
         let mut out = Self {
             problem,
             prices,
+            reserved: catalog.pools.iter().any(Pool::has_reserved),
             all: Vec::new(),
             index: BTreeMap::new(),
             joined: Vec::new(),
@@ -180,7 +194,26 @@ impl<'a> Sets<'a> {
         let mut requirements = base.requirements.clone();
         requirements.add_all(&demand.requirements);
         let id = self.intern(catalog, base.pool, requirements, Some(set));
-        (!self.all.get(id)?.offers.is_empty()).then_some(id)
+        (!self.all.get(id)?.is_empty()).then_some(id)
+    }
+
+    /// Whether two sets are pinned to the same reservation, or neither to any.
+    pub(crate) fn pinned_alike(&self, a: SetId, b: SetId) -> bool {
+        let of = |id| self.all.get(id).and_then(|s: &Set| s.pinned.as_ref());
+        of(a) == of(b)
+    }
+
+    /// The set once it is pinned to a reservation; none if nothing is left.
+    pub(crate) fn out_of(
+        &mut self,
+        catalog: &Catalog,
+        set: SetId,
+        reservation: &Arc<str>,
+    ) -> Option<SetId> {
+        let key = self.problem.labels.reservation_id.as_deref()?.into();
+        let pinned = self.narrow_anew(catalog, set, &key, reservation)?;
+        let (key, kind) = (CAPACITY_TYPE.into(), CAPACITY_RESERVED.into());
+        self.narrow_anew(catalog, pinned, &key, &kind)
     }
 
     /// The set with a key pinned to a value; none if nothing is left.
@@ -219,7 +252,7 @@ impl<'a> Sets<'a> {
         let (pool, mut requirements) = (base.pool, base.requirements.clone());
         requirements.add(Requirement::is_in(key.clone(), [value.as_ref()]));
         let id = self.intern(catalog, pool, requirements, Some(set));
-        (!self.all.get(id)?.offers.is_empty()).then_some(id)
+        (!self.all.get(id)?.is_empty()).then_some(id)
     }
 
     /// Values of `key` that purchases under the set can come to have.
@@ -246,8 +279,14 @@ impl<'a> Sets<'a> {
         let types = catalog.pools.get(set.pool).map_or(&[][..], |p| &p.types);
         let asked = set.requirements.get(key);
         let mut defined = false;
-        for sold in set.offers.iter().filter_map(|o| types.get(o.at)) {
+        let reserved = !set.reservations.is_empty();
+        for (at, sold) in types.iter().enumerate() {
             let labels = &self.problem.labels;
+            let of_type = &sold.instance_type.requirements;
+            let out_of_one = || reserved && of_type.does_intersect(&set.requirements);
+            if set.price(at).is_none() && !out_of_one() {
+                continue;
+            }
             for offering in sold.instance_type.offers(&set.requirements, labels) {
                 if let Some(r) = offering.requirements.get(key) {
                     defined = true;
@@ -297,14 +336,27 @@ impl<'a> Sets<'a> {
         base: Option<SetId>,
     ) -> Set {
         let types = catalog.pools.get(pool).map_or(&[][..], |p| &p.types);
-        let base = base.and_then(|b| self.all.get(b));
+        // Types that can be had out of reservations only are no offers of the base.
+        let reserved = self.problem.labels.reservation_id.is_some() && self.reserved;
+        let base = base.and_then(|b| self.all.get(b)).filter(|_| !reserved);
         // What the base states itself has been looked at, and what the pool states by the catalogue.
         let news: Requirements = requirements
             .iter()
-            .filter(|r| base.is_some_and(|b| b.requirements.get(&r.key) != Some(*r)))
+            .filter(|r| reserved || base.is_some_and(|b| b.requirements.get(&r.key) != Some(*r)))
             .cloned()
             .collect();
         let labels = &self.problem.labels;
+        let pinned = reserved::pinned(labels, &requirements);
+        let mut reservations = BTreeSet::new();
+        if reserved && pinned.is_none() {
+            let intersecting = types.iter();
+            for sold in
+                intersecting.filter(|s| s.instance_type.requirements.does_intersect(&requirements))
+            {
+                let all = sold.suiting(&requirements, labels);
+                reservations.extend(all.filter_map(|(_, o)| o.reservation(labels).cloned()));
+            }
+        }
         let offered = |at: usize| {
             let sold = types.get(at)?;
             if !sold.instance_type.requirements.does_intersect(&news) {
@@ -346,6 +398,8 @@ impl<'a> Sets<'a> {
         }));
         Set {
             pool,
+            reservations,
+            pinned,
             has_min_values: requirements.has_min_values(),
             requirements,
             offers,

@@ -152,9 +152,11 @@ fn totals(snapshot: &Snapshot, pool: &str) -> Totals {
             continue;
         };
         let value = |key| label(&node.metadata, key).unwrap_or_default();
+        let none = BTreeMap::new();
+        let bought_as = node.metadata.labels.as_ref().unwrap_or(&none);
         let price = types
             .get(value(labels::INSTANCE_TYPE))
-            .and_then(|t| t.offering(value(labels::ZONE), value(labels::CAPACITY_TYPE)))
+            .and_then(|t| t.offering_of(bought_as, &snapshot.ground.labels))
             .map_or(0.0, |o| o.price);
         if price.is_finite() {
             totals.cost += price;

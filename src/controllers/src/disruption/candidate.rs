@@ -1,5 +1,6 @@
 //! Which nodes may be disrupted at all, and what disrupting them costs (`lifecycle-and-disruption.md` §6.2, §6.3).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -149,10 +150,12 @@ pub(crate) fn examine(
             .map(|p| p.eviction_cost().max(0.0))
             .sum::<f64>();
     let value = |key| label(&node.metadata, key).unwrap_or_default();
+    let none = BTreeMap::new();
+    let bought_as = node.metadata.labels.as_ref().unwrap_or(&none);
     let price = pool
         .types
         .get(value(labels::INSTANCE_TYPE))
-        .and_then(|t| t.offering(value(labels::ZONE), value(labels::CAPACITY_TYPE)))
+        .and_then(|t| t.offering_of(bought_as, &snapshot.ground.labels))
         .map_or(0.0, |o| o.price);
     Ok(Candidate {
         name: member.name.clone(),

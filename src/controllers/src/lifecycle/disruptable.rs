@@ -205,10 +205,17 @@ impl Disruptable {
             return false;
         };
         let value = |key| label(&claim.metadata, key).unwrap_or_default();
+        let (zone, capacity_type) = (value(labels::ZONE), value(labels::CAPACITY_TYPE));
+        // A reservation that is over leaves a machine behind that is paid for by the hour.
+        let as_well = if capacity_type == labels::CAPACITY_RESERVED {
+            labels::CAPACITY_ON_DEMAND
+        } else {
+            capacity_type
+        };
         let sold = types.iter().find(|t| &*t.name == bought);
         !sold.is_some_and(|t| {
-            t.offering(value(labels::ZONE), value(labels::CAPACITY_TYPE))
-                .is_some()
+            let sold_as = |kind| t.offering(zone, kind).is_some();
+            sold_as(capacity_type) || sold_as(as_well)
         })
     }
 }

@@ -231,6 +231,7 @@ pub(crate) fn options(settings: &Settings) -> SolveOptions {
         respect_preferences: settings.respect_preferences,
         best_effort_min_values: settings.best_effort_min_values,
         ignore_dra: settings.ignore_dra_requests,
+        reserved_capacity: settings.feature_gates.reserved_capacity,
         fewest_machines: false,
         node_cost: settings.node_cost,
         work_budget: SOLVE_WORK_BUDGET,

@@ -256,7 +256,83 @@ const SPOILS: &[(&str, &str, Spoil)] = &[
             &["zone-2"],
         );
     }),
+    ("reservation_overdrawn", "reservations", |problem, plan| {
+        world::reserve(problem, plan, 2);
+        world::buy_once_more(plan, &["b", "c"]);
+        world::buy_once_more(plan, &["c"]);
+    }),
+    ("reservation_under_way", "reservations", |problem, plan| {
+        world::reserve(problem, plan, 1);
+        let node = world::node(problem);
+        node.managed = true;
+        node.labels.insert(world::RESERVATION.into(), "r".into());
+        let kind = names::CAPACITY_TYPE.to_owned();
+        node.labels.insert(kind, "reserved".into());
+    }),
+    ("reservation_forbidden", "reservations", |problem, plan| {
+        world::reserve(problem, plan, 1);
+        problem.options.reserved_capacity = false;
+    }),
+    ("reservation_open", "reservations", |problem, plan| {
+        world::reserve(problem, plan, 0);
+        plan.new_nodes[0]
+            .requirements
+            .map
+            .remove(world::RESERVATION);
+    }),
+    (
+        "reservation_without_name",
+        "reservations",
+        |problem, plan| {
+            world::reserve(problem, plan, 1);
+            std::sync::Arc::make_mut(&mut problem.labels).reservation_id = None;
+        },
+    ),
+    ("missed_out_of_a_reservation", "missed", |problem, plan| {
+        world::reserve(problem, plan, 1);
+        world::lose(plan, "b");
+    }),
+    ("missed_within_limits", "missed", |problem, plan| {
+        world::pool(problem).limits = Some(world::cores(12));
+        world::lose(plan, "b");
+    }),
+    ("missed_with_variety", "missed", |problem, plan| {
+        let pool = world::pool(problem);
+        require(
+            &mut pool.requirements,
+            names::INSTANCE_TYPE,
+            &["large", "xlarge"],
+        );
+        let of_type = pool.requirements.map.get_mut(names::INSTANCE_TYPE);
+        of_type.unwrap().min_values = Some(2);
+        world::lose(plan, "b");
+    }),
+    ("missed_with_a_port", "missed", |problem, plan| {
+        world::edit(problem, "b").host_ports = vec![port(80)];
+        world::lose(plan, "b");
+    }),
 ];
+
+#[test]
+fn what_reservations_and_limits_do_not_leave_is_not_missed() {
+    let (mut problem, mut plan) = good();
+    world::reserve(&mut problem, &mut plan, 1);
+    assert_eq!(check(&problem, &plan), []);
+    let mut short = plan.clone();
+    short.new_nodes[0].pods = vec![key("b")];
+    world::lose(&mut short, "c");
+    assert_eq!(check(&problem, &short), [], "its one machine is bought");
+
+    let (mut problem, mut plan) = good();
+    world::pool(&mut problem).limits = Some(world::cores(8));
+    plan.new_nodes[0].pods = vec![key("b")];
+    world::lose(&mut plan, "c");
+    assert_eq!(
+        check(&problem, &plan),
+        [],
+        "the one machine may have all there is"
+    );
+}
 
 #[test]
 fn a_spoilt_plan_is_found() {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use karpenter_api::Quantity;
 use karpenter_api::labels as names;
-use karpenter_model::plan::{ExistingPlacement, PlannedNode, PricedOffering};
+use karpenter_model::plan::{ExistingPlacement, PlannedNode, PricedOffering, Unschedulable};
 use karpenter_model::pod::HostPort;
 use karpenter_model::storage::{Attached, StorageFault, StorageRefusal};
 use karpenter_model::{
@@ -330,4 +330,59 @@ pub(crate) fn spread_beside_a_tainted_zone(
     node(problem).taints = vec![taint("kept", "", "NoSchedule")];
     plan.existing.clear();
     problem.pods.retain(|p| p.key != key("a"));
+}
+
+/// Key of reservations.
+pub(crate) const RESERVATION: &str = "example.com/reservation";
+
+/// All that is sold, and with it the one new node, is out of reservation `r`, which has `left` machines.
+pub(crate) fn reserve(problem: &mut Problem, plan: &mut Plan, left: u32) {
+    Arc::make_mut(&mut problem.labels).reservation_id = Some(RESERVATION.to_owned());
+    for name in ["large", "xlarge"] {
+        let sold = instance_type(problem, name);
+        require(&mut sold.requirements, RESERVATION, &["r"]);
+        for offering in &mut sold.offerings {
+            require(&mut offering.requirements, RESERVATION, &["r"]);
+            require(
+                &mut offering.requirements,
+                names::CAPACITY_TYPE,
+                &["reserved"],
+            );
+            offering.reservation_capacity = left;
+        }
+    }
+    for node in &mut plan.new_nodes {
+        require(&mut node.requirements, RESERVATION, &["r"]);
+        require(&mut node.requirements, names::CAPACITY_TYPE, &["reserved"]);
+        node.capacity_types = vec!["reserved".into()];
+        node.cheapest.capacity_type = "reserved".into();
+    }
+}
+
+/// The new node is bought once more, for other pods.
+pub(crate) fn buy_once_more(plan: &mut Plan, pods: &[&str]) {
+    let mut again = plan.new_nodes[0].clone();
+    again.pods = pods.iter().map(|p| key(p)).collect();
+    plan.new_nodes.push(again);
+}
+
+/// A pod is called unschedulable; a new node without pods is not bought.
+pub(crate) fn lose(plan: &mut Plan, pod: &str) {
+    let mut lost = vec![key(pod)];
+    if pod == "b" {
+        // The whole node is given up.
+        lost = plan.new_nodes.drain(..).flat_map(|n| n.pods).collect();
+    }
+    for pod in lost {
+        plan.unschedulable.push(Unschedulable {
+            pod,
+            reason: "because".into(),
+            pools: Vec::new(),
+        });
+    }
+}
+
+/// So many cores and nothing else.
+pub(crate) fn cores(n: i64) -> ResourceList {
+    ResourceList::from_iter([("cpu", Quantity::from_units(n))])
 }

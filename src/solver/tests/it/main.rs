@@ -18,6 +18,7 @@ mod invariants;
 mod limits;
 mod machines;
 mod nodes;
+mod reserved;
 mod rules;
 mod shared;
 mod volumes;

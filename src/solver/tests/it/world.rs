@@ -235,6 +235,51 @@ pub(crate) fn problem(pools: Vec<PoolView>, pods: Vec<Pod>) -> Problem {
     }
 }
 
+/// Key of reservations.
+pub(crate) const RESERVATION: &str = "example.com/reservation";
+
+/// A type that can be had out of reservations besides: id, zone, machines left.
+pub(crate) fn reserved(
+    sold: &Arc<InstanceType>,
+    out_of: &[(&str, &str, u32)],
+) -> Arc<InstanceType> {
+    let mut sold = InstanceType::clone(sold);
+    let kinds = [
+        l::CAPACITY_ON_DEMAND,
+        l::CAPACITY_SPOT,
+        l::CAPACITY_RESERVED,
+    ];
+    sold.requirements
+        .set(Requirement::is_in(l::CAPACITY_TYPE, kinds));
+    let ids = out_of.iter().map(|(id, _, _)| *id);
+    sold.requirements
+        .set(Requirement::is_in(RESERVATION, ids.collect::<Vec<_>>()));
+    for offering in &mut sold.offerings {
+        offering
+            .requirements
+            .set(Requirement::does_not_exist(RESERVATION));
+    }
+    for (id, zone, left) in out_of {
+        let mut offering = Offering::new(zone, l::CAPACITY_RESERVED, 0.000_001);
+        offering
+            .requirements
+            .set(Requirement::is_in(RESERVATION, [*id]));
+        offering.reservation_capacity = *left;
+        offering.available = *left > 0;
+        sold.offerings.push(offering);
+    }
+    Arc::new(sold)
+}
+
+/// A problem in which reservations can be named.
+pub(crate) fn with_reservations(pools: Vec<PoolView>, pods: Vec<Pod>) -> Problem {
+    let mut problem = problem(pools, pods);
+    let labels = Arc::make_mut(&mut problem.labels);
+    labels.well_known.insert(RESERVATION.to_owned());
+    labels.reservation_id = Some(RESERVATION.to_owned());
+    problem
+}
+
 /// Solves, has the plan checked, and plans again with it carried out: nothing may change.
 pub(crate) fn solve(problem: &Problem) -> Plan {
     let plan = karpenter_solver::solve(problem);
@@ -297,6 +342,8 @@ pub(crate) fn applied(problem: &Problem, plan: &Plan) -> Problem {
             l::CAPACITY_TYPE.to_owned(),
             bought.cheapest.capacity_type.to_string(),
         );
+        let key = problem.labels.reservation_id.as_deref();
+        let id = key.and_then(|k| bought.requirements.get(k)?.single());
         let name: Arc<str> = format!("bought-{i:03}").into();
         let mut node = NodeView {
             name: Arc::clone(&name),
@@ -324,8 +371,28 @@ pub(crate) fn applied(problem: &Problem, plan: &Plan) -> Problem {
         pool.usage.add(&t.capacity);
         pool.usage.add(&list("nodes=1"));
         after.nodes.push(Arc::new(node));
+        if let Some(id) = id {
+            use_up(&mut after, id);
+        }
     }
     after
+}
+
+/// A provider says of a reservation what is left of it, and does not offer what is not.
+fn use_up(problem: &mut Problem, id: &str) {
+    for pool in &mut problem.pools {
+        for sold in &mut Arc::make_mut(pool).instance_types {
+            for offering in &mut Arc::make_mut(sold).offerings {
+                if offering
+                    .reservation(&problem.labels)
+                    .is_some_and(|own| &**own == id)
+                {
+                    offering.reservation_capacity -= 1;
+                    offering.available = offering.reservation_capacity > 0;
+                }
+            }
+        }
+    }
 }
 
 fn bind(node: &mut NodeView, pod: &Arc<Pod>) {
