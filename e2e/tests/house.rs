@@ -162,3 +162,26 @@ fn every_metric_of_the_table_is_written_by_somebody() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// Cases of the catalogue of behaviours that nothing here can come to: why.
+const NO_SUCH_CASE: [(usize, &str); 1] = [(
+    18,
+    "offerings do not override capacity: no provider here sells any that do",
+)];
+
+/// The 64 cases by which scheduling is defined are told by tests that carry their number.
+#[test]
+fn every_numbered_case_of_scheduling_has_a_test() {
+    let texts: Vec<String> = all_rust_files()
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    let has = |n: usize| {
+        // Put together, so that this file does not count itself.
+        let name = format!("{}_{n:02}_", "case");
+        texts.iter().any(|t| t.contains(&name))
+    };
+    let missing: Vec<usize> = (1..=64).filter(|n| !has(*n)).collect();
+    let excused: Vec<usize> = NO_SUCH_CASE.iter().map(|(n, _)| *n).collect();
+    assert_eq!(missing, excused);
+}

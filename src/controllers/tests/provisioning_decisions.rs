@@ -140,6 +140,22 @@ fn a_claim_carries_the_pool_the_plan_and_nothing_of_the_simulation() {
     insta::assert_json_snapshot!(claim);
 }
 
+/// The pool is edited between the solve and the creation: the claim is of the pool that was planned with, and drifts.
+#[test]
+fn case_53_a_claim_carries_the_hash_of_the_pool_that_was_planned_with() {
+    let registry = LabelRegistry::default();
+    let view =
+        |pool: &NodePool| pools::pool_view(pool, vec![], ResourceList::new(), &registry).unwrap();
+    let before = view(&pool(json!({})));
+    let edit = json!({"spec": {"template": {"metadata": {"labels": {"team": "b"}}}}});
+    let after = view(&pool(edit));
+    let hash = "karpenter.sh/nodepool-hash";
+    assert_ne!(before.annotations[hash], after.annotations[hash]);
+    let claim = claim::node_claim(&planned(before.requirements.clone()), &before, &registry);
+    let annotations = claim.metadata.annotations.unwrap();
+    assert_eq!(annotations[hash], before.annotations[hash]);
+}
+
 #[test]
 fn a_lowered_min_values_is_told_and_no_capacity_type_is_made_up() {
     let registry = LabelRegistry::default();

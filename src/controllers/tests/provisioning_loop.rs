@@ -143,7 +143,7 @@ async fn a_pool_is_used_once_its_class_is_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pods_of_a_claim_that_goes_are_planned_again_at_once() {
+async fn case_24_pods_of_a_claim_that_goes_are_planned_again_at_once() {
     let world = World::start().await;
     world.pool("default", json!({})).await;
     world.pending_pod("web", "1");

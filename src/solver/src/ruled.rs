@@ -153,7 +153,12 @@ impl Buyer<'_, '_> {
     /// The domains of a key that may take pods of the class, the emptiest first.
     fn choices(&mut self, turn: Turn, key: KeyId) -> Vec<Choice> {
         let class = turn.class;
-        let to_buy = self.purchasable(turn.demand, key);
+        // What a pod merely prefers makes no zone less of a domain.
+        let mut to_buy: BTreeSet<DomainId> = BTreeSet::new();
+        let attempts = self.classes.get(class).map_or(&[][..], |c| &c.attempts);
+        for attempt in attempts {
+            to_buy.extend(self.purchasable(attempt.demand, key).iter().copied());
+        }
         let ledger = &self.ledger;
         // Every domain that is known: nodes are there, or machines can be bought.
         let mut choices: Vec<Choice> = (0..ledger.topology.domains(key))

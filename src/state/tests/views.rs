@@ -92,7 +92,7 @@ fn taints(view: &NodeView) -> Vec<&str> {
 #[case::joined(Some((false, false)), "claim", &["lasting"], "n", 1000)]
 #[case::registered(Some((true, false)), "node", &["lasting", "other"], "n", 1000)]
 #[case::initialized(Some((true, true)), "node", &["lasting", "startup", "node.kubernetes.io/not-ready", "other"], "n", 0)]
-fn a_claim_becomes_a_node(
+fn case_26_a_claim_becomes_a_node(
     #[case] state: Option<(bool, bool)>,
     #[case] from: &str,
     #[case] expected_taints: &[&str],
@@ -118,7 +118,7 @@ fn a_claim_becomes_a_node(
 }
 
 #[test]
-fn an_unlaunched_claim_counts_with_what_was_asked_for() {
+fn case_61_an_unlaunched_claim_counts_with_what_was_asked_for() {
     let store = Store::default();
     store.apply_node_claim(claim(json!({"status": null})));
     assert_eq!(amount(&only(&store).available, "cpu"), 1500);
@@ -190,6 +190,102 @@ fn what_leaves_takes_no_pods_and_does_not_count(#[case] leave: fn(&Store)) {
     assert_eq!(store.pods_leaving().len(), 1);
     assert!(store.consolidation_generation() > consolidation);
     assert!(store.planning_generation() > planning);
+}
+
+#[test]
+fn case_62_a_claim_that_is_marked_and_then_deleted_is_taken_off_once() {
+    let store = Store::default();
+    store.apply_node_claim(claim(json!({})));
+    let other = json!({"metadata": {"name": "other"}, "status": {"providerID": "x:///2"}});
+    store.apply_node_claim(claim(other));
+    let cpu = |store: &Store| amount(&store.usage("p"), "cpu");
+    assert_eq!(cpu(&store), 8000);
+    store.mark_for_deletion("c");
+    assert_eq!(cpu(&store), 4000);
+    let deleting =
+        json!({"metadata": {"resourceVersion": "2", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+    store.apply_node_claim(claim(deleting));
+    assert_eq!(cpu(&store), 4000);
+    store.forget_node_claim("c");
+    assert_eq!(cpu(&store), 4000);
+}
+
+#[test]
+fn case_63_a_pod_of_the_same_name_on_another_node_takes_its_room_there() {
+    let store = Store::default();
+    let of = |name: &str, id: &str| {
+        let mut patch = labels(true, true);
+        merge(
+            &mut patch,
+            json!({"metadata": {"name": name}, "spec": {"providerID": id}}),
+        );
+        node(patch)
+    };
+    store.apply_node(of("n", "x:///1"));
+    store.apply_node(of("m", "x:///2"));
+    let used = |store: &Store, name: &str| {
+        let views = store.node_views();
+        let view = views.iter().find(|v| &*v.name == name).unwrap();
+        amount(&view.allocatable, "cpu") - amount(&view.available, "cpu")
+    };
+    let on = |node: &str, uid: &str, version| {
+        pod(
+            "a",
+            version,
+            json!({"metadata": {"uid": uid}, "spec": {"nodeName": node}}),
+        )
+    };
+    store.apply_pod(on("n", "first", 1));
+    assert_eq!((used(&store, "n"), used(&store, "m")), (500, 0));
+    // Neither its deletion nor the moment without it was seen.
+    store.apply_pod(on("m", "second", 3));
+    assert_eq!((used(&store, "n"), used(&store, "m")), (0, 500));
+    store.delete_pod(&on("n", "first", 2));
+    assert_eq!(
+        (used(&store, "n"), used(&store, "m")),
+        (0, 500),
+        "the late news is about the other"
+    );
+}
+
+/// Upstream also forgets what it has found every five minutes; here only what may change an answer asks again.
+#[test]
+fn case_64_an_edited_pool_and_new_overlays_ask_for_another_look() {
+    let store = Store::default();
+    let pool = |version: u32, generation: i64| -> karpenter_api::NodePool {
+        let meta =
+            json!({"name": "p", "resourceVersion": version.to_string(), "generation": generation});
+        serde_json::from_value(json!({"metadata": meta})).unwrap()
+    };
+    let overlay = |version: u32, price: &str| -> karpenter_api::NodeOverlay {
+        let meta = json!({"name": "o", "resourceVersion": version.to_string()});
+        serde_json::from_value(
+            json!({"metadata": meta, "spec": {"requirements": [], "price": price}}),
+        )
+        .unwrap()
+    };
+    let mut last = store.consolidation_generation();
+    let mut asks = |expected: bool, what: &str| {
+        let now = store.consolidation_generation();
+        assert_eq!(now > last, expected, "{what}");
+        last = now;
+    };
+    store.apply_node_pool(pool(1, 1));
+    asks(true, "a new pool");
+    store.apply_node_pool(pool(2, 1));
+    asks(false, "a status");
+    store.apply_node_pool(pool(3, 2));
+    asks(true, "an edited pool");
+    store.apply_node_overlay(overlay(4, "1"));
+    asks(true, "a new overlay");
+    store.apply_node_overlay(overlay(5, "1"));
+    asks(false, "a status of an overlay");
+    store.apply_node_overlay(overlay(6, "2"));
+    asks(true, "another price");
+    store.delete_node_overlay(&overlay(7, "2"));
+    asks(true, "an overlay less");
+    store.catalog_changed();
+    asks(true, "other prices of the provider");
 }
 
 #[test]
@@ -366,7 +462,7 @@ fn limit_ranges_of_its_namespace_fill_a_daemon_sets_template() {
 }
 
 #[tokio::test]
-async fn subscribers_hear_every_change_and_lists_make_it_synced() {
+async fn case_61_subscribers_hear_every_change_and_lists_make_it_synced() {
     let store = Store::default();
     let mut changes = store.subscribe();
     store.apply_node_claim(claim(json!({})));

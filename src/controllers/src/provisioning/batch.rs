@@ -104,7 +104,7 @@ mod tests {
     #[case::a_seen_one_does_not(&[(0, "a"), (900, "a")], 1_000, 1)]
     #[case::next_window_is_not_touched(&[(0, "a"), (1_100, "b")], 1_000, 1)]
     #[tokio::test(start_paused = true)]
-    async fn the_window_closes(
+    async fn case_48_the_window_closes(
         #[case] triggers: &[(u64, &str)],
         #[case] closes: u64,
         #[case] seen: usize,

@@ -9,6 +9,7 @@
 )]
 
 mod buffers;
+mod cases;
 mod constraints;
 mod explain;
 #[path = "../../benches/cases/files.rs"]

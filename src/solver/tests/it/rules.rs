@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 
 use crate::world::{ladder, list, node, pod, pod_with, pool, problem, show, solve};
 
-const HOST: &str = l::HOSTNAME;
-const ZONE: &str = l::ZONE;
+pub(crate) const HOST: &str = l::HOSTNAME;
+pub(crate) const ZONE: &str = l::ZONE;
 
-fn selector(app: &str) -> Value {
+pub(crate) fn selector(app: &str) -> Value {
     json!({ "matchLabels": { "app": app } })
 }
 
-fn spread(key: &str, max_skew: i32, app: &str) -> Value {
+pub(crate) fn spread(key: &str, max_skew: i32, app: &str) -> Value {
     json!({ "maxSkew": max_skew, "topologyKey": key, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": selector(app) })
 }
 
@@ -26,12 +26,12 @@ fn term(key: &str, app: &str) -> Value {
     json!({ "topologyKey": key, "labelSelector": selector(app) })
 }
 
-fn required(kind: &str, key: &str, app: &str) -> Value {
+pub(crate) fn required(kind: &str, key: &str, app: &str) -> Value {
     json!({ "affinity": { kind: { "requiredDuringSchedulingIgnoredDuringExecution": [term(key, app)] } } })
 }
 
 /// Pods `app-0`... of one CPU with a label and this spec.
-fn apps(app: &str, count: usize, spec: &Value) -> Vec<Pod> {
+pub(crate) fn apps(app: &str, count: usize, spec: &Value) -> Vec<Pod> {
     (0..count)
         .map(|i| {
             let mut pod = pod_with(&format!("{app}-{i:03}"), "cpu=1 memory=1Gi", spec.clone());
@@ -42,7 +42,7 @@ fn apps(app: &str, count: usize, spec: &Value) -> Vec<Pod> {
 }
 
 /// A node in a zone with pods of an app on it.
-fn holding(name: &str, zone: &str, app: &str, count: usize, spec: &Value) -> NodeView {
+pub(crate) fn holding(name: &str, zone: &str, app: &str, count: usize, spec: &Value) -> NodeView {
     let labels = [
         (ZONE, zone),
         (HOST, name),
@@ -67,7 +67,7 @@ fn with_nodes(pods: Vec<Pod>, nodes: Vec<NodeView>) -> Problem {
 }
 
 /// Pods by zone, new machines and nodes that exist taken together.
-fn by_zone(problem: &Problem, plan: &Plan) -> BTreeMap<String, usize> {
+pub(crate) fn by_zone(problem: &Problem, plan: &Plan) -> BTreeMap<String, usize> {
     let mut out = BTreeMap::new();
     for machine in &plan.new_nodes {
         *out.entry(machine.cheapest.zone.to_string()).or_default() += machine.pods.len();
@@ -150,7 +150,7 @@ fn min_domains_make_the_emptiest_count_as_empty() {
 #[case::spread(json!({ "topologySpreadConstraints": [spread(HOST, 1, "web")] }), 5)]
 #[case::spread_by_two(json!({ "topologySpreadConstraints": [spread(HOST, 2, "web")] }), 3)]
 #[case::anti_affinity(required("podAntiAffinity", HOST, "web"), 5)]
-fn hosts_take_as_many_as_the_rule_lets_them(#[case] spec: Value, #[case] machines: usize) {
+fn case_36_hosts_take_as_many_as_the_rule_lets_them(#[case] spec: Value, #[case] machines: usize) {
     let plan = solve(&with_nodes(apps("web", 5, &spec), vec![]));
     assert_eq!(plan.new_nodes.len(), machines, "{}", show(&plan));
 }
@@ -177,7 +177,7 @@ fn anti_affinity_over_zones_leaves_the_third_of_two_zones_over() {
 }
 
 #[test]
-fn affinity_keeps_pods_together_and_finds_those_that_come_later() {
+fn case_43_affinity_keeps_pods_together_and_finds_those_that_come_later() {
     // web is served first (it is older by name) but has to be where cache is.
     let mut pods = apps("web", 3, &required("podAffinity", ZONE, "cache"));
     let mut cache = apps("cache", 1, &json!({}));
@@ -189,7 +189,7 @@ fn affinity_keeps_pods_together_and_finds_those_that_come_later() {
 }
 
 #[test]
-fn affinity_to_itself_stays_in_one_zone() {
+fn case_42_affinity_to_itself_stays_in_one_zone() {
     let problem = with_nodes(
         apps("web", 20, &required("podAffinity", ZONE, "web")),
         vec![],
@@ -198,7 +198,7 @@ fn affinity_to_itself_stays_in_one_zone() {
 }
 
 #[test]
-fn affinity_to_nobody_is_left_over_and_says_so() {
+fn case_43_affinity_to_nobody_is_left_over_and_says_so() {
     let plan = karpenter_solver::solve(&with_nodes(
         apps("web", 1, &required("podAffinity", ZONE, "ghost")),
         vec![],
@@ -225,7 +225,7 @@ fn affinity_over_hosts_follows_a_pod_that_is_there() {
 }
 
 #[test]
-fn what_a_pod_that_is_there_holds_against_others_counts() {
+fn case_45_what_a_pod_that_is_there_holds_against_others_counts() {
     let shy = required("podAntiAffinity", ZONE, "web");
     let nodes = vec![holding("n1", "a", "shy", 1, &shy)];
     let problem = with_nodes(apps("web", 2, &json!({})), nodes);
@@ -247,7 +247,7 @@ fn what_pods_of_the_same_plan_hold_against_each_other_counts() {
 }
 
 #[test]
-fn other_namespaces_are_others() {
+fn case_46_other_namespaces_are_others() {
     let mut pods = apps("web", 2, &required("podAntiAffinity", HOST, "web"));
     pods[1].key.namespace = "elsewhere".into();
     assert_eq!(solve(&with_nodes(pods, vec![])).new_nodes.len(), 1);
@@ -259,7 +259,7 @@ fn other_namespaces_are_others() {
 #[case::not_selected(json!({"matchLabels": {"team": "red"}}), json!([]), 1)]
 #[case::everywhere(json!({}), json!([]), 2)]
 #[case::named_besides(json!({"matchLabels": {"team": "red"}}), json!(["other"]), 2)]
-fn namespaces_are_selected_by_their_labels(
+fn case_46_namespaces_are_selected_by_their_labels(
     #[case] namespaces: Value,
     #[case] named: Value,
     #[case] machines: usize,
@@ -294,7 +294,7 @@ fn where_no_namespace_is_known_each_is_taken_to_be_selected() {
 }
 
 #[test]
-fn match_label_keys_tell_revisions_apart() {
+fn case_38_match_label_keys_tell_revisions_apart() {
     let mut constraint = spread(HOST, 1, "web");
     constraint["matchLabelKeys"] = json!(["rev"]);
     let mut pods = apps(
@@ -327,7 +327,7 @@ fn a_spread_that_may_be_broken_is_kept_where_it_costs_nothing() {
 #[rstest]
 #[case::taints_do_not_matter(json!({}), 1)]
 #[case::taints_matter(json!({"nodeTaintsPolicy": "Honor"}), 6)]
-fn nodes_whose_taints_are_not_tolerated_count_by_policy(
+fn case_39_nodes_whose_taints_are_not_tolerated_count_by_policy(
     #[case] policy: Value,
     #[case] placed: usize,
 ) {
@@ -351,7 +351,7 @@ fn nodes_whose_taints_are_not_tolerated_count_by_policy(
 }
 
 #[test]
-fn only_zones_that_the_pod_may_go_to_count() {
+fn case_39_only_zones_that_the_pod_may_go_to_count() {
     // Zone b is not the pod's: with policy Honor (the default) it does not hold the others back.
     let mut spec = json!({ "topologySpreadConstraints": [spread(ZONE, 1, "web")] });
     spec["nodeSelector"] = json!({ ZONE: "a" });
