@@ -243,7 +243,7 @@ fn sold(
         }
     }
     let mut left = instance_type.allocatable.clone();
-    left.subtract(&taken);
+    left.deduct(&taken);
     let mut room = names.room(&left);
     let limits = problem.volume_limits.get(&instance_type.name);
     mounts::set_room(names, &mut room, limits, &Attached::new());

@@ -48,7 +48,7 @@ impl<'a> Existing<'a> {
         rooms.fill(views.iter().map(|view| {
             let mut left = view.available.clone();
             if !daemons.is_empty() {
-                left.subtract(&coming(problem, view, &daemons));
+                left.deduct(&coming(problem, view, &daemons));
             }
             let mut room = names.room(&left);
             let nothing = BTreeMap::new();

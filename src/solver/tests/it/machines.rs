@@ -422,3 +422,15 @@ fn a_cost_per_node_trades_price_for_fewer_nodes() {
     problem.options.node_cost = 0.05;
     assert_eq!(show(&solve(&problem)), "new p large a spot: 16 pods");
 }
+
+/// A DaemonSet that asks for what a machine does not have keeps every pod off it: there would be no room for both.
+#[test]
+fn a_daemon_that_has_no_room_on_a_type_rules_it_out() {
+    let types = vec![
+        machine("plain", "cpu=4 memory=8Gi", 0.1),
+        machine("special", "cpu=4 memory=8Gi example.com/thing=1", 0.9),
+    ];
+    let mut problem = problem(vec![pool("p", "", types)], pods("a", 1, "cpu=1"));
+    problem.daemons = vec![daemon("agent", "cpu=100m example.com/thing=1", json!({}))];
+    assert_eq!(show(&solve(&problem)), "new p special a spot: 1 pods");
+}

@@ -1,0 +1,151 @@
+//! What a provisioning round costs in a large cluster: state as it is held, the question made of it, the answer. 5 000
+//! nodes and 100 000 bound pods; nothing pending, then a hundred pods. CPU time of one thread, and memory at the end.
+//!
+//! `cargo bench -p karpenter-solver --bench round [nodes] [pods on each]`
+
+// A bench reports to a person and may fail loudly.
+#![allow(
+    missing_docs,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
+
+#[path = "cases/made.rs"]
+#[allow(dead_code)] // Another bench uses the rest.
+mod made;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use karpenter_api::labels as l;
+use karpenter_model::{InstanceType, Plan, PoolView};
+use karpenter_state::Store;
+use serde_json::{Value, json};
+
+/// Seconds that this thread has been running on a CPU.
+fn cpu() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
+}
+
+fn timed<T>(what: &str, times: usize, mut run: impl FnMut() -> T) -> T {
+    let mut all = Vec::new();
+    let mut last = None;
+    for _ in 0..times {
+        let start = cpu();
+        last = Some(run());
+        all.push(cpu() - start);
+    }
+    all.sort_by(f64::total_cmp);
+    println!("{what:<52} {:>9.1} ms", all[all.len() / 2] * 1e3);
+    last.unwrap()
+}
+
+fn memory(what: &str) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
+    println!("{what:<52} {line}");
+}
+
+fn claim(name: &str, t: &InstanceType, zone: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "resourceVersion": "1", "uid": name,
+            "labels": {l::NODEPOOL: "default", l::INSTANCE_TYPE: &*t.name, l::ZONE: zone,
+                l::CAPACITY_TYPE: "on-demand", l::ARCH: "amd64", l::OS: "linux"}},
+        "spec": {"nodeClassRef": {"group": "g", "kind": "k", "name": "n"}, "requirements": []},
+        "status": {"providerID": format!("made:///{name}"), "nodeName": name,
+            "capacity": t.capacity.to_raw(), "allocatable": t.allocatable.to_raw()},
+    })
+}
+
+fn node(name: &str, t: &InstanceType, zone: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "resourceVersion": "2", "uid": name,
+            "labels": {l::NODEPOOL: "default", l::INSTANCE_TYPE: &*t.name, l::ZONE: zone,
+                l::CAPACITY_TYPE: "on-demand", l::ARCH: "amd64", l::OS: "linux", l::HOSTNAME: name,
+                l::REGISTERED: "true", l::INITIALIZED: "true"}},
+        "spec": {"providerID": format!("made:///{name}")},
+        "status": {"capacity": t.capacity.to_raw(), "allocatable": t.allocatable.to_raw()},
+    })
+}
+
+fn pod(index: usize, node: Option<&str>) -> Value {
+    let workload = format!("web-{}", index % 60);
+    let mut spec = json!({
+        "containers": [{"name": "app", "image": "registry.example/app:1",
+            "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}}}],
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": l::ZONE,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"app": workload}}}],
+    });
+    let mut status = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled",
+        "status": "False", "reason": "Unschedulable"}]});
+    if let Some(node) = node {
+        spec["nodeName"] = json!(node);
+        status = json!({"phase": "Running"});
+    }
+    let name = format!("pod-{index:06}");
+    json!({
+        "metadata": {"name": name, "namespace": "d", "uid": name, "resourceVersion": "3",
+            "labels": {"app": workload, "pod-template-hash": "6f5b7c9d8f"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": true,
+                "name": workload, "uid": workload}]},
+        "spec": spec,
+        "status": status,
+    })
+}
+
+fn round(store: &Store, pool: &Arc<PoolView>) -> Plan {
+    let mut problem = made::problem(Vec::new(), Vec::new());
+    let labels = Arc::clone(&problem.labels);
+    problem.pods = store.with_storage(store.provisionable_pods(), &labels);
+    if problem.pods.is_empty() {
+        return Plan::default();
+    }
+    problem.nodes = store.problem_nodes(&BTreeSet::new());
+    problem.daemons = store.daemons();
+    problem.volume_limits = store.volume_limits();
+    problem.namespaces = store.namespaces();
+    problem.pools = vec![Arc::clone(pool)];
+    karpenter_solver::solve(&problem)
+}
+
+fn main() {
+    let numbers: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
+    let nodes = numbers.first().copied().unwrap_or(5_000);
+    let each = numbers.get(1).copied().unwrap_or(20);
+    let types = made::types(400);
+    let pool = Arc::new(made::pool("default", types.clone()));
+    memory("before");
+    let store = Store::default();
+    let names: Vec<String> = (0..nodes).map(|i| format!("node-{i:05}")).collect();
+    timed("reading nodes and claims", 1, || {
+        for (i, name) in names.iter().enumerate() {
+            let t = &types[each / 4];
+            let zone = format!("test-zone-{}", i % 3 + 1);
+            store.apply_node_claim(serde_json::from_value(claim(name, t, &zone)).unwrap());
+            store.apply_node(serde_json::from_value(node(name, t, &zone)).unwrap());
+        }
+    });
+    timed("reading bound pods", 1, || {
+        for i in 0..nodes * each {
+            let node = &names[i / each];
+            store.apply_pod(serde_json::from_value(pod(i, Some(node))).unwrap());
+        }
+    });
+    memory("state");
+    timed("first view of all nodes", 1, || {
+        store.problem_nodes(&BTreeSet::new())
+    });
+    memory("state with views");
+    timed("round with nothing pending", 9, || round(&store, &pool));
+    for i in 0..100 {
+        let index = nodes * each + i;
+        store.apply_pod(serde_json::from_value(pod(index, None)).unwrap());
+    }
+    let plan = timed("round with 100 pods pending", 9, || round(&store, &pool));
+    let placed: usize = plan.existing.iter().map(|p| p.pods.len()).sum();
+    println!("  {placed} on nodes, {} new nodes", plan.new_nodes.len());
+    memory("state, views and solve");
+}
