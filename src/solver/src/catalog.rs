@@ -40,6 +40,8 @@ pub(crate) struct Sold {
     pub(crate) offerings: Vec<usize>,
     /// Whether some of them are out of reservations.
     reserved: bool,
+    /// Whether it has any reservation, be it one that cannot be had now.
+    pub(crate) has_reservations: bool,
     /// What a core and a GiB of it cost, half of the price each; infinite if it has none or cannot be had.
     unit: UnitPrices,
 }
@@ -281,6 +283,7 @@ fn sold(
         daemons: taken,
         ports,
         reserved: offerings.iter().any(is_reserved),
+        has_reservations: all.iter().any(Offering::is_reserved),
         offerings,
         unit: UnitPrices {
             per_core: each(cores(&instance_type.allocatable)),

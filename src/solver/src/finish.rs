@@ -10,7 +10,7 @@ use karpenter_model::plan::{
     FunnelStep, MAX_INSTANCE_TYPES_PER_CLAIM, PlannedNode, PricedOffering,
 };
 use karpenter_model::resources::names::NODES;
-use karpenter_model::{LabelRegistry, Offering, Requirement, Requirements, ResourceList};
+use karpenter_model::{LabelRegistry, Requirement, Requirements, ResourceList};
 
 use crate::catalog::{Catalog, Pool, Sold};
 use crate::dense::Names;
@@ -161,8 +161,7 @@ fn node(
     let mut requirements = set.requirements.clone();
     let capacity_types = told.capacity_types(listed.iter().map(|(at, _, _)| *at));
     // What is not bought out of a reservation must not be launched from one: its units are others'.
-    let reserved = |s: &Sold| s.instance_type.offerings.iter().any(Offering::is_reserved);
-    if set.pinned.is_none() && listed.iter().any(|(_, _, s)| reserved(s)) {
+    if set.pinned.is_none() && listed.iter().any(|(_, _, s)| s.has_reservations) {
         requirements.add(Requirement::is_in(CAPACITY_TYPE, &capacity_types));
     }
     let min_values_relaxed = lower_min_values(&mut requirements, &listed);
