@@ -70,6 +70,8 @@ fn listed_types<'a>(
     let by_name: BTreeMap<&str, &Arc<InstanceType>> = pool
         .instance_types
         .iter()
+        // Of several of a name it is the first.
+        .rev()
         .map(|t| (t.name.as_ref(), t))
         .collect();
     if node.instance_types.is_empty() {

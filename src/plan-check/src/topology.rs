@@ -129,6 +129,8 @@ fn places<'a>(problem: &'a Problem, plan: &'a Plan) -> Vec<Place<'a>> {
         let by_name: BTreeMap<&str, &Arc<InstanceType>> = pool
             .instance_types
             .iter()
+            // Of several of a name it is the first.
+            .rev()
             .map(|t| (t.name.as_ref(), t))
             .collect();
         let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! Pools with what they sell, prepared once per solve: order, room per type after DaemonSets, limits left.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -78,7 +78,10 @@ impl Sold {
 pub(crate) struct Pool {
     pub(crate) view: Arc<PoolView>,
     /// Types that the pool's own requirements leave and that have an available offering.
-    pub(crate) types: Vec<Arc<Sold>>,
+    /// Pools that leave the same of the same share them.
+    pub(crate) types: Arc<Vec<Arc<Sold>>>,
+    /// Label keys that types or offerings of the pool say anything about.
+    keys: Arc<BTreeSet<Arc<str>>>,
     /// The most that any of them has of what is limited.
     pub(crate) largest: ResourceList,
     /// Limits minus usage, planned purchases taken off; none = no limits.
@@ -130,16 +133,7 @@ impl Catalog {
         let mut stock = Stock::default();
         for view in views {
             let daemons = daemons_of(problem, view);
-            let types: Vec<Arc<Sold>> = view
-                .instance_types
-                .iter()
-                .filter(|t| t.requirements.does_intersect(&view.requirements))
-                .map(|t| stock.sold(problem, names, t, &daemons))
-                .filter(|s| {
-                    let mut all = s.suiting(&view.requirements, &problem.labels);
-                    all.next().is_some()
-                })
-                .collect();
+            let (types, keys) = stock.suitable(problem, names, view, &daemons);
             if types.is_empty() {
                 let of = view.instance_types.len();
                 let reason = format!(
@@ -173,6 +167,7 @@ impl Catalog {
             pools.push(Pool {
                 view: Arc::clone(view),
                 types,
+                keys,
                 largest,
                 left,
             });
@@ -183,7 +178,7 @@ impl Catalog {
     /// What a core and a GiB cost where they cost least.
     pub(crate) fn unit_prices(&self) -> UnitPrices {
         let (mut per_core, mut per_gib) = (f64::INFINITY, f64::INFINITY);
-        for sold in self.pools.iter().flat_map(|p| &p.types) {
+        for sold in self.pools.iter().flat_map(|p| p.types.iter()) {
             per_core = per_core.min(sold.unit.per_core);
             per_gib = per_gib.min(sold.unit.per_gib);
         }
@@ -195,16 +190,87 @@ impl Catalog {
     }
 }
 
+/// The label keys that types or their offerings speak of.
+fn keys_of(types: &[Arc<InstanceType>]) -> BTreeSet<Arc<str>> {
+    let all = types.iter().flat_map(|t| {
+        let offered = t.offerings.iter().flat_map(|o| o.requirements.iter());
+        t.requirements.iter().chain(offered)
+    });
+    let mut keys = BTreeSet::new();
+    for requirement in all {
+        if !keys.contains(&requirement.key) {
+            keys.insert(Arc::clone(&requirement.key));
+        }
+    }
+    keys
+}
+
+/// What requirements say about some keys.
+fn about(requirements: &Requirements, keys: &BTreeSet<Arc<str>>) -> Requirements {
+    let stated = requirements.iter().filter(|r| keys.contains(&r.key));
+    stated.cloned().collect()
+}
+
 /// Types as they are sold, each once for all pools with the same DaemonSets.
 #[derive(Default)]
-struct Stock {
+struct Stock<'p> {
     /// DaemonSet pods with where they run, in words.
     kinds: BTreeMap<String, usize>,
     /// By kind and type.
     known: BTreeMap<(usize, *const InstanceType), Arc<Sold>>,
+    /// Lists of types, with the label keys that they speak of.
+    lists: Vec<(&'p [Arc<InstanceType>], Arc<BTreeSet<Arc<str>>>)>,
+    /// What requirements leave, by kind, list and what they say about those keys.
+    left: BTreeMap<(usize, usize, Requirements), Arc<Vec<Arc<Sold>>>>,
 }
 
-impl Stock {
+impl<'p> Stock<'p> {
+    /// What a pool's requirements leave of what it is sold, and the label keys that any of that speaks of.
+    fn suitable(
+        &mut self,
+        problem: &Problem,
+        names: &Names,
+        view: &'p PoolView,
+        daemons: &Daemons,
+    ) -> (Arc<Vec<Arc<Sold>>>, Arc<BTreeSet<Arc<str>>>) {
+        let types = &view.instance_types[..];
+        let same = |list: &[Arc<InstanceType>]| {
+            list.len() == types.len() && list.iter().zip(types).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        let list = self.lists.iter().position(|(list, _)| same(list));
+        let list = list.unwrap_or_else(|| {
+            self.lists.push((types, Arc::new(keys_of(types))));
+            self.lists.len() - 1
+        });
+        let keys = self.lists.get(list).map(|(_, keys)| Arc::clone(keys));
+        let keys = keys.unwrap_or_default();
+        let kind = self.kind(daemons);
+        let asked = about(&view.requirements, &keys);
+        if let Some(known) = self.left.get(&(kind, list, asked.clone())) {
+            return (Arc::clone(known), keys);
+        }
+        // A launch names the type: of several of a name it is the first.
+        let mut named: BTreeSet<&Arc<str>> = BTreeSet::new();
+        let left: Vec<Arc<Sold>> = types
+            .iter()
+            .filter(|t| named.insert(&t.name))
+            .filter(|t| t.requirements.does_intersect(&asked))
+            .map(|t| self.sold(problem, names, t, daemons))
+            .filter(|s| s.suiting(&asked, &problem.labels).next().is_some())
+            .collect();
+        let left = Arc::new(left);
+        self.left.insert((kind, list, asked), Arc::clone(&left));
+        (left, keys)
+    }
+
+    fn kind(&mut self, daemons: &Daemons) -> usize {
+        let next = self.kinds.len();
+        match self.kinds.get(&daemons.text) {
+            Some(kind) => *kind,
+            None => *self.kinds.entry(daemons.text.clone()).or_insert(next),
+        }
+    }
+
     fn sold(
         &mut self,
         problem: &Problem,
@@ -212,11 +278,7 @@ impl Stock {
         instance_type: &Arc<InstanceType>,
         daemons: &Daemons,
     ) -> Arc<Sold> {
-        let next = self.kinds.len();
-        let kind = match self.kinds.get(&daemons.text) {
-            Some(kind) => *kind,
-            None => *self.kinds.entry(daemons.text.clone()).or_insert(next),
-        };
+        let kind = self.kind(daemons);
         // The problem keeps the type alive, so that no other comes to have its address.
         let key = (kind, Arc::as_ptr(instance_type));
         let known = self.known.entry(key);
@@ -346,6 +408,11 @@ fn daemons_of(problem: &Problem, view: &PoolView) -> Daemons {
 }
 
 impl Pool {
+    /// What of requirements decides which types they leave, and which of their offerings.
+    pub(crate) fn deciding(&self, requirements: &Requirements) -> Requirements {
+        about(requirements, &self.keys)
+    }
+
     /// Whether any type is sold out of a reservation.
     pub(crate) fn has_reserved(&self) -> bool {
         self.types.iter().any(|t| t.reserved)

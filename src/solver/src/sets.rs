@@ -2,13 +2,14 @@
 //! what becomes of it when a pod's demands are added. Claims with equal requirements share one set.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use karpenter_api::labels::{CAPACITY_RESERVED, CAPACITY_TYPE};
 use karpenter_model::taints::first_untolerated;
 use karpenter_model::{Offering, Problem, Requirement, Requirements, Undefined};
 
-use crate::catalog::{Catalog, Pool, UnitPrices};
+use crate::catalog::{Catalog, Pool, Sold, UnitPrices};
 use crate::class::{Classes, DemandId};
 use crate::dense::Dense;
 use crate::reserved;
@@ -40,28 +41,42 @@ impl Offered {
     }
 }
 
-/// Requirements in a pool.
+/// What requirements leave of a list of types; sets of several pools may have the same.
 #[derive(Debug)]
-pub(crate) struct Set {
-    pub(crate) pool: usize,
-    pub(crate) requirements: Requirements,
+pub(crate) struct Offers {
     /// Cheapest first, ties by name. Limits are not considered.
     pub(crate) offers: Vec<Offered>,
     /// Position among the offers by position among the pool's types; none where the type is not left.
     slots: Vec<Option<usize>>,
     /// Reservations that machines of the set could be bought out of; none once it is pinned to one.
     pub(crate) reservations: BTreeSet<Arc<str>>,
-    /// The reservation that it is pinned to.
-    pub(crate) pinned: Option<Arc<str>>,
-    /// Whether variety is asked for.
-    pub(crate) has_min_values: bool,
     /// The least that a unit of work can cost, and which offer; the least first.
     pub(crate) rates: Vec<(f64, usize)>,
     /// Room of the offers, in their order.
     rooms: Rooms,
 }
 
-impl Set {
+/// Requirements in a pool.
+#[derive(Debug)]
+pub(crate) struct Set {
+    pub(crate) pool: usize,
+    pub(crate) requirements: Requirements,
+    /// The reservation that it is pinned to.
+    pub(crate) pinned: Option<Arc<str>>,
+    /// Whether variety is asked for.
+    pub(crate) has_min_values: bool,
+    left: Arc<Offers>,
+}
+
+impl Deref for Set {
+    type Target = Offers;
+
+    fn deref(&self) -> &Offers {
+        &self.left
+    }
+}
+
+impl Offers {
     /// Whether nothing can be had.
     fn is_empty(&self) -> bool {
         self.offers.is_empty() && self.reservations.is_empty()
@@ -100,6 +115,8 @@ pub(crate) struct Sets<'a> {
     /// Whether anything is sold out of reservations.
     reserved: bool,
     all: Vec<Set>,
+    /// By list of types and what requirements say about it.
+    left: BTreeMap<(*const Vec<Arc<Sold>>, Requirements), Arc<Offers>>,
     index: BTreeMap<(usize, Requirements), SetId>,
     /// By set and demand; none where it was never asked.
     joined: Vec<Vec<Option<Option<SetId>>>>,
@@ -116,6 +133,7 @@ impl<'a> Sets<'a> {
             prices,
             reserved: catalog.pools.iter().any(Pool::has_reserved),
             all: Vec::new(),
+            left: BTreeMap::new(),
             index: BTreeMap::new(),
             joined: Vec::new(),
             narrowed: Known::new(),
@@ -329,13 +347,37 @@ impl<'a> Sets<'a> {
 
     /// The set of these requirements. They are stricter than those of `base`, whose types are the only ones in question.
     fn build(
-        &self,
+        &mut self,
         catalog: &Catalog,
         pool: usize,
         requirements: Requirements,
         base: Option<SetId>,
     ) -> Set {
-        let types = catalog.pools.get(pool).map_or(&[][..], |p| &p.types);
+        let left = catalog.pools.get(pool).map(|pool| {
+            // The pool keeps the list alive, so that no other comes to have its address.
+            let key = (Arc::as_ptr(&pool.types), pool.deciding(&requirements));
+            if let Some(known) = self.left.get(&key) {
+                return Arc::clone(known);
+            }
+            let found = Arc::new(self.offers(&pool.types, &requirements, base));
+            self.left.insert(key, Arc::clone(&found));
+            found
+        });
+        Set {
+            pool,
+            pinned: reserved::pinned(&self.problem.labels, &requirements),
+            has_min_values: requirements.has_min_values(),
+            left: left.unwrap_or_else(|| Arc::new(self.offers(&[], &requirements, None))),
+            requirements,
+        }
+    }
+
+    fn offers(
+        &self,
+        types: &[Arc<Sold>],
+        requirements: &Requirements,
+        base: Option<SetId>,
+    ) -> Offers {
         // Types that can be had out of reservations only are no offers of the base.
         let reserved = self.problem.labels.reservation_id.is_some() && self.reserved;
         let base = base.and_then(|b| self.all.get(b)).filter(|_| !reserved);
@@ -346,14 +388,14 @@ impl<'a> Sets<'a> {
             .cloned()
             .collect();
         let labels = &self.problem.labels;
-        let pinned = reserved::pinned(labels, &requirements);
+        let pinned = reserved::pinned(labels, requirements);
         let mut reservations = BTreeSet::new();
         if reserved && pinned.is_none() {
             let intersecting = types.iter();
             for sold in
-                intersecting.filter(|s| s.instance_type.requirements.does_intersect(&requirements))
+                intersecting.filter(|s| s.instance_type.requirements.does_intersect(requirements))
             {
-                let all = sold.suiting(&requirements, labels);
+                let all = sold.suiting(requirements, labels);
                 reservations.extend(all.filter_map(|(_, o)| o.reservation(labels).cloned()));
             }
         }
@@ -362,7 +404,7 @@ impl<'a> Sets<'a> {
             if !sold.instance_type.requirements.does_intersect(&news) {
                 return None;
             }
-            let (offering, cheapest) = sold.cheapest(&requirements, labels)?;
+            let (offering, cheapest) = sold.cheapest(requirements, labels)?;
             let offered = Offered {
                 at,
                 price: cheapest.price,
@@ -396,12 +438,8 @@ impl<'a> Sets<'a> {
             let room = types.get(o.at).map(|s| s.room.clone());
             room.unwrap_or_else(|| Dense::from_elem(-1, 1))
         }));
-        Set {
-            pool,
+        Offers {
             reservations,
-            pinned,
-            has_min_values: requirements.has_min_values(),
-            requirements,
             offers,
             slots,
             rates,

@@ -110,11 +110,21 @@ pub(crate) async fn stock(ctx: &Context) -> (Vec<Stocked>, bool) {
                     "skipping, no resolved instance types found"
                 );
             }
-            Ok(types) => stocked.push(Stocked {
-                pool,
-                types,
-                buys: !guessed,
-            }),
+            Ok(types) => {
+                let mut named = BTreeSet::new();
+                if let Some(twice) = types.iter().find(|t| !named.insert(&t.name)) {
+                    tracing::warn!(
+                        NodePool = %name,
+                        "instance-type" = %twice.name,
+                        "instance type is listed twice, the first one counts"
+                    );
+                }
+                stocked.push(Stocked {
+                    pool,
+                    types,
+                    buys: !guessed,
+                });
+            }
             Err(error) => {
                 failed = true;
                 count_error(ctx, &*ctx.provider.cloud, &error);

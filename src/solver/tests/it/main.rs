@@ -19,6 +19,7 @@ mod invariants;
 mod limits;
 mod machines;
 mod nodes;
+mod odd;
 mod reserved;
 mod rules;
 mod shared;
