@@ -204,20 +204,11 @@ pub(crate) async fn pool_status(
     before: &NodePool,
     after: &NodePool,
 ) -> Result<Option<NodePool>, ReconcileError> {
-    let Some(part) = difference(&before.status, &after.status)? else {
-        return Ok(Some(before.clone()));
-    };
-    let api: Api<NodePool> = Api::all(ctx.client.clone());
-    let version = before.metadata.resource_version.as_deref();
-    let patch = Patch::Merge(guarded(version, "status", part));
-    let answer = api
-        .patch_status(name(&before.metadata), &PatchParams::default(), &patch)
-        .await;
-    let answer = unless_gone(answer)?;
-    if let Some(pool) = &answer {
-        ctx.state.apply_node_pool(pool.clone());
-    }
-    Ok(answer)
+    let part = difference(&before.status, &after.status)?;
+    let api = Api::all(ctx.client.clone());
+    let written = status(&api, before, part).await?;
+    let keep = |pool: &NodePool| ctx.state.apply_node_pool(pool.clone());
+    Ok(written.inspect(keep))
 }
 
 /// Writes what differs in a CapacityBuffer's status. None if it is gone.
@@ -226,21 +217,12 @@ pub(crate) async fn buffer_status(
     before: &CapacityBuffer,
     after: &CapacityBuffer,
 ) -> Result<Option<CapacityBuffer>, ReconcileError> {
-    let Some(part) = difference(&before.status, &after.status)? else {
-        return Ok(Some(before.clone()));
-    };
+    let part = difference(&before.status, &after.status)?;
     let namespace = before.metadata.namespace.as_deref().unwrap_or_default();
-    let api: Api<CapacityBuffer> = Api::namespaced(ctx.client.clone(), namespace);
-    let version = before.metadata.resource_version.as_deref();
-    let patch = Patch::Merge(guarded(version, "status", part));
-    let answer = api
-        .patch_status(name(&before.metadata), &PatchParams::default(), &patch)
-        .await;
-    let answer = unless_gone(answer)?;
-    if let Some(buffer) = &answer {
-        ctx.state.apply_capacity_buffer(buffer.clone());
-    }
-    Ok(answer)
+    let api = Api::namespaced(ctx.client.clone(), namespace);
+    let written = status(&api, before, part).await?;
+    let keep = |buffer: &CapacityBuffer| ctx.state.apply_capacity_buffer(buffer.clone());
+    Ok(written.inspect(keep))
 }
 
 /// Writes what differs in a NodeOverlay's status. None if it is gone.
@@ -249,20 +231,33 @@ pub(crate) async fn overlay_status(
     before: &NodeOverlay,
     after: &NodeOverlay,
 ) -> Result<Option<NodeOverlay>, ReconcileError> {
-    let Some(part) = difference(&before.status, &after.status)? else {
+    let part = difference(&before.status, &after.status)?;
+    let api = Api::all(ctx.client.clone());
+    let written = status(&api, before, part).await?;
+    let keep = |overlay: &NodeOverlay| ctx.state.apply_node_overlay(overlay.clone());
+    Ok(written.inspect(keep))
+}
+
+/// Writes a part of an object's status, if there is any, under the resourceVersion it was read at; the object as it is
+/// then, none if it is gone.
+async fn status<K>(
+    api: &Api<K>,
+    before: &K,
+    part: Option<Value>,
+) -> Result<Option<K>, ReconcileError>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let Some(part) = part else {
         return Ok(Some(before.clone()));
     };
-    let api: Api<NodeOverlay> = Api::all(ctx.client.clone());
-    let version = before.metadata.resource_version.as_deref();
+    let meta = before.meta();
+    let version = meta.resource_version.as_deref();
     let patch = Patch::Merge(guarded(version, "status", part));
-    let answer = api
-        .patch_status(name(&before.metadata), &PatchParams::default(), &patch)
-        .await;
-    let answer = unless_gone(answer)?;
-    if let Some(overlay) = &answer {
-        ctx.state.apply_node_overlay(overlay.clone());
-    }
-    Ok(answer)
+    unless_gone(
+        api.patch_status(name(meta), &PatchParams::default(), &patch)
+            .await,
+    )
 }
 
 /// Takes our finalizer off a claim; true if this call did it (and not somebody before us).
