@@ -73,15 +73,20 @@ impl Sold {
     }
 }
 
+/// What requirements leave of a list of types.
+pub(crate) type Types = Arc<Vec<Arc<Sold>>>;
+/// Label keys.
+type Keys = Arc<BTreeSet<Arc<str>>>;
+
 /// A pool.
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) view: Arc<PoolView>,
     /// Types that the pool's own requirements leave and that have an available offering.
     /// Pools that leave the same of the same share them.
-    pub(crate) types: Arc<Vec<Arc<Sold>>>,
+    pub(crate) types: Types,
     /// Label keys that types or offerings of the pool say anything about.
-    keys: Arc<BTreeSet<Arc<str>>>,
+    keys: Keys,
     /// The most that any of them has of what is limited.
     pub(crate) largest: ResourceList,
     /// Limits minus usage, planned purchases taken off; none = no limits.
@@ -219,9 +224,9 @@ struct Stock<'p> {
     /// By kind and type.
     known: BTreeMap<(usize, *const InstanceType), Arc<Sold>>,
     /// Lists of types, with the label keys that they speak of.
-    lists: Vec<(&'p [Arc<InstanceType>], Arc<BTreeSet<Arc<str>>>)>,
+    lists: Vec<(&'p [Arc<InstanceType>], Keys)>,
     /// What requirements leave, by kind, list and what they say about those keys.
-    left: BTreeMap<(usize, usize, Requirements), Arc<Vec<Arc<Sold>>>>,
+    left: BTreeMap<(usize, usize, Requirements), Types>,
 }
 
 impl<'p> Stock<'p> {
@@ -232,7 +237,7 @@ impl<'p> Stock<'p> {
         names: &Names,
         view: &'p PoolView,
         daemons: &Daemons,
-    ) -> (Arc<Vec<Arc<Sold>>>, Arc<BTreeSet<Arc<str>>>) {
+    ) -> (Types, Keys) {
         let types = &view.instance_types[..];
         let same = |list: &[Arc<InstanceType>]| {
             list.len() == types.len() && list.iter().zip(types).all(|(a, b)| Arc::ptr_eq(a, b))

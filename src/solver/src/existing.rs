@@ -1,5 +1,6 @@
 //! Pods onto nodes that exist or are on their way: first that takes the pod, initialized ones first, then by name.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use karpenter_model::{LabelRegistry, NodeView, Pod, PodKey, Problem, Requirement
 use crate::class::{Class, Classes, Demand, DemandId};
 use crate::dense::{Names, add, count_of, minus, times};
 use crate::ledger::Ledger;
-use crate::rooms::{Bits, Rooms};
+use crate::rooms::{BLOCK, Rooms};
 use crate::{Budget, Queue, mounts};
 
 /// What of a node changes while pods are put on it, its room apart.
@@ -29,8 +30,8 @@ pub(crate) struct Existing<'a> {
     pub(crate) views: &'a [Arc<NodeView>],
     nodes: Vec<Node>,
     rooms: Rooms,
-    /// By demand: the nodes that meet it; none where it was never asked.
-    suitable: Vec<Option<Bits>>,
+    /// By demand and block: the nodes that meet it; none where it was never asked, as of nodes without room.
+    suitable: RefCell<Vec<Vec<Option<u64>>>>,
     placed: BTreeMap<Arc<str>, Vec<PodKey>>,
 }
 
@@ -72,38 +73,52 @@ impl<'a> Existing<'a> {
             views,
             nodes: nodes.collect(),
             rooms,
-            suitable: Vec::new(),
+            suitable: RefCell::default(),
             placed: BTreeMap::new(),
         }
     }
 
-    /// Works out which nodes meet a demand.
-    fn suit(&mut self, classes: &Classes, id: DemandId) {
-        if self.suitable.len() <= id {
-            self.suitable.resize(id + 1, None);
+    /// The nodes of a block that meet a demand.
+    fn suitable(&self, classes: &Classes, id: DemandId, block: usize) -> u64 {
+        let mut known = self.suitable.borrow_mut();
+        if known.len() <= id {
+            known.resize(id + 1, Vec::new());
         }
-        if let (Some(slot @ None), Some(demand)) = (self.suitable.get_mut(id), classes.demand(id)) {
-            let mut bits = Bits::default();
-            for (at, view) in self.views.iter().enumerate() {
-                bits.set(at, suits(view, demand, self.labels));
-            }
-            *slot = Some(bits);
+        let Some(row) = known.get_mut(id) else {
+            return 0;
+        };
+        if row.len() <= block {
+            row.resize(block + 1, None);
         }
+        if let Some(Some(word)) = row.get(block) {
+            return *word;
+        }
+        let nodes = self.views.iter().skip(block * BLOCK).take(BLOCK);
+        let word = classes.demand(id).map_or(0, |demand| {
+            nodes.enumerate().fold(0, |word, (bit, view)| {
+                word | u64::from(suits(view, demand, self.labels)) << bit
+            })
+        });
+        if let Some(slot) = row.get_mut(block) {
+            *slot = Some(word);
+        }
+        word
     }
 
     /// The first node from `from` on that takes a pod of the class with the demand, and how many of `count`; `allowed`
     /// says of each block of 64 which ones are in question.
     pub(crate) fn find(
-        &mut self,
+        &self,
         classes: &Classes,
         class: &Class,
         demand: DemandId,
         (from, count): (usize, usize),
         allowed: &dyn Fn(usize) -> u64,
     ) -> Option<(usize, usize)> {
-        self.suit(classes, demand);
-        let suitable = self.suitable.get(demand)?.as_ref()?;
-        let all = |block: usize| suitable.word(block) & allowed(block);
+        let all = |block: usize| match allowed(block) {
+            0 => 0,
+            open => open & self.suitable(classes, demand, block),
+        };
         let mut from = from;
         loop {
             let end = self.views.len();
