@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::TryStreamExt as _;
 use karpenter_fake_kube::server::{ApiServer, gr};
 use kube::api::{Api, DynamicObject, ListParams, WatchEvent, WatchParams};
-use kube::core::ApiResource;
+use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Error};
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -42,18 +42,10 @@ pub(crate) fn resource(kind: &str) -> Option<ApiResource> {
         .iter()
         .find(|(k, _)| *k == kind)
         .map_or("v1", |(_, v)| v);
-    let group = place.resource.group;
-    Some(ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: if group.is_empty() {
-            version.to_owned()
-        } else {
-            format!("{group}/{version}")
-        },
-        kind: kind.to_owned(),
-        plural: place.resource.resource.to_owned(),
-    })
+    Some(ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk(place.resource.group, version, kind),
+        place.resource.resource,
+    ))
 }
 
 /// Mirrors a cluster until `stop`.

@@ -16,10 +16,10 @@ use karpenter_runtime::metrics::Metrics;
 use karpenter_runtime::runner::{self, ReconcileError, RunnerOptions};
 use karpenter_runtime::{Action, Key, Queue, Reconciler};
 use karpenter_state::{Changed, Chunks, Fit, Kind, Resolution};
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use crate::Context;
+use crate::hearing::{Hearer, listen};
 use crate::lifecycle::write;
 
 /// Starts it.
@@ -32,30 +32,29 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
         &ctx.rng,
         ctx.stop.clone(),
     );
-    vec![task, tokio::spawn(feed(ctx.clone(), queue, changes))]
+    let feed = Feed {
+        ctx: ctx.clone(),
+        queue,
+    };
+    vec![task, tokio::spawn(listen(ctx.clone(), changes, feed))]
 }
 
 /// Everything that a status depends on is told as a change of its buffer.
-async fn feed(ctx: Context, queue: Queue, mut changes: UnboundedReceiver<Changed>) {
-    tokio::select! {
-        biased;
-        () = ctx.stop.cancelled() => return,
-        () = ctx.state.wait_synced() => {}
+struct Feed {
+    ctx: Context,
+    queue: Queue,
+}
+
+impl Hearer<Changed> for Feed {
+    fn everything(&mut self) {
+        for key in self.ctx.state.capacity_buffers() {
+            self.queue.add(Key::namespaced(&key.namespace, &key.name));
+        }
     }
-    for key in ctx.state.capacity_buffers() {
-        queue.add(Key::namespaced(&key.namespace, &key.name));
-    }
-    loop {
-        tokio::select! {
-            biased;
-            () = ctx.stop.cancelled() => return,
-            change = changes.recv() => match change {
-                Some(change) if change.kind == Kind::CapacityBuffer && !change.deleted => {
-                    queue.add(Key::namespaced(&change.namespace, &change.name));
-                }
-                Some(_) => {}
-                None => return,
-            },
+    fn hear(&mut self, change: Changed) {
+        if change.kind == Kind::CapacityBuffer && !change.deleted {
+            self.queue
+                .add(Key::namespaced(&change.namespace, &change.name));
         }
     }
 }

@@ -4,6 +4,7 @@ mod buffer;
 pub mod context;
 mod disruption;
 mod gc;
+mod hearing;
 mod lifecycle;
 pub mod nodepool;
 mod observability;

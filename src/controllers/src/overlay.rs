@@ -20,10 +20,10 @@ use karpenter_runtime::runner::{self, ReconcileError, RunnerOptions};
 use karpenter_runtime::{Action, Key, Queue, Reconciler};
 use karpenter_state::{Changed, Kind, Store};
 use parking_lot::Mutex;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use crate::Context;
+use crate::hearing::{Hearer, listen};
 use crate::lifecycle::objects::name;
 use crate::lifecycle::status::{self, Status};
 use crate::lifecycle::write;
@@ -206,29 +206,27 @@ pub(crate) fn start(ctx: &Context, overlays: &Arc<Overlays>) -> Vec<JoinHandle<(
         &ctx.rng,
         ctx.stop.clone(),
     );
-    vec![task, tokio::spawn(feed(ctx.clone(), queue, changes))]
+    vec![
+        task,
+        tokio::spawn(listen(ctx.clone(), changes, Feed { queue })),
+    ]
 }
 
 /// All overlays are judged together, so there is one key.
-async fn feed(ctx: Context, queue: Queue, mut changes: UnboundedReceiver<Changed>) {
-    tokio::select! {
-        biased;
-        () = ctx.stop.cancelled() => return,
-        () = ctx.state.wait_synced() => {}
+struct Feed {
+    queue: Queue,
+}
+
+impl Hearer<Changed> for Feed {
+    fn everything(&mut self) {
+        self.queue.add(Key::cluster(""));
     }
-    queue.add(Key::cluster(""));
-    loop {
-        tokio::select! {
-            biased;
-            () = ctx.stop.cancelled() => return,
-            change = changes.recv() => match change {
-                Some(change) if matches!(
-                    change.kind,
-                    Kind::NodeOverlay | Kind::NodePool | Kind::NodeClass | Kind::Catalog
-                ) => queue.add(Key::cluster("")),
-                Some(_) => {}
-                None => return,
-            },
+    fn hear(&mut self, change: Changed) {
+        if matches!(
+            change.kind,
+            Kind::NodeOverlay | Kind::NodePool | Kind::NodeClass | Kind::Catalog
+        ) {
+            self.everything();
         }
     }
 }

@@ -16,10 +16,10 @@ use karpenter_runtime::metrics::Metrics;
 use karpenter_runtime::runner::{self, ReconcileError, RunnerOptions};
 use karpenter_runtime::{Action, Key, Queue, Reconciler};
 use parking_lot::Mutex;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use crate::Context;
+use crate::hearing::{Hearer, listen};
 use crate::lifecycle::objects::{
     annotation, is_deleting, is_managed_node, label, label_or_empty, later, name, node_reference,
     provider_id, until,
@@ -103,7 +103,7 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
         queue,
         seen: BTreeMap::new(),
     };
-    vec![task, tokio::spawn(watcher.run(versions))]
+    vec![task, tokio::spawn(listen(ctx.clone(), versions, watcher))]
 }
 
 /// Conditions that were due when they were seen, by Node, with its UID. A kubelet that reports itself healthy again a
@@ -120,29 +120,20 @@ struct Watcher {
     seen: BTreeMap<Arc<str>, Bad>,
 }
 
-impl Watcher {
-    async fn run(mut self, mut versions: UnboundedReceiver<Arc<Node>>) {
-        let stop = self.ctx.stop.clone();
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = self.ctx.state.wait_synced() => {}
-        }
+impl Hearer<Arc<Node>> for Watcher {
+    const HEARS_ALL: bool = true;
+
+    fn everything(&mut self) {
         for node in self.ctx.state.nodes() {
             self.look(&node);
         }
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                version = versions.recv() => match version {
-                    Some(node) => self.look(&node),
-                    None => return,
-                },
-            }
-        }
     }
+    fn hear(&mut self, version: Arc<Node>) {
+        self.look(&version);
+    }
+}
 
+impl Watcher {
     fn look(&mut self, node: &Node) {
         if !is_managed_node(node, &self.ctx.provider.node_class) {
             return;

@@ -19,12 +19,15 @@
 mod files;
 #[path = "cases/made.rs"]
 mod made;
+#[path = "cases/measure.rs"]
+mod measure;
 
 use std::alloc::System;
 use std::hint::black_box;
 use std::sync::Arc;
 
 use karpenter_model::{Pod, Problem};
+use measure::{cpu, memory};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -34,12 +37,6 @@ static MEMORY: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const TIMED: f64 = 2.0;
 /// Most runs of a case.
 const MOST: u32 = 200;
-
-/// Seconds that this thread has been running on a CPU: waiting for one, on a machine that others use too, is not work.
-fn cpu() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
-}
 
 /// What is recorded of Karpenter's solver and of the least that any plan can cost.
 #[derive(Clone, Copy, Default)]
@@ -157,7 +154,6 @@ fn run(name: &str, problem: &Problem, t: Theirs, check: bool) {
     let plan = karpenter_solver::solve(problem);
     let allocated = region.change().bytes_allocated;
     let price: f64 = plan.new_nodes.iter().map(|n| n.cheapest.price).sum();
-    // The clock ticks every few milliseconds: many runs are timed as one.
     let begun = cpu();
     let mut runs = 0_u32;
     while runs == 0 || (runs < MOST && cpu() - begun < TIMED) {
@@ -215,12 +211,6 @@ fn curve() {
     }
 }
 
-fn peak() -> Option<String> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM"))?;
-    Some(line.to_owned())
-}
-
 fn main() {
     let mut wanted: Vec<String> = std::env::args()
         .skip(1)
@@ -257,7 +247,5 @@ fn main() {
             run(&case.name, &problem, theirs, check);
         }
     }
-    if let Some(peak) = peak() {
-        println!("whole process, the problem included: {peak}");
-    }
+    println!("whole process, the problem included: {}", memory("VmHWM"));
 }

@@ -14,38 +14,32 @@
 #[path = "cases/made.rs"]
 #[allow(dead_code)] // Another bench uses the rest.
 mod made;
+#[path = "cases/measure.rs"]
+mod measure;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use karpenter_api::labels as l;
-use karpenter_model::{InstanceType, Plan, PoolView};
+use karpenter_model::{InstanceType, Plan, Pod, PoolView};
 use karpenter_state::Store;
+use measure::{cpu, memory};
 use serde_json::{Value, json};
 
-/// Seconds that this thread has been running on a CPU.
-fn cpu() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
-}
-
-fn timed<T>(what: &str, times: usize, mut run: impl FnMut() -> T) -> T {
-    let mut all = Vec::new();
-    let mut last = None;
-    for _ in 0..times {
-        let start = cpu();
-        last = Some(run());
-        all.push(cpu() - start);
+/// The mean of so many runs, and what the last one gave.
+fn timed<T>(what: &str, times: u32, mut run: impl FnMut() -> T) -> T {
+    let begun = cpu();
+    for _ in 1..times {
+        run();
     }
-    all.sort_by(f64::total_cmp);
-    println!("{what:<52} {:>9.1} ms", all[all.len() / 2] * 1e3);
-    last.unwrap()
+    let last = run();
+    let mean = (cpu() - begun) / f64::from(times);
+    println!("{what:<52} {:>9.1} ms", mean * 1e3);
+    last
 }
 
-fn memory(what: &str) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
-    println!("{what:<52} {line}");
+fn told(what: &str) {
+    println!("{what:<52} {}", memory("VmRSS"));
 }
 
 fn claim(name: &str, t: &InstanceType, zone: &str) -> Value {
@@ -96,24 +90,14 @@ fn pod(index: usize, node: Option<&str>) -> Value {
     })
 }
 
-fn round(store: &Store, pool: &Arc<PoolView>) -> Plan {
-    let mut problem = made::problem(Vec::new(), Vec::new());
-    let labels = Arc::clone(&problem.labels);
-    problem.pods = store.with_storage(store.provisionable_pods(), &labels);
-    if problem.pods.is_empty() {
+/// Where pods go if the node `without` is not there.
+fn plan(store: &Store, pool: &Arc<PoolView>, pods: Vec<Arc<Pod>>, without: Option<&str>) -> Plan {
+    if pods.is_empty() {
         return Plan::default();
     }
-    problem.nodes = store.problem_nodes(&BTreeSet::new());
-    problem.daemons = store.daemons();
-    problem.volume_limits = store.volume_limits();
-    problem.namespaces = store.namespaces();
-    problem.pools = vec![Arc::clone(pool)];
-    karpenter_solver::solve(&problem)
-}
-
-fn without(store: &Store, pool: &Arc<PoolView>, node: &str) -> Plan {
-    let mut problem = made::problem(store.pods_on(node), vec![]);
-    problem.nodes = store.problem_nodes(&BTreeSet::from([Arc::from(node)]));
+    let mut problem = made::problem(Vec::new(), Vec::new());
+    problem.pods = store.with_storage(pods, &problem.labels);
+    problem.nodes = store.problem_nodes(&without.into_iter().map(Arc::from).collect());
     problem.daemons = store.daemons();
     problem.volume_limits = store.volume_limits();
     problem.namespaces = store.namespaces();
@@ -127,7 +111,7 @@ fn main() {
     let each = numbers.get(1).copied().unwrap_or(20);
     let types = made::types(400);
     let pool = Arc::new(made::pool("default", types.clone()));
-    memory("before");
+    told("before");
     let store = Store::default();
     let names: Vec<String> = (0..nodes).map(|i| format!("node-{i:05}")).collect();
     timed("reading nodes and claims", 1, || {
@@ -144,24 +128,26 @@ fn main() {
             store.apply_pod(serde_json::from_value(pod(i, Some(node))).unwrap());
         }
     });
-    memory("state");
+    told("state");
     timed("first view of all nodes", 1, || {
         store.problem_nodes(&BTreeSet::new())
     });
-    memory("state with views");
-    timed("round with nothing pending", 9, || round(&store, &pool));
+    told("state with views");
+    let round = || plan(&store, &pool, store.provisionable_pods(), None);
+    timed("round with nothing pending", 9, round);
     // What disruption asks of each of its candidates: where the pods of this node could go.
     let mut at = 0;
     timed("simulation of one node less", 50, || {
         at += 1;
-        without(&store, &pool, &names[at * 97 % names.len()])
+        let node = &names[at * 97 % names.len()];
+        plan(&store, &pool, store.pods_on(node), Some(node))
     });
     for i in 0..100 {
         let index = nodes * each + i;
         store.apply_pod(serde_json::from_value(pod(index, None)).unwrap());
     }
-    let plan = timed("round with 100 pods pending", 9, || round(&store, &pool));
+    let plan = timed("round with 100 pods pending", 9, round);
     let placed: usize = plan.existing.iter().map(|p| p.pods.len()).sum();
     println!("  {placed} on nodes, {} new nodes", plan.new_nodes.len());
-    memory("state, views and solve");
+    told("state, views and solve");
 }

@@ -172,11 +172,7 @@ impl Buyer<'_, '_> {
         wanted: &Combination,
         (least, most): (usize, usize),
     ) -> usize {
-        let (Some(c), Some(machine), Some(spare)) = (
-            self.classes.get(class),
-            self.machines.get_mut(index),
-            self.spare.get(index),
-        ) else {
+        let (Some(c), Some(spare)) = (self.classes.get(class), self.spare.get(index)) else {
             return 0;
         };
         let most = if c.ports.is_empty() {
@@ -185,41 +181,20 @@ impl Buyer<'_, '_> {
             most.min(1)
         };
         let n = times(&c.requests, spare, most);
-        let clash = !c.ports.is_empty() && ports_clash(&c.ports, &machine.ports);
-        if n == 0 || n < least || clash {
+        if n == 0 || n < least {
             return 0;
         }
-        let mut joined = self
-            .sets
-            .join(self.catalog, self.classes, machine.set, demand);
-        for pin in wanted {
-            let topology = &self.ledger.topology;
-            joined = joined.and_then(|id| {
-                let (key, value) = (
-                    topology.key_name(pin.0)?,
-                    topology.domain_name(pin.0, pin.1)?,
-                );
-                self.sets.narrow(self.catalog, id, *pin, key, value)
-            });
-        }
-        // A machine does not move into a reservation: that would take a unit.
-        let joined = joined.filter(|id| self.sets.pinned_alike(*id, machine.set));
-        let Some((id, set)) = joined.and_then(|id| Some((id, self.sets.get(id)?))) else {
+        let joined = self.joined(index, (class, demand), wanted);
+        let (Some(machine), Some((id, set))) = (
+            self.machines.get_mut(index),
+            joined.and_then(|id| Some((id, self.sets.get(id)?))),
+        ) else {
             return 0;
         };
-        if set.price(machine.chosen).is_none_or(|p| p > machine.price) {
-            return 0;
-        }
         let Some(pool) = self.catalog.pools.get_mut(machine.pool) else {
             return 0;
         };
         let chosen = machine.chosen;
-        let Some(sold) = pool.types.get(chosen) else {
-            return 0;
-        };
-        if !c.ports.is_empty() && ports_clash(&c.ports, &sold.ports) {
-            return 0;
-        }
         if set.has_min_values {
             let needs = Needs::with(machine, c, n);
             let held = Some(&machine.booked);
@@ -234,6 +209,52 @@ impl Buyer<'_, '_> {
         let pods = self.queue.take_many(position, n);
         self.take_on(index, class, pods);
         n
+    }
+
+    /// The set that a machine comes to have once a pod of the class with the demand joins it in the wanted domains; none if
+    /// ports, requirements or the price that it has now are against it. Room is not asked.
+    pub(crate) fn joined(
+        &mut self,
+        index: usize,
+        (class, demand): (usize, DemandId),
+        wanted: &Combination,
+    ) -> Option<SetId> {
+        let (c, machine) = (self.classes.get(class)?, self.machines.get(index)?);
+        if machine.gone() || ports_clash(&c.ports, &machine.ports) {
+            return None;
+        }
+        let mut id = self
+            .sets
+            .join(self.catalog, self.classes, machine.set, demand)?;
+        for pin in wanted {
+            let topology = &self.ledger.topology;
+            let key = topology.key_name(pin.0)?;
+            let value = topology.domain_name(pin.0, pin.1)?;
+            id = self.sets.narrow(self.catalog, id, *pin, key, value)?;
+        }
+        let pool = self.catalog.pools.get(machine.pool)?;
+        let sold = pool.types.get(machine.chosen)?;
+        let price = self.sets.get(id)?.price(machine.chosen)?;
+        // A machine does not move into a reservation: that would take a unit.
+        let stays = self.sets.pinned_alike(id, machine.set);
+        let fits = stays && price <= machine.price && !ports_clash(&c.ports, &sold.ports);
+        fits.then_some(id)
+    }
+
+    /// Gives back what a machine holds of limits and reservations: its pods went elsewhere.
+    pub(crate) fn release(&mut self, index: usize) {
+        let Some(machine) = self.machines.get_mut(index) else {
+            return;
+        };
+        let pinned = self.sets.get(machine.set).and_then(|s| s.pinned.as_ref());
+        if let Some(id) = pinned {
+            self.units.give_back(id);
+        }
+        if let Some(pool) = self.catalog.pools.get_mut(machine.pool) {
+            pool.close(&std::mem::take(&mut machine.booked));
+        }
+        machine.need = Dense::new();
+        self.remeasure(index);
     }
 
     /// Puts pods of a class on a machine that has room for them.

@@ -5,11 +5,11 @@
 use crate::buy::Buyer;
 use crate::choose::ports_clash;
 use crate::class::DemandId;
-use crate::dense::{Dense, add, minus};
+use crate::dense::{add, minus};
 use crate::machine::booking;
+use crate::merge::LEAST_SAVING;
+use crate::topology::Combination;
 
-/// Least that a move has to save, dollars per hour: below it lies rounding.
-const LEAST_SAVING: f64 = 1e-7;
 /// Times that every machine is looked at.
 const MAX_PASSES: usize = 3;
 
@@ -130,28 +130,12 @@ impl Buyer<'_, '_> {
     }
 
     fn try_move(&mut self, from: usize, to: usize, leaver: &Leaver, demand: DemandId) -> bool {
-        let (Some(c), Some(target)) = (self.classes.get(leaver.class), self.machines.get(to))
-        else {
+        let who = (leaver.class, demand);
+        let joined = self.joined(to, who, &Combination::new());
+        let (Some(c), Some(id)) = (self.classes.get(leaver.class), joined) else {
             return false;
         };
-        if target.gone() || ports_clash(&c.ports, &target.ports) {
-            return false;
-        }
-        let joined = self
-            .sets
-            .join(self.catalog, self.classes, target.set, demand)
-            .filter(|id| self.sets.pinned_alike(*id, target.set));
-        let Some((id, set)) = joined.and_then(|id| Some((id, self.sets.get(id)?))) else {
-            return false;
-        };
-        let sold = self
-            .catalog
-            .pools
-            .get(target.pool)
-            .and_then(|p| p.types.get(target.chosen));
-        let same_price = set.price(target.chosen).is_some_and(|p| p <= target.price);
-        let free = sold.is_some_and(|s| c.ports.is_empty() || !ports_clash(&c.ports, &s.ports));
-        if set.has_min_values || !same_price || !free {
+        if self.sets.get(id).is_none_or(|s| s.has_min_values) {
             return false;
         }
         let ruled = self.ledger.concerns(leaver.class);
@@ -190,35 +174,31 @@ impl Buyer<'_, '_> {
         let Some(machine) = self.machines.get_mut(index) else {
             return;
         };
+        if machine.gone() {
+            self.release(index);
+            return;
+        }
         let (Some(pool), Some(set)) = (
             self.catalog.pools.get_mut(machine.pool),
             self.sets.get(machine.set),
         ) else {
             return;
         };
-        if machine.gone() {
-            if let Some(id) = &set.pinned {
-                self.units.give_back(id);
+        let held = Some(&machine.booked);
+        let cheaper = set.with_room(&machine.need).find_map(|offer| {
+            let sold = pool.types.get(offer.at)?;
+            if ports_clash(&machine.ports, &sold.ports) {
+                return None;
             }
-            pool.close(&std::mem::take(&mut machine.booked));
-            machine.need = Dense::new();
-        } else {
-            let held = Some(&machine.booked);
-            let cheaper = set.with_room(&machine.need).find_map(|offer| {
-                let sold = pool.types.get(offer.at)?;
-                if ports_clash(&machine.ports, &sold.ports) {
-                    return None;
-                }
-                let booked = booking(pool, set, offer.at, &machine.need, &machine.ports, held)?;
-                Some((offer.at, offer.price, booked.amount))
-            });
-            if let Some((chosen, price, amount)) = cheaper
-                && price <= machine.price
-            {
-                pool.rebook(&mut machine.booked, amount);
-                machine.chosen = chosen;
-                machine.price = price;
-            }
+            let booked = booking(pool, set, offer.at, &machine.need, &machine.ports, held)?;
+            Some((offer.at, offer.price, booked.amount))
+        });
+        if let Some((chosen, price, amount)) = cheaper
+            && price <= machine.price
+        {
+            pool.rebook(&mut machine.booked, amount);
+            machine.chosen = chosen;
+            machine.price = price;
         }
         self.remeasure(index);
     }

@@ -10,8 +10,8 @@ use crate::dense::add;
 use crate::machine::{Booking, booking, takes};
 use crate::sets::SetId;
 
-/// Least that a merge has to save, dollars per hour: below it lies rounding.
-const LEAST_SAVING: f64 = 1e-7;
+/// Least that a merge or a move has to save, dollars per hour: below it lies rounding.
+pub(crate) const LEAST_SAVING: f64 = 1e-7;
 /// More than any machine costs, dollars per hour.
 const ANY_PRICE: f64 = 1e6;
 /// Machines of a set that are looked at, the cheapest ones; the dear ones are full of what they were bought for.
@@ -151,22 +151,17 @@ impl Buyer<'_, '_> {
         let Some(given_up) = self.machines.get_mut(merge.give_up) else {
             return;
         };
-        if let Some(id) = self.sets.get(given_up.set).and_then(|s| s.pinned.as_ref()) {
-            self.units.give_back(id);
-        }
-        let joining: Vec<usize> = given_up.pods.iter().map(|(class, _)| *class).collect();
-        let (need, ports) = (given_up.need.clone(), std::mem::take(&mut given_up.ports));
-        let (pods, booked) = (
-            std::mem::take(&mut given_up.pods),
-            std::mem::take(&mut given_up.booked),
-        );
+        let need = std::mem::take(&mut given_up.need);
+        let ports = std::mem::take(&mut given_up.ports);
+        let pods = std::mem::take(&mut given_up.pods);
+        let joining: Vec<usize> = pods.iter().map(|(class, _)| *class).collect();
+        self.release(merge.give_up);
         let Some(machine) = self.machines.get_mut(merge.keep) else {
             return;
         };
         let Some(pool) = self.catalog.pools.get_mut(machine.pool) else {
             return;
         };
-        pool.close(&booked);
         pool.rebook(&mut machine.booked, merge.booking.amount);
         add(&mut machine.need, &need, 1);
         machine.ports.extend(ports);
@@ -174,15 +169,12 @@ impl Buyer<'_, '_> {
         machine.chosen = merge.chosen;
         machine.price = merge.price;
         self.remeasure(merge.keep);
-        self.remeasure(merge.give_up);
         let from = self.ledger.topology.machine(merge.give_up);
-        for class in joining
-            .into_iter()
-            .filter(|c| self.ledger.concerns(*c))
-            .collect::<Vec<_>>()
-        {
-            self.ledger.taken_back(class, from);
-            self.settle(merge.keep, class, 1);
+        for class in joining {
+            if self.ledger.concerns(class) {
+                self.ledger.taken_back(class, from);
+                self.settle(merge.keep, class, 1);
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use karpenter_model::InstanceType;
 use karpenter_model::overlay::{self, Shelf};
 use karpenter_runtime::Settings;
 use karpenter_state::{Store, Watched};
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
 use serde_json::Value;
@@ -106,17 +106,8 @@ pub(super) async fn live() -> Result<Vec<Value>, Failure> {
     let client = Client::try_from(config).map_err(|e| format!("{url}: {e}"))?;
     let mut objects = Vec::new();
     for (group, version, kind, plural) in KINDS {
-        let resource = ApiResource {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            api_version: if group.is_empty() {
-                version.to_owned()
-            } else {
-                format!("{group}/{version}")
-            },
-            kind: kind.to_owned(),
-            plural: plural.to_owned(),
-        };
+        let resource =
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let listed = match api.list(&ListParams::default()).await {
             Ok(listed) => listed,

@@ -12,7 +12,7 @@ use karpenter_model::{InstanceType, Requirement};
 use super::allowance::Allowance;
 use super::candidate::{Candidate, Refusal, node_name};
 use super::emptiness::never_consolidates;
-use super::ground::{Limits, sentence};
+use super::ground::{Limits, Terms, sentence};
 use super::method::{Command, Reason, Rejection, Replacement, all_still};
 use super::snapshot::Snapshot;
 use crate::lifecycle::objects::{conditions, is_true, label};
@@ -75,10 +75,17 @@ pub(super) fn compute(
 ) -> Result<Command, String> {
     let (pdbs, now) = (&snapshot.pdbs, snapshot.taken);
     let ground = &snapshot.ground;
-    let mut outcome = ground.without(candidates, pdbs, Limits::Hold, now);
+    let simulate = |fewest_machines| {
+        let terms = Terms {
+            limits: Limits::Hold,
+            fewest_machines,
+        };
+        ground.without(candidates, pdbs, terms, now)
+    };
+    let mut outcome = simulate(false);
     if outcome.replacements.len() > 1 {
         // One machine is all that may be bought: what is cheapest in several may be cheap enough in one.
-        let few = ground.without_on_few(candidates, pdbs, Limits::Hold, now);
+        let few = simulate(true);
         if few.replacements.len() <= 1 {
             outcome = few;
         }

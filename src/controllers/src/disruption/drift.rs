@@ -3,7 +3,7 @@
 
 use super::allowance::Allowance;
 use super::candidate::{Candidate, Refusal};
-use super::ground::{Limits, sentence};
+use super::ground::{Limits, Terms, sentence};
 use super::method::{Class, Command, Method, Proposal, Reason, Rejection, all_still};
 use super::snapshot::Snapshot;
 use crate::lifecycle::objects::{condition, conditions, is_true};
@@ -96,7 +96,10 @@ impl Drift {
         let outcome = snapshot.ground.without(
             &[&candidate],
             &snapshot.pdbs,
-            Limits::Ignore,
+            Terms {
+                limits: Limits::Ignore,
+                fewest_machines: false,
+            },
             snapshot.taken,
         );
         // Chunks of buffers come along where they can; that they cannot does not keep an outdated machine.

@@ -65,6 +65,14 @@ pub(crate) enum Limits {
     Ignore,
 }
 
+/// On what terms replacements are planned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) limits: Limits,
+    /// Whether as few machines as will do are wanted, be they dearer together.
+    pub(crate) fewest_machines: bool,
+}
+
 impl Ground {
     /// Of the cluster as it is.
     pub(crate) fn new(
@@ -150,22 +158,11 @@ impl Ground {
         &self,
         candidates: &[&Candidate],
         pdbs: &BTreeMap<Arc<str>, Vec<Pdb>>,
-        limits: Limits,
+        terms: Terms,
         now: Timestamp,
     ) -> Outcome {
-        self.outcome(&self.problem(candidates, pdbs, limits, now))
-    }
-
-    /// The same with as few machines as will do, be they dearer together.
-    pub(crate) fn without_on_few(
-        &self,
-        candidates: &[&Candidate],
-        pdbs: &BTreeMap<Arc<str>, Vec<Pdb>>,
-        limits: Limits,
-        now: Timestamp,
-    ) -> Outcome {
-        let mut problem = self.problem(candidates, pdbs, limits, now);
-        problem.options.fewest_machines = true;
+        let mut problem = self.problem(candidates, pdbs, terms.limits, now);
+        problem.options.fewest_machines = terms.fewest_machines;
         self.outcome(&problem)
     }
 

@@ -9,7 +9,6 @@ use karpenter_model::PodKey;
 use karpenter_runtime::runner::{self, RunnerOptions};
 use karpenter_runtime::{Key, Queue, Reconciler};
 use karpenter_state::{Changed, Kind};
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use super::consistency::Consistency;
@@ -22,6 +21,7 @@ use super::launch::Bought;
 use super::objects::{label, name, provider_id};
 use super::podevents::{PodEventStamps, PodEvents};
 use super::pool_health::PoolHealth;
+use crate::hearing::{Hearer, listen};
 use crate::termination::eviction::{BACKOFF_BASE, BACKOFF_MAX, EvictionQueue, Evictions};
 use crate::termination::node::NodeTermination;
 use crate::{Context, disruption, gc, observability, repair};
@@ -94,7 +94,7 @@ pub fn start_lifecycle(ctx: &Context) -> Vec<JoinHandle<()>> {
         pod_events,
         machines: BTreeMap::new(),
     };
-    tasks.push(tokio::spawn(dispatcher.run(changes)));
+    tasks.push(tokio::spawn(listen(ctx.clone(), changes, dispatcher)));
     tasks.push(gc::start(ctx));
     tasks.extend(disruption::start(ctx));
     tasks.extend(repair::start(ctx));
@@ -150,29 +150,7 @@ struct Dispatcher {
     machines: BTreeMap<Arc<str>, String>,
 }
 
-impl Dispatcher {
-    async fn run(mut self, mut changes: UnboundedReceiver<Changed>) {
-        let stop = self.ctx.stop.clone();
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = self.ctx.state.wait_synced() => {}
-        }
-        // What changed before is in what is there now.
-        while changes.try_recv().is_ok() {}
-        self.everything();
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                change = changes.recv() => match change {
-                    Some(change) => self.dispatch(&change),
-                    None => return,
-                },
-            }
-        }
-    }
-
+impl Hearer<Changed> for Dispatcher {
     fn everything(&mut self) {
         let state = self.ctx.state.clone();
         for pod in state.pods() {
@@ -192,7 +170,12 @@ impl Dispatcher {
             self.pool_health.add(Key::cluster(name(&pool.metadata)));
         }
     }
+    fn hear(&mut self, change: Changed) {
+        self.dispatch(&change);
+    }
+}
 
+impl Dispatcher {
     fn dispatch(&mut self, change: &Changed) {
         let state = self.ctx.state.clone();
         match change.kind {

@@ -12,10 +12,10 @@ use karpenter_api::NodePool;
 use karpenter_runtime::runner::{self, RunnerOptions};
 use karpenter_runtime::{Key, Queue, Reconciler};
 use karpenter_state::{Changed, Kind};
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use crate::Context;
+use crate::hearing::{Hearer, listen};
 
 /// Starts them.
 pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
@@ -35,7 +35,7 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
         ctx: ctx.clone(),
         counted: None,
     };
-    tasks.push(tokio::spawn(feeder.run(changes)));
+    tasks.push(tokio::spawn(listen(ctx.clone(), changes, feeder)));
     tasks
 }
 
@@ -69,29 +69,18 @@ struct Feeder {
     counted: Option<u64>,
 }
 
-impl Feeder {
-    async fn run(mut self, mut changes: UnboundedReceiver<Changed>) {
-        let stop = self.ctx.stop.clone();
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = self.ctx.state.wait_synced() => {}
-        }
+impl Hearer<Changed> for Feeder {
+    fn everything(&mut self) {
         for pool in self.ctx.state.node_pools() {
             self.all(pool.metadata.name.as_deref().unwrap_or_default());
         }
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                change = changes.recv() => match change {
-                    Some(change) => self.dispatch(&change),
-                    None => return,
-                },
-            }
-        }
     }
+    fn hear(&mut self, change: Changed) {
+        self.dispatch(&change);
+    }
+}
 
+impl Feeder {
     fn all(&self, pool: &str) {
         let key = Key::cluster(pool);
         self.hash.add(key.clone());

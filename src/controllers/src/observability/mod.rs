@@ -13,12 +13,12 @@ use std::sync::Arc;
 use karpenter_model::PodKey;
 use karpenter_state::{Changed, Kind};
 use parking_lot::Mutex;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use self::conditions::Conditions;
 use self::pods::Pods;
 use crate::Context;
+use crate::hearing::{Hearer, listen};
 
 /// What is remembered of objects from one change to the next.
 #[derive(Default)]
@@ -56,7 +56,7 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
         seen,
         of_all,
     };
-    vec![tokio::spawn(observer.run(changes))]
+    vec![tokio::spawn(listen(ctx.clone(), changes, observer))]
 }
 
 /// Hears of changes.
@@ -67,30 +67,8 @@ struct Observer {
     of_all: bool,
 }
 
-impl Observer {
-    async fn run(self, mut changes: UnboundedReceiver<Changed>) {
-        let stop = self.ctx.stop.clone();
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = self.ctx.state.wait_synced() => {}
-        }
-        // What changed before is in what is there now.
-        while changes.try_recv().is_ok() {}
-        self.everything();
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                change = changes.recv() => match change {
-                    Some(change) => self.observe(change.kind, &key_of(change)),
-                    None => return,
-                },
-            }
-        }
-    }
-
-    fn everything(&self) {
+impl Hearer<Changed> for Observer {
+    fn everything(&mut self) {
         for kind in conditions::KINDS {
             for key in conditions::keys(&self.ctx.state, kind) {
                 self.observe(kind, &key);
@@ -100,7 +78,12 @@ impl Observer {
             self.observe(Kind::Pod, &pod.key);
         }
     }
+    fn hear(&mut self, change: Changed) {
+        self.observe(change.kind, &key_of(change));
+    }
+}
 
+impl Observer {
     fn observe(&self, kind: Kind, key: &PodKey) {
         let (metrics, state) = (&self.ctx.metrics, &self.ctx.state);
         let now = self.ctx.clock.wall();

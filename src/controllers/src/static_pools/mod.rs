@@ -15,11 +15,11 @@ use karpenter_runtime::{Key, Queue, Reconciler};
 use karpenter_state::{Changed, Kind};
 use kube::Api;
 use kube::api::ListParams;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use self::provisioning::Launches;
 use crate::Context;
+use crate::hearing::{Hearer, listen};
 use crate::lifecycle::objects::{is_deleting, label, name};
 use crate::provisioning::{execute, limits};
 
@@ -67,7 +67,7 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
         launches,
         seen: BTreeMap::new(),
     };
-    tasks.push(tokio::spawn(feeder.run(changes)));
+    tasks.push(tokio::spawn(listen(ctx.clone(), changes, feeder)));
     tasks
 }
 
@@ -151,40 +151,29 @@ struct Seen {
     leaving: bool,
 }
 
-impl Feeder {
-    async fn run(mut self, mut changes: UnboundedReceiver<Changed>) {
-        let stop = self.ctx.stop.clone();
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = self.ctx.state.wait_synced() => {}
-        }
-        // What changed before is in what is there now.
-        while changes.try_recv().is_ok() {}
+impl Hearer<Changed> for Feeder {
+    fn everything(&mut self) {
         for claim in self.ctx.state.node_claims() {
             self.claim(name(&claim.metadata));
         }
         for pool in self.ctx.state.node_pools() {
             self.pool(name(&pool.metadata));
         }
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                change = changes.recv() => match change {
-                    Some(change) if change.kind == Kind::NodePool => self.pool(&change.name),
-                    Some(change) if change.kind == Kind::NodeClaim => {
-                        if let Some(pool) = self.claim(&change.name) {
-                            self.pool(&pool);
-                        }
-                    }
-                    Some(_) => {}
-                    None => return,
-                },
+    }
+    fn hear(&mut self, change: Changed) {
+        match change.kind {
+            Kind::NodePool => self.pool(&change.name),
+            Kind::NodeClaim => {
+                if let Some(pool) = self.claim(&change.name) {
+                    self.pool(&pool);
+                }
             }
+            _ => {}
         }
     }
+}
 
+impl Feeder {
     /// Has both loops look at a pool, if it is a static one or was one.
     fn pool(&self, pool: &str) {
         let held = self.ctx.state.node_pool(pool);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use karpenter_core::install_crds;
 use karpenter_fake_kube::{ApiServer, ServerOptions};
 use karpenter_runtime::{Clock, RngTree};
-use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PostParams};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -167,17 +167,8 @@ pub(crate) fn api(
     kind: &str,
     plural: &str,
 ) -> Api<DynamicObject> {
-    let resource = ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: if group.is_empty() {
-            version.to_owned()
-        } else {
-            format!("{group}/{version}")
-        },
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    };
+    let resource =
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
     if matches!(kind, "Pod" | "Lease") {
         Api::namespaced_with(
             client.clone(),
