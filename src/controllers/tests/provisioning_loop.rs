@@ -313,6 +313,35 @@ async fn pods_that_no_machine_can_serve_are_told_and_hold_up_nobody() {
     assert_eq!(world.metric(name, &controller), Some(1.0));
 }
 
+/// What runs on devices (DRA) is told that it is left out, counted among what has no place, and holds up nobody; that it
+/// says how much CPU it wants buys it nothing.
+#[tokio::test(start_paused = true)]
+async fn pods_with_resource_claims_are_told_and_counted() {
+    let world = World::start().await;
+    world.pool("default", json!({})).await;
+    world.pending_pod_with(
+        "on-a-device",
+        "1",
+        json!({"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "gpu"}]}),
+    );
+    world.pass(5.0).await;
+    assert_eq!(world.claims().len(), 0);
+    assert_eq!(world.events_about("on-a-device"), ["FailedScheduling"]);
+    let count = || {
+        let controller = [("controller", "provisioner")];
+        world.metric("karpenter_scheduler_unschedulable_pods_count", &controller)
+    };
+    assert_eq!(count(), Some(1.0));
+    world.pending_pod("web", "1");
+    world.pass(5.0).await;
+    assert_eq!(world.claims().len(), 1);
+    assert_eq!(count(), Some(1.0), "still one, and web is not");
+    world.delete("", "pods", "on-a-device");
+    world.pending_pod("api", "1");
+    world.pass(5.0).await;
+    assert_eq!(count(), Some(0.0), "gone as of the next run");
+}
+
 /// Somebody taints every new node against the pod it was bought for, for so many half seconds; `given_back`: and what is
 /// empty goes half a second later. How many were bought: nothing can help the pod, and buying without a pause would only
 /// burn money.

@@ -1,6 +1,6 @@
 //! Every pod has exactly one fate, and every name in the plan is one of the problem.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use karpenter_model::{Plan, PodKey, Problem};
 
@@ -31,6 +31,19 @@ pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
                 format!("pod {key} is lost: neither placed nor unschedulable"),
             ),
             n => findings.error("bookkeeping", format!("pod {key} has {n} fates")),
+        }
+    }
+    let with_claims = problem.pods.iter().filter(|p| p.has_resource_claims);
+    let with_claims: BTreeSet<&PodKey> = with_claims.map(|p| &p.key).collect();
+    let existing = plan.existing.iter().flat_map(|e| &e.pods);
+    for key in existing.chain(plan.new_nodes.iter().flat_map(|n| &n.pods)) {
+        if with_claims.contains(key) {
+            findings.error(
+                "resource-claims",
+                format!(
+                    "pod {key} has resource claims and is placed, but nobody allocates devices"
+                ),
+            );
         }
     }
     for node in &plan.new_nodes {

@@ -295,7 +295,7 @@ fn daemons(
     for daemon in &problem.daemons {
         let tolerated = untolerated(&pool.taints, daemon, true).is_none();
         if tolerated
-            && !daemon.has_resource_claims
+            && !(daemon.has_resource_claims && problem.options.ignore_dra)
             && !nodes.is_empty()
             && nodes.iter().all(|l| admits(l, daemon, &problem.labels))
         {

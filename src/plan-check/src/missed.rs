@@ -104,6 +104,7 @@ fn takes(
     let mut coming = ResourceList::new();
     for daemon in &problem.daemons {
         if admits(&labels, daemon, &problem.labels)
+            && !(daemon.has_resource_claims && problem.options.ignore_dra)
             && untolerated(&node.taints, daemon, true).is_none()
         {
             coming.add(&daemon.requests);
@@ -211,7 +212,8 @@ fn becomes(
     }
     let mut need = pod.requests.clone();
     for daemon in &problem.daemons {
-        if untolerated(&pool.taints, daemon, true).is_some() || daemon.has_resource_claims {
+        let ignored = daemon.has_resource_claims && problem.options.ignore_dra;
+        if untolerated(&pool.taints, daemon, true).is_some() || ignored {
             continue;
         }
         let mut clash = daemon.host_ports.iter();

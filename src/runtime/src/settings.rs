@@ -250,6 +250,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "eks-control-plane",
     "interruption-queue",
     "enable-zonal-shift",
+    "ignore-dra-requests",
 ];
 
 impl Settings {

@@ -237,12 +237,14 @@ fn refusal(problem: &Problem, pod: &Pod) -> Option<String> {
     if let Some(refusal) = pod.refusal(&problem.labels) {
         return Some(refusal.to_string());
     }
-    if pod.has_resource_claims && problem.options.ignore_dra {
-        return Some(
-            "it has resource claims (DRA), which are ignored (--ignore-dra-requests)".to_owned(),
-        );
-    }
-    None
+    // Planned for as if it had none, it would be given machines that kube-scheduler does not put it on.
+    let why = if problem.options.ignore_dra {
+        "which are ignored (--ignore-dra-requests)"
+    } else {
+        "and devices are not allocated here yet (--ignore-dra-requests=false)"
+    };
+    pod.has_resource_claims
+        .then(|| format!("it has resource claims (DRA), {why}"))
 }
 
 /// Whom rules are about, of pods to be placed and of those that are there.

@@ -123,6 +123,12 @@ const SPOILS: &[(&str, &str, Spoil)] = &[
         world::node(problem).host_ports.push(port(80));
         world::edit(problem, "a").host_ports.push(port(80));
     }),
+    ("existing_with_claims", "resource-claims", |problem, _| {
+        world::edit(problem, "a").has_resource_claims = true;
+    }),
+    ("new_with_claims", "resource-claims", |problem, _| {
+        world::edit(problem, "b").has_resource_claims = true;
+    }),
     ("new_taint", "taints", |problem, _| {
         world::pool(problem)
             .taints

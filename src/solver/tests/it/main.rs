@@ -10,6 +10,7 @@
 
 mod buffers;
 mod cases;
+mod claims_of_devices;
 mod constraints;
 mod explain;
 #[path = "../../benches/cases/files.rs"]
