@@ -204,6 +204,19 @@ async fn a_restarted_provisioner_does_not_buy_again_what_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_that_wait_at_the_start_are_served_although_nothing_changes_after_it() {
+    let mut world = World::start().await;
+    world.pool("default", json!({})).await;
+    world.pending_pod("web", "1");
+    // Ended before the batch is: nobody has bought anything, and every status is as it will stay.
+    world.pass(0.5).await;
+    world.restart().await;
+    world.pass(3.0).await;
+    assert_eq!(world.claims().len(), 1);
+    assert_eq!(world.events_about("web"), ["Nominated"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn pods_on_a_leaving_node_get_their_next_place_before_they_go() {
     let world = World::start().await;
     world.pool("default", json!({})).await;

@@ -4,7 +4,7 @@
 //! last one's: a pod became provisionable or asks for something else; a pod waits (or sits on a node that leaves)
 //! and something about nodes, claims, pools or DaemonSets changed that plans depend on (the state counts that, so
 //! heartbeats do not get here), which is also how room that a capacity buffer has lost is bought again; the catalogue changed, which is how an offering that is to be had again gets heard;
-//! or the last run failed in part, which time alone may mend. Nothing else makes it run, however long pods wait.
+//! the last run failed in part, which time alone may mend; or the loop starts and finds pods that wait. Nothing else makes it run, however long pods wait.
 //! A pod for which we bought twice, and whose machine came up but takes it no more or is gone again (a taint that comes
 //! late, say), waits before it makes us buy again, [`REBUY_AFTER`] at first and twice as long each time: each node may
 //! fare like the last one. A machine that never came up is no reason to wait: the next may be one that does.
@@ -102,6 +102,8 @@ pub(super) struct Feed {
     arrived: BTreeSet<Arc<str>>,
     /// When pods held back because of a purchase are looked at again.
     release_at: Option<Instant>,
+    /// Whether what was there at the start has been looked at: nothing may ever change of it.
+    begun: bool,
 }
 
 impl Feed {
@@ -126,6 +128,7 @@ impl Feed {
             purchases: BTreeMap::new(),
             arrived: BTreeSet::new(),
             release_at: None,
+            begun: false,
         }
     }
 
@@ -261,6 +264,15 @@ impl Feed {
         self.cluster_changed()
     }
 
+    /// Whether there is a pod to plan for already.
+    fn begin(&mut self) -> Option<Arc<str>> {
+        self.begun = true;
+        for pod in self.state.provisionable_pods() {
+            self.state.note_waiting(&pod, self.clock.wall());
+        }
+        self.cluster_changed()
+    }
+
     /// Whether a plan could come out differently, and there is a pod to plan for.
     fn cluster_changed(&mut self) -> Option<Arc<str>> {
         let generation = self.state.planning_generation();
@@ -291,6 +303,11 @@ impl Feed {
 
 impl Triggers for Feed {
     async fn next(&mut self) -> Option<Arc<str>> {
+        if !self.begun
+            && let Some(trigger) = self.begin()
+        {
+            return Some(trigger);
+        }
         loop {
             tokio::select! {
                 biased;

@@ -725,11 +725,12 @@ async fn boot(
         watch(&context, Api::<CSINode>::all(client.clone())),
         watch(&context, Api::<Namespace>::all(client)),
     ];
+    // As the controller does it: what is there already is no change that loops would hear of.
+    context.state.wait_synced().await;
     tasks.extend(start_lifecycle(&context));
     if settings.feature_gates.static_capacity {
         tasks.extend(start_provisioning(&context));
     }
-    context.state.wait_synced().await;
     (context, tasks)
 }
 

@@ -499,7 +499,11 @@ async fn boot(
     settings: &Settings,
 ) -> Context {
     let buffers = settings.feature_gates.capacity_buffer;
-    let besides: &[Kind] = if buffers { &Kind::OF_BUFFERS } else { &[] };
+    let besides = if buffers {
+        Kind::OF_BUFFERS.to_vec()
+    } else {
+        Vec::new()
+    };
     let client = client(server, market);
     let metrics = Metrics::default();
     let context = Context {
@@ -553,8 +557,9 @@ async fn boot(
         watch(&context, Api::<StatefulSet>::all(client.clone()));
         watch(&context, Api::<ReplicaSet>::all(client));
     }
-    let _ = start_provisioning(&context);
+    // As the controller does it: what is there already is no change that loops would hear of.
     context.state.wait_synced().await;
+    let _ = start_provisioning(&context);
     context
 }
 
