@@ -19,8 +19,8 @@ lint:
 demo *ARGS:
     cargo demo {{ARGS}}
 
-# A tier: embedded (the scenarios under fixtures/scenarios, in virtual time) or local (the binary on a real control
-# plane on loopback; needs Go, and says so where there is none).
+# A tier: embedded (the scenarios under fixtures/scenarios, in virtual time) or local (the binary, and the
+# stories that can be told there, on a real control plane on loopback; needs Go, and says so where there is none).
 e2e TIER="embedded" *ARGS:
     @case "{{TIER}}" in \
       embedded) e2e/build.sh --test scenarios -- {{ARGS}} ;; \

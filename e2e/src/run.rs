@@ -41,6 +41,9 @@ pub enum RunError {
     /// Types of the catalogue that cannot be used.
     #[error("{0}")]
     Types(String),
+    /// A story about another cloud than the one a running cluster has.
+    #[error("a running cluster has KWOK machines only")]
+    OtherCloud,
     /// Settings that cannot be meant.
     #[error("settings: {0}")]
     Settings(String),
@@ -84,8 +87,7 @@ pub async fn run_on(loaded: &Loaded, cluster: LiveCluster) -> Result<Report, Run
         cloud: cloud(loaded)?,
     };
     if !matches!(options.cloud, CloudKind::Kwok { .. }) {
-        let message = "a running cluster has KWOK machines only".to_owned();
-        return Err(RunError::Types(message));
+        return Err(RunError::OtherCloud);
     }
     let world = World::on_cluster(options, cluster).await?;
     tell(world, loaded, seed).await

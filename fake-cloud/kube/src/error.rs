@@ -1,5 +1,7 @@
 //! Refusals as the API words them: the `Status` bodies (reason, message, details) that clients match on.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use crate::registry::ResourceInfo;
@@ -19,6 +21,9 @@ pub struct ApiError {
     /// `metadata.continue` of the Status: where a list goes on that began too long ago.
     pub next: Option<Box<str>>,
 }
+
+/// What stands between what was sent and what it cannot be read as.
+const UNREADABLE: &str = " cannot be handled as a ";
 
 /// Marks the 404 that is no Status.
 const PAGE_NOT_FOUND: &str = "PageNotFound";
@@ -206,6 +211,22 @@ impl ApiError {
         );
         error.details = json!({});
         error
+    }
+
+    /// 400: what was sent as a `kind` cannot be read as what it goes to.
+    #[must_use]
+    pub fn unreadable(kind: &str, version: &str, wanted: &str, why: impl fmt::Display) -> Self {
+        Self::bad_request(format!(
+            "{kind} in version {version:?}{UNREADABLE}{wanted}: {why}"
+        ))
+    }
+
+    /// Why it cannot be read, of [`Self::unreadable`]; of others what they say.
+    #[must_use]
+    pub fn why_unreadable(&self) -> &str {
+        let why = self.message.split_once(UNREADABLE);
+        why.and_then(|(_, rest)| rest.split_once(": "))
+            .map_or(&self.message, |(_, why)| why)
     }
 
     /// 400.

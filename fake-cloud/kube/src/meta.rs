@@ -15,6 +15,14 @@ pub fn text<'a>(object: &'a Value, path: &[&str]) -> &'a str {
     at(object, path).and_then(Value::as_str).unwrap_or("")
 }
 
+/// The items of a list below the root, none when absent.
+pub fn items<'a>(object: &'a Value, path: &[&str]) -> impl Iterator<Item = &'a Value> {
+    at(object, path)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
 /// `metadata.name`.
 #[must_use]
 pub fn name(object: &Value) -> &str {

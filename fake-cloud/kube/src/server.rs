@@ -357,8 +357,8 @@ impl ApiServer {
         ops::binding::bind(&mut state, namespace, pod, node, &annotations, false).map(|_| ())
     }
 
-    /// Stores an object as another server has it, unless it is there just so: this server is then a mirror, and knows no
-    /// better. It keeps no versions but its own.
+    /// Stores an object as another server has it: this server is then a mirror, and knows no better. It keeps no versions
+    /// but its own, and tells of a change even if the object is what it was.
     pub fn show(&self, gr: Gr<'_>, object: Value) {
         let mut state = self.inner.state.lock();
         let key = key_of(gr.group, gr.resource);

@@ -27,6 +27,7 @@ use crate::hearing::{Hearer, listen};
 use crate::lifecycle::objects::name;
 use crate::lifecycle::status::{self, Status};
 use crate::lifecycle::write;
+use crate::nodepool;
 use crate::provisioning::pools;
 
 /// A cloud whose types are seen through NodeOverlays.
@@ -109,9 +110,7 @@ impl Overlays {
             let is_about = about
                 .as_ref()
                 .is_some_and(|(p, _)| name(&p.metadata) == name(&pool.metadata));
-            let class = &pool.spec.template.spec.node_class_ref;
-            let ours = class.group == self.node_class.group && class.kind == self.node_class.kind;
-            if is_about || !ours {
+            if is_about || !nodepool::is_managed(&pool, &self.node_class) {
                 continue;
             }
             match self.cloud.instance_types(&pool).await {

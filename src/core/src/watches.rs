@@ -33,13 +33,15 @@ pub(crate) struct Watches {
 
 impl Watches {
     /// Kinds that have to be listed besides [`Kind::ALL`] before anything is decided.
-    pub(crate) fn besides(gates: &FeatureGates) -> &'static [Kind] {
-        match (gates.capacity_buffer, gates.node_overlay) {
-            (false, false) => &[],
-            (true, false) => &Kind::OF_BUFFERS,
-            (false, true) => &Kind::OF_OVERLAYS,
-            (true, true) => &Kind::OF_BUFFERS_AND_OVERLAYS,
+    pub(crate) fn besides(gates: &FeatureGates) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        if gates.capacity_buffer {
+            kinds.extend(Kind::OF_BUFFERS);
         }
+        if gates.node_overlay {
+            kinds.extend(Kind::OF_OVERLAYS);
+        }
+        kinds
     }
 
     /// Starts them all; [`Store::wait_synced`] tells when each has brought its first list.

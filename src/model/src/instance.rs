@@ -133,6 +133,18 @@ impl InstanceType {
             })
     }
 
+    /// The type's requirements as a machine of one of its offerings has them: without what only others have, such as a
+    /// reservation.
+    #[must_use]
+    pub fn requirements_as(&self, offering: &Offering) -> Requirements {
+        let lacks = |key: &str| {
+            let own = offering.requirements.get(key);
+            own.is_some_and(Requirement::is_empty)
+        };
+        let has = self.requirements.iter().filter(|r| !lacks(&r.key));
+        has.cloned().collect()
+    }
+
     /// The offering that a node with these labels was bought under, available or not.
     #[must_use]
     pub fn offering(&self, zone: &str, capacity_type: &str) -> Option<&Offering> {

@@ -7,7 +7,7 @@ use karpenter_api::NodeClaim;
 use karpenter_api::kinds::ObjectMeta;
 use karpenter_api::labels as names;
 use karpenter_cloud::Launched;
-use karpenter_model::{InstanceType, LabelRegistry, Offering, Requirement, Requirements};
+use karpenter_model::{InstanceType, LabelRegistry, Offering, Requirements};
 
 /// Prefix of our provider ids.
 pub const PROVIDER_ID_PREFIX: &str = "kwok://";
@@ -44,17 +44,12 @@ pub fn launched(
 ) -> Launched {
     let name = node_name(claim);
     let mut node_labels: BTreeMap<String, String> = BTreeMap::new();
-    // What only other offerings of the type have, such as a reservation.
-    let lacks = |key: &str| {
-        let own = offering.requirements.get(key);
-        own.is_some_and(Requirement::is_empty)
-    };
-    for set in [wanted, &instance_type.requirements, &offering.requirements] {
+    let of_type = instance_type.requirements_as(offering);
+    for set in [wanted, &of_type, &offering.requirements] {
         for requirement in set.iter() {
             if let Some(value) = requirement
                 .single()
                 .filter(|_| requirement.gte.is_none() && requirement.lte.is_none())
-                .filter(|_| !lacks(&requirement.key))
             {
                 node_labels.insert(
                     labels.normalize(&requirement.key).to_owned(),

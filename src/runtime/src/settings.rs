@@ -245,7 +245,6 @@ fn did_you_mean(nearest: &Option<String>) -> String {
 /// `docs/differences.md` says why.
 const WITHOUT_EFFECT: &[&str] = &[
     "enable-profiling",
-    "disable-cluster-state-observability",
     "memory-limit",
     "eks-control-plane",
     "interruption-queue",

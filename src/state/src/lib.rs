@@ -101,15 +101,6 @@ impl Kind {
     ];
     /// The kind that overlays need besides.
     pub const OF_OVERLAYS: [Self; 1] = [Self::NodeOverlay];
-    /// Both.
-    pub const OF_BUFFERS_AND_OVERLAYS: [Self; 6] = [
-        Self::CapacityBuffer,
-        Self::PodTemplate,
-        Self::Deployment,
-        Self::StatefulSet,
-        Self::ReplicaSet,
-        Self::NodeOverlay,
-    ];
 }
 
 /// One change of one object, as subscribers see it. Read the store for the object itself.

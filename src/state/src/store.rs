@@ -31,12 +31,12 @@ pub struct Store {
     node_subscribers: Mutex<Vec<mpsc::UnboundedSender<Arc<Node>>>>,
     synced: watch::Sender<bool>,
     /// Kinds that are watched besides [`Kind::ALL`], and waited for.
-    besides: &'static [Kind],
+    besides: Vec<Kind>,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self::waiting_for(&[])
+        Self::waiting_for(Vec::new())
     }
 }
 
@@ -94,7 +94,7 @@ macro_rules! feed_trimmed {
 impl Store {
     /// A store that is synced once `besides` were listed too.
     #[must_use]
-    pub fn waiting_for(besides: &'static [Kind]) -> Self {
+    pub fn waiting_for(besides: Vec<Kind>) -> Self {
         Self {
             cluster: RwLock::default(),
             subscribers: Mutex::default(),
@@ -488,7 +488,7 @@ impl Store {
         let (result, changes, versions, synced) = {
             let mut cluster = self.cluster.write();
             let result = change(&mut cluster);
-            let mut needed = Kind::ALL.iter().chain(self.besides);
+            let mut needed = Kind::ALL.iter().chain(&self.besides);
             let synced = needed.all(|k| cluster.listed(*k));
             let changes = std::mem::take(&mut cluster.changes);
             let versions = std::mem::take(&mut cluster.node_versions);

@@ -377,10 +377,7 @@ fn rules(
             };
             for (i, below) in list.iter().enumerate() {
                 // Only keyed lists say which element was which; transition rules skip the others.
-                let former = match &schema.list {
-                    ListType::Map(_) => old.and_then(|o| correlate(&schema.list, o, below)),
-                    _ => None,
-                };
+                let former = old.and_then(|o| correlate(&schema.list, o, below));
                 self::rules(
                     items,
                     below,

@@ -51,10 +51,8 @@ pub fn admit(target: &Target, object: &mut Value, options: &mut WriteOptions) ->
             FieldValidation::Strict => {
                 let kind = &target.info.kind;
                 let version = target.version_info().map_or("", |v| v.name.as_str());
-                return Err(ApiError::bad_request(format!(
-                    "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
-                    texts.join(", ")
-                )));
+                let why = format!("strict decoding error: {}", texts.join(", "));
+                return Err(ApiError::unreadable(kind, version, kind, why));
             }
         }
     }

@@ -101,7 +101,7 @@ impl Rules {
                 // A rule that cannot be evaluated refuses the object, and says so.
                 errors.push(FieldError::invalid(
                     &field,
-                    type_of(value),
+                    shown(value),
                     self.failure(&error.rule, &error.message),
                 ));
                 continue;
@@ -137,7 +137,7 @@ impl Rules {
     }
 }
 
-fn type_of(value: &Value) -> Value {
+fn shown(value: &Value) -> Value {
     match value {
         Value::Object(_) => "object".into(),
         Value::Array(_) => "array".into(),

@@ -11,7 +11,7 @@ use crate::registry::{Registry, ResourceInfo, VersionInfo};
 use crate::server::ApiServer;
 
 /// The Kubernetes version the server says it is.
-const VERSION: (&str, &str, &str) = ("1", "36", "v1.36.1");
+pub(super) const VERSION: (&str, &str, &str) = ("1", "36", "v1.36.1");
 
 const VERBS: [&str; 8] = [
     "create",
@@ -142,11 +142,7 @@ fn served<'a>(
 fn resources(registry: &Registry, group: &str, version: &str) -> Result<Value> {
     let served = served(registry, group, version);
     if served.is_empty() {
-        return Err(if registry.is_own_group(group) || group.is_empty() {
-            ApiError::no_such_resource()
-        } else {
-            ApiError::no_such_page()
-        });
+        return Err(registry.unserved(group));
     }
     let mut list = Vec::new();
     for (info, v) in served {

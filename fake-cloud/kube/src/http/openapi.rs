@@ -14,7 +14,7 @@ use crate::registry::{Registry, ResourceInfo, VersionInfo};
 use crate::wire::types::{self, Field, Kind};
 
 const TITLE: &str = "Kubernetes";
-const VERSION: &str = "v1.36.1";
+const VERSION: &str = super::discovery::VERSION.2;
 
 /// The media type of the v2 document that kubectl asks for.
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";

@@ -56,6 +56,14 @@ pub fn success(details: Value) -> Value {
     })
 }
 
+/// The answer to something created that has no object to show.
+pub fn created() -> Response<ResponseBody> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
+    });
+    document(201, &status)
+}
+
 /// Adds `Warning` headers (RFC 7234, code 299).
 pub fn warn(response: &mut Response<ResponseBody>, warnings: &[String]) {
     for warning in warnings {

@@ -138,23 +138,15 @@ fn of_objects(path: &ObjectPath, call: &Call) -> Attributes {
 fn objects(server: &ApiServer, path: &ObjectPath, call: &Call) -> Result<Response<ResponseBody>> {
     let mut state = server.inner.state.lock();
     let state = &mut *state;
-    // What is in none of Kubernetes' own groups is left to whoever serves definitions, and it knows no such page.
-    let unserved = || {
-        if state.registry.is_own_group(&path.group) {
-            ApiError::no_such_resource()
-        } else {
-            ApiError::no_such_page()
-        }
-    };
     let info = state
         .registry
         .get(&path.group, &path.resource)
-        .ok_or_else(unserved)?;
+        .ok_or_else(|| state.registry.unserved(&path.group))?;
     let version = info
         .versions
         .iter()
         .position(|v| v.served && v.name == path.version)
-        .ok_or_else(unserved)?;
+        .ok_or_else(|| state.registry.unserved(&path.group))?;
     if !info.namespaced && path.namespace.is_some() {
         return Err(ApiError::no_such_resource());
     }

@@ -87,12 +87,7 @@ pub(super) fn subresource(
                 call.object()?
             };
             ops::eviction::evict(state, target, name, &eviction, options.dry_run)?;
-            let mut status = respond::success(Value::Null);
-            if let Some(map) = status.as_object_mut() {
-                map.remove("details");
-                map.insert("code".into(), 201.into());
-            }
-            Ok(respond::document(201, &status))
+            Ok(respond::created())
         }
         ("token", &Method::POST) => Ok(respond::document(
             201,
@@ -127,12 +122,7 @@ fn bind(
         .cloned()
         .unwrap_or_default();
     ops::binding::bind(state, &target.namespace, pod, node, &annotations, dry_run)?;
-    let mut status = respond::success(Value::Null);
-    if let Some(map) = status.as_object_mut() {
-        map.remove("details");
-        map.insert("code".into(), 201.into());
-    }
-    Ok(respond::document(201, &status))
+    Ok(respond::created())
 }
 
 /// Answers a request for what is only ever created: reviews, and bindings at their old place.

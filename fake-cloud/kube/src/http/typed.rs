@@ -53,11 +53,7 @@ pub fn read(target: &Target, object: &mut Value, options: &mut WriteOptions) -> 
     }
     let kind = &target.info.kind;
     let version = target.version_info().map_or("", |v| v.name.as_str());
-    let refuse = |why: String| {
-        ApiError::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
-        ))
-    };
+    let refuse = |why: String| ApiError::unreadable(kind, version, kind, why);
     if holds_quantities(target) {
         quantities(object).map_err(|()| refuse(QUANTITY_TEXT.to_owned()))?;
     }

@@ -213,12 +213,12 @@ impl CronJobs {
                 })
             })
             .collect();
-        // Who is active is told by name: versions of a Job that go on changing are no change of its CronJob.
-        let names = |list: &[Value]| -> Vec<String> {
+        // Who is active is told by UID: versions of a Job that go on changing are no change of its CronJob.
+        let who = |list: &[Value]| -> Vec<String> {
             list.iter().map(|r| text(r, &["uid"]).to_owned()).collect()
         };
         let mut status = serde_json::Map::new();
-        if names(&references) != names(object::items(cron, &["status", "active"])) {
+        if who(&references) != who(object::items(cron, &["status", "active"])) {
             let value = (!references.is_empty()).then(|| Value::from(references));
             status.insert("active".into(), value.unwrap_or(Value::Null));
         }

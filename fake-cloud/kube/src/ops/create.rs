@@ -186,10 +186,7 @@ pub fn check_kind(target: &Target, object: &mut Value) -> Result<()> {
                 "no kind \"{kind}\" is registered for version \"{full}\" in scheme \"pkg/runtime/scheme.go:111\""
             )
         };
-        return Err(ApiError::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {}: {why}",
-            target.info.kind
-        )));
+        return Err(ApiError::unreadable(kind, version, &target.info.kind, why));
     }
     let map = meta::as_map(object);
     map.insert("apiVersion".into(), target.storage_api_version().into());

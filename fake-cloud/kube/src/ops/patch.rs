@@ -16,11 +16,7 @@ fn unreadable(kind: PatchKind, document: &Value, patched: &Value, error: &ApiErr
         PatchKind::Strategic => patch::gofmt::value(document).into(),
         _ => patched.to_string().into(),
     };
-    let why = error
-        .message
-        .split_once(" cannot be handled as a ")
-        .and_then(|(_, rest)| rest.split_once(": "))
-        .map_or(error.message.as_str(), |(_, why)| why);
+    let why = error.why_unreadable();
     ApiError::invalid_named("", "", "", &[FieldError::invalid("patch", shown, why)])
 }
 

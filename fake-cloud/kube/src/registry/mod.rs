@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::crd::{Column, CrdSchema};
+use crate::error::ApiError;
 
 /// Where a custom resource keeps what its scale subresource shows. Paths are JSON pointers' segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,6 +213,17 @@ impl Registry {
         self.resources
             .get(group)
             .is_some_and(|r| r.values().any(|info| !info.custom))
+    }
+
+    /// What is said of a resource of a group that is not served: what is in none of Kubernetes' own groups is left to
+    /// whoever serves definitions, and it knows no such page.
+    #[must_use]
+    pub fn unserved(&self, group: &str) -> ApiError {
+        if self.is_own_group(group) {
+            ApiError::no_such_resource()
+        } else {
+            ApiError::no_such_page()
+        }
     }
 
     /// Adds or replaces a resource.

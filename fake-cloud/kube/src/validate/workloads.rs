@@ -140,12 +140,10 @@ fn unplaced(job: &Value) -> Value {
     let mut template = at(job, &["spec", "template"])
         .cloned()
         .unwrap_or(Value::Null);
+    let placing = ["nodeSelector", "affinity", "tolerations", "schedulingGates"];
     for (part, keys) in [
-        ("metadata", ["labels", "annotations", "", ""]),
-        (
-            "spec",
-            ["nodeSelector", "affinity", "tolerations", "schedulingGates"],
-        ),
+        ("metadata", &["labels", "annotations"][..]),
+        ("spec", &placing[..]),
     ] {
         if let Some(map) = template.get_mut(part).and_then(Value::as_object_mut) {
             map.retain(|key, _| !keys.contains(&key.as_str()));

@@ -61,9 +61,7 @@ pub fn read(body: &[u8], wanted: &str) -> Result<Value> {
     };
     let mut map = message(name, raw, 0).map_err(|why| {
         let version = version.rsplit('/').next().unwrap_or_default();
-        ApiError::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
-        ))
+        ApiError::unreadable(&kind, version, &kind, why)
     })?;
     map.insert("apiVersion".into(), version.into());
     map.insert("kind".into(), kind.into());

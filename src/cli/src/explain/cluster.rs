@@ -84,17 +84,15 @@ const KINDS: [(&str, &str, &str, &str); 21] = [
     ),
 ];
 
-/// Objects of files; those of before v1 as `convert` would rewrite them.
-pub(super) fn of_files(files: &[PathBuf]) -> Result<Vec<Value>, Failure> {
+/// Objects of files, those of before v1 as `convert` would rewrite them, and what could not be.
+pub(super) fn of_files(files: &[PathBuf]) -> Result<(Vec<Value>, Vec<String>), Failure> {
     let mut objects = Vec::new();
     for file in files {
         objects.extend(manifests::read_objects(file)?);
     }
     let converted = to_v1(objects);
-    for error in &converted.errors {
-        output::note(&format!("error: {error}"));
-    }
-    Ok(converted.docs)
+    let errors = converted.errors.iter().map(ToString::to_string);
+    Ok((converted.docs, errors.collect()))
 }
 
 /// Objects of the cluster that the kubeconfig names.
@@ -176,6 +174,12 @@ pub(super) fn of_objects(
         .collect();
     let overlays = state.node_overlays();
     let seen = overlay::evaluate(overlays.iter().map(|o| &**o), &shelves, &offer.labels);
+    for (name, verdict) in &seen.verdicts {
+        if let Err(refusal) = verdict {
+            let why = refusal.message();
+            errors.push(format!("NodeOverlay {name}: {why}; explained without it"));
+        }
+    }
     let names = shelves.iter().map(|s| s.pool.clone());
     let types: BTreeMap<Arc<str>, Arc<Vec<Arc<InstanceType>>>> = names.zip(seen.types).collect();
     let cluster = Cluster::new(state, offer.labels, &class, &settings, &types, now);

@@ -66,13 +66,15 @@ enum What {
 
 /// Runs it.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let objects = if args.files.is_empty() {
-        crate::runtime::real_time()?.block_on(cluster::live())?
+    let (objects, mut errors) = if args.files.is_empty() {
+        let live = crate::runtime::real_time()?.block_on(cluster::live())?;
+        (live, Vec::new())
     } else {
         cluster::of_files(&args.files)?
     };
     let now = args.at.unwrap_or_else(|| Clock::real().wall());
-    let (found, errors) = cluster::of_objects(args, objects, now)?;
+    let (found, more) = cluster::of_objects(args, objects, now)?;
+    errors.extend(more);
     for error in &errors {
         output::note(&format!("error: {error}"));
     }

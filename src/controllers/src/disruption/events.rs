@@ -1,6 +1,5 @@
 //! The words of disruption.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -87,8 +86,7 @@ pub(crate) fn candidate(member: &Member, savings: f64) -> Vec<Event> {
 
 /// That a command which was found is not carried out.
 pub(crate) fn rejected(command: &Command, why: Rejection) -> Vec<Event> {
-    let pools: BTreeSet<&str> = command.candidates.iter().map(|c| &*c.pool_name).collect();
-    let text = format!("{}: {}", orchestrate::words(command, &pools), why.as_str());
+    let text = format!("{}: {}", orchestrate::words(command), why.as_str());
     let each = command.candidates.iter().flat_map(|candidate| {
         let node = Some(node_reference(&candidate.node));
         both(claim_reference(&candidate.claim), node)

@@ -365,11 +365,7 @@ fn announce(ctx: &Context, command: &Command, replacements: &[Arc<str>]) {
     let pods: usize = command.candidates.iter().map(Candidate::pods_to_move).sum();
     let first = command.candidates.first().map_or("", |c| &*c.name);
     let id = ctx.rng.child("disruption-command", first).rng().uuid();
-    let text = format!(
-        "{}/{id}: {}",
-        command.reason.as_str(),
-        words(command, &pools)
-    );
+    let text = format!("{}/{id}: {}", command.reason.as_str(), words(command));
     tracing::info!(
         command = %text,
         decision,
@@ -383,8 +379,9 @@ fn announce(ctx: &Context, command: &Command, replacements: &[Arc<str>]) {
 }
 
 /// The command as a log line and an event name it.
-pub(super) fn words(command: &Command, pools: &BTreeSet<&str>) -> String {
-    let pools: Vec<&str> = pools.iter().copied().collect();
+pub(super) fn words(command: &Command) -> String {
+    let pools: BTreeSet<&str> = command.candidates.iter().map(|c| &*c.pool_name).collect();
+    let pools: Vec<&str> = pools.into_iter().collect();
     let nodes: Vec<&str> = command.candidates.iter().map(node_name).collect();
     format!(
         "{}: nodepools=[{}]: [{}]{} (savings: ${:.2})",

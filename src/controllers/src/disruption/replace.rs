@@ -98,20 +98,20 @@ pub(super) async fn wait(
     }
 }
 
+/// The machine that a replacement is most likely to be.
+pub(super) fn machine(replacement: &Replacement) -> String {
+    let best = &replacement.planned.cheapest;
+    format!(
+        "{} {} in {} at ${:.4}/h",
+        best.instance_type, best.capacity_type, best.zone, best.price
+    )
+}
+
 /// The replacements in words; empty without any.
 pub(super) fn words(replacements: &[Replacement]) -> String {
     if replacements.is_empty() {
         return String::new();
     }
-    let each: Vec<String> = replacements
-        .iter()
-        .map(|r| {
-            let best = &r.planned.cheapest;
-            format!(
-                "{} {} in {} at ${:.4}/h",
-                best.instance_type, best.capacity_type, best.zone, best.price
-            )
-        })
-        .collect();
+    let each: Vec<String> = replacements.iter().map(machine).collect();
     format!(" -> [{}]", each.join(", "))
 }

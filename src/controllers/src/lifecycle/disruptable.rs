@@ -178,46 +178,40 @@ impl Disruptable {
             }))),
         }
     }
-}
 
-impl Disruptable {
     /// When a claim that is too young for it now has its type looked up; none if it is not, or has no type to look up.
     fn type_check(&self, claim: &NodeClaim) -> Option<Timestamp> {
-        let _ = label(&claim.metadata, labels::INSTANCE_TYPE)?;
-        let created = claim.metadata.creation_timestamp.as_ref()?.0;
-        let at = later(created, TYPE_CHECK_AGE);
-        (at > self.ctx.clock.wall()).then_some(at)
+        type_known_at(claim).filter(|at| *at > self.ctx.clock.wall())
     }
 
     /// Whether what the claim was bought as is not sold any more: its type, or any offering that its labels fit.
     /// Availability is not asked. Young claims are not: catalogues may lag behind a launch.
     async fn type_is_gone(&self, claim: &NodeClaim, pool: &NodePool) -> bool {
-        let now = self.ctx.clock.wall();
-        let created = claim.metadata.creation_timestamp.as_ref().map(|t| t.0);
-        if created.is_none_or(|at| later(at, TYPE_CHECK_AGE) > now) {
+        if type_known_at(claim).is_none_or(|at| at > self.ctx.clock.wall()) {
             return false;
         }
-        let Some(bought) = label(&claim.metadata, labels::INSTANCE_TYPE) else {
-            return false;
-        };
         let Ok(types) = self.ctx.provider.cloud.instance_types(pool).await else {
             // Not to know is not to have drifted.
             return false;
         };
         let value = |key| label(&claim.metadata, key).unwrap_or_default();
+        let bought = value(labels::INSTANCE_TYPE);
         let (zone, capacity_type) = (value(labels::ZONE), value(labels::CAPACITY_TYPE));
-        // A reservation that is over leaves a machine behind that is paid for by the hour.
-        let as_well = if capacity_type == labels::CAPACITY_RESERVED {
-            labels::CAPACITY_ON_DEMAND
-        } else {
-            capacity_type
-        };
         let sold = types.iter().find(|t| &*t.name == bought);
         !sold.is_some_and(|t| {
             let sold_as = |kind| t.offering(zone, kind).is_some();
-            sold_as(capacity_type) || sold_as(as_well)
+            // A reservation that is over leaves a machine behind that is paid for by the hour.
+            let reserved = capacity_type == labels::CAPACITY_RESERVED;
+            sold_as(capacity_type) || (reserved && sold_as(labels::CAPACITY_ON_DEMAND))
         })
     }
+}
+
+/// When a claim is old enough for its type to be looked up; none if it has none.
+fn type_known_at(claim: &NodeClaim) -> Option<Timestamp> {
+    label(&claim.metadata, labels::INSTANCE_TYPE)?;
+    let created = claim.metadata.creation_timestamp.as_ref()?.0;
+    Some(later(created, TYPE_CHECK_AGE))
 }
 
 /// Whether the claim's labels do not satisfy the pool's requirements as they are now: changed requirements do not change

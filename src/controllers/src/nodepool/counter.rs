@@ -48,7 +48,7 @@ impl Reconciler for Counter {
             self.cost.forget(&self.ctx, &key.name);
             return Ok(Action::AwaitChange);
         };
-        if super::is_managed(&self.ctx, &pool) {
+        if super::is_managed(&pool, &self.ctx.provider.node_class) {
             self.cost.tell(&self.ctx, &pool).await;
             let wanted = counted(&pool, self.ctx.state.usage(&key.name));
             write::pool_status(&self.ctx, &pool, &wanted).await?;

@@ -40,7 +40,7 @@ impl Reconciler for Hash {
         let Some(pool) = self.ctx.state.node_pool(&key.name) else {
             return Ok(Action::AwaitChange);
         };
-        if !super::is_managed(&self.ctx, &pool) {
+        if !super::is_managed(&pool, &self.ctx.provider.node_class) {
             return Ok(Action::AwaitChange);
         }
         let hash = of(&pool);

@@ -9,6 +9,7 @@ mod readiness;
 use std::sync::Arc;
 
 use karpenter_api::NodePool;
+use karpenter_cloud::NodeClassKind;
 use karpenter_runtime::runner::{self, RunnerOptions};
 use karpenter_runtime::{Key, Queue, Reconciler};
 use karpenter_state::{Changed, Kind};
@@ -52,11 +53,8 @@ fn spawn<R: Reconciler>(ctx: &Context, loop_: R, tasks: &mut Vec<JoinHandle<()>>
 }
 
 /// Whether the pool's NodeClass is of the running provider's kind.
-fn is_managed(ctx: &Context, pool: &NodePool) -> bool {
-    let (class, kind) = (
-        &pool.spec.template.spec.node_class_ref,
-        &ctx.provider.node_class,
-    );
+pub(crate) fn is_managed(pool: &NodePool, kind: &NodeClassKind) -> bool {
+    let class = &pool.spec.template.spec.node_class_ref;
     class.group == kind.group && class.kind == kind.kind
 }
 

@@ -36,12 +36,7 @@ pub fn guess(
         return out;
     };
     add_single_values(&mut out.labels, &offering.requirements);
-    let mut of_type = chosen.requirements.clone();
-    // What only other offerings of the type have, such as a reservation.
-    for lacking in offering.requirements.iter().filter(|r| r.is_empty()) {
-        of_type.remove(&lacking.key);
-    }
-    add_single_values(&mut out.labels, &of_type);
+    add_single_values(&mut out.labels, &chosen.requirements_as(offering));
     out.labels
         .insert(labels::INSTANCE_TYPE.to_owned(), chosen.name.to_string());
     out.capacity = chosen.capacity.clone();

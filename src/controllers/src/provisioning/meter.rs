@@ -90,7 +90,7 @@ impl Meter {
         id
     }
 
-    /// The same, told of as a scheduling of its own.
+    /// [`Meter::solve`], told of as a scheduling of its own.
     pub(crate) fn timed(&self, problem: &Problem) -> Plan {
         let began = self.clock.now();
         let plan = self.solve(problem);

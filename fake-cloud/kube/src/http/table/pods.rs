@@ -4,21 +4,21 @@ use serde_json::Value;
 
 use super::age;
 use super::render::{count, or_none};
-use crate::meta::{self, at, text};
+use crate::meta::{self, at, items, text};
 
 /// Cells of a pod.
 #[must_use]
 pub fn cells(pod: &Value, now: i64) -> Vec<Value> {
-    let total = list(pod, &["spec", "containers"]).count();
-    let ready = list(pod, &["status", "containerStatuses"])
+    let total = items(pod, &["spec", "containers"]).count();
+    let ready = items(pod, &["status", "containerStatuses"])
         .filter(|c| {
             c.get("ready") == Some(&Value::Bool(true)) && at(c, &["state", "running"]).is_some()
         })
         .count();
-    let restarts: i64 = list(pod, &["status", "containerStatuses"])
+    let restarts: i64 = items(pod, &["status", "containerStatuses"])
         .map(|c| count(c, &["restartCount"]))
         .sum();
-    let last = list(pod, &["status", "containerStatuses"])
+    let last = items(pod, &["status", "containerStatuses"])
         .map(|c| text(c, &["lastState", "terminated", "finishedAt"]))
         .max()
         .unwrap_or("");
@@ -42,24 +42,17 @@ pub fn cells(pod: &Value, now: i64) -> Vec<Value> {
 
 /// Readiness gates that are met, of all.
 fn gates(pod: &Value) -> Value {
-    let wanted: Vec<&str> = list(pod, &["spec", "readinessGates"])
+    let wanted: Vec<&str> = items(pod, &["spec", "readinessGates"])
         .map(|g| text(g, &["conditionType"]))
         .collect();
     if wanted.is_empty() {
         return or_none("");
     }
     let met = wanted.iter().filter(|gate| {
-        list(pod, &["status", "conditions"])
+        items(pod, &["status", "conditions"])
             .any(|c| text(c, &["type"]) == **gate && text(c, &["status"]) == "True")
     });
     format!("{}/{}", met.count(), wanted.len()).into()
-}
-
-fn list<'a>(pod: &'a Value, path: &[&str]) -> impl Iterator<Item = &'a Value> {
-    at(pod, path)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
 }
 
 /// The word in the column `STATUS`.
@@ -70,14 +63,14 @@ pub fn status(pod: &Value) -> String {
         "" => phase.to_owned(),
         reason => reason.to_owned(),
     };
-    let gated = list(pod, &["status", "conditions"])
+    let gated = items(pod, &["status", "conditions"])
         .any(|c| text(c, &["type"]) == "PodScheduled" && text(c, &["reason"]) == "SchedulingGated");
     if gated {
         "SchedulingGated".clone_into(&mut status);
     }
-    let initial = list(pod, &["spec", "initContainers"]).count();
+    let initial = items(pod, &["spec", "initContainers"]).count();
     let mut initializing = false;
-    for (i, c) in list(pod, &["status", "initContainerStatuses"]).enumerate() {
+    for (i, c) in items(pod, &["status", "initContainerStatuses"]).enumerate() {
         let state = |key: &str| at(c, &["state", key]);
         if state("terminated").is_some_and(|t| count(t, &["exitCode"]) == 0)
             || c.get("started") == Some(&Value::Bool(true)) && state("running").is_some()
@@ -100,7 +93,7 @@ pub fn status(pod: &Value) -> String {
     }
     if !initializing {
         let mut running = false;
-        let statuses: Vec<&Value> = list(pod, &["status", "containerStatuses"]).collect();
+        let statuses: Vec<&Value> = items(pod, &["status", "containerStatuses"]).collect();
         for c in statuses.iter().rev() {
             let waiting = text(c, &["state", "waiting", "reason"]);
             if !waiting.is_empty() {

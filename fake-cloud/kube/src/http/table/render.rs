@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{age, jsonpath, small, workloads};
 use crate::crd::Column;
-use crate::meta::{self, at, text};
+use crate::meta::{self, at, items, text};
 use crate::ops::Target;
 
 const NONE: &str = "<none>";
@@ -53,13 +53,6 @@ pub fn or_none(text: &str) -> Value {
 #[must_use]
 pub fn count(object: &Value, path: &[&str]) -> i64 {
     at(object, path).and_then(Value::as_i64).unwrap_or(0)
-}
-
-fn items<'a>(object: &'a Value, path: &[&str]) -> impl Iterator<Item = &'a Value> {
-    at(object, path)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
 }
 
 fn size(object: &Value, key: &str) -> usize {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::render::or_none;
-use crate::meta::{self, at, text};
+use crate::meta::{self, at, items, text};
 use crate::ops::Target;
 
 /// Most endpoints and ports that a cell tells before it counts the rest.
@@ -40,13 +40,6 @@ pub fn cells(target: &Target, o: &Value, created: Value) -> Vec<Value> {
         "csidrivers" => driver(o, name, created),
         _ => vec![name, created],
     }
-}
-
-fn items<'a>(object: &'a Value, path: &[&str]) -> impl Iterator<Item = &'a Value> {
-    at(object, path)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
 }
 
 fn binding(o: &Value, name: Value, created: Value) -> Vec<Value> {

@@ -208,17 +208,15 @@ impl Cluster {
                 (None, None) => "it would save nothing".to_owned(),
             });
         };
-        let pools = BTreeSet::from([&*pool]);
         Alternative {
             goes: true,
-            why: orchestrate::words(&command, &pools),
+            why: orchestrate::words(&command),
             price_before: Some(price),
             price_after: Some(price - command.savings()),
             replacements: command
                 .replacements
                 .iter()
-                .map(|r| replace::words(std::slice::from_ref(r)))
-                .map(|text| text.trim_start_matches(" -> ").to_owned())
+                .map(|r| format!("[{}]", replace::machine(r)))
                 .collect(),
             ..stays(String::new())
         }
@@ -260,8 +258,8 @@ impl Cluster {
                 report
                     .holds
                     .push(format!("nothing disrupts its node to save money: {text}"));
-                let graceful = member.claim.spec.termination_grace_period.is_none();
-                report.holds.push(if graceful {
+                let drains_for_ever = member.claim.spec.termination_grace_period.is_none();
+                report.holds.push(if drains_for_ever {
                     "its node does not drift away either: it has no terminationGracePeriod".into()
                 } else {
                     "drift does not mind: the drain ends with the terminationGracePeriod".into()

@@ -73,7 +73,7 @@ pub struct PodReport {
 pub struct Funnel {
     /// NodePool.
     pub node_pool: String,
-    /// `constraint: removed -> left`, in the order applied.
+    /// `constraint: took away N, left M`, in the order applied.
     pub steps: Vec<String>,
 }
 
