@@ -226,8 +226,8 @@ impl Controller {
 #[must_use]
 pub fn start(parts: Parts) -> Controller {
     let stop = CancellationToken::new();
-    let besides = Watches::besides(&parts.settings.feature_gates);
-    let store = Arc::new(Store::waiting_for(besides));
+    let store = Arc::new(Store::waiting_for(Watches::besides(&parts.settings)));
+    store.set_spread_defaults(parts.settings.spread_defaults.clone());
     let metrics = parts.options.metrics.clone();
     let events = EventRecorder::new(parts.client.clone(), parts.clock.clone(), &parts.rng);
     scrape::register(&metrics, &store, parts.clock.clone());
@@ -366,9 +366,9 @@ impl Supervisor {
             stop: self.watches.clone(),
             store: Arc::clone(&self.store),
         };
-        let gates = &self.parts.settings.feature_gates;
+        let settings = &self.parts.settings;
         self.tasks
-            .add(&watches.start(&self.parts.provider.node_class, gates));
+            .add(&watches.start(&self.parts.provider.node_class, settings));
     }
 
     async fn start_loops(&self) -> Vec<JoinHandle<()>> {

@@ -1,19 +1,20 @@
 //! The watches that feed the cluster state.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
     LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate,
+    ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use karpenter_api::{CapacityBuffer, NodeClaim, NodeOverlay, NodePool};
 use karpenter_cloud::NodeClassKind;
 use karpenter_runtime::reflector::reflect_versions;
-use karpenter_runtime::settings::FeatureGates;
-use karpenter_runtime::{Clock, ReflectorEvent, ReflectorOptions, RngTree};
+use karpenter_runtime::{Clock, ReflectorEvent, ReflectorOptions, RngTree, Settings};
 use karpenter_state::{Kind, Store, Watched};
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{Client, Resource};
@@ -33,23 +34,28 @@ pub(crate) struct Watches {
 
 impl Watches {
     /// Kinds that have to be listed besides [`Kind::ALL`] before anything is decided.
-    pub(crate) fn besides(gates: &FeatureGates) -> Vec<Kind> {
-        let mut kinds = Vec::new();
+    pub(crate) fn besides(settings: &Settings) -> Vec<Kind> {
+        let gates = &settings.feature_gates;
+        let mut kinds = BTreeSet::new();
         if gates.capacity_buffer {
             kinds.extend(Kind::OF_BUFFERS);
         }
         if gates.node_overlay {
             kinds.extend(Kind::OF_OVERLAYS);
         }
-        kinds
+        if !settings.spread_defaults.is_empty() {
+            kinds.extend(Kind::OF_SPREAD_DEFAULTS);
+        }
+        kinds.into_iter().collect()
     }
 
     /// Starts them all; [`Store::wait_synced`] tells when each has brought its first list.
     pub(crate) fn start(
         &self,
         node_class: &NodeClassKind,
-        gates: &FeatureGates,
+        settings: &Settings,
     ) -> Vec<JoinHandle<()>> {
+        let besides = Self::besides(settings);
         let class = ApiResource {
             group: node_class.group.to_owned(),
             version: node_class.version.to_owned(),
@@ -74,17 +80,21 @@ impl Watches {
             self.watch(Api::<Namespace>::all(all.clone())),
             self.watch(Api::<LimitRange>::all(all.clone())),
         ];
-        if gates.node_overlay {
-            tasks.push(self.watch(Api::<NodeOverlay>::all(all.clone())));
-        }
-        if gates.capacity_buffer {
-            tasks.extend([
-                self.watch(Api::<CapacityBuffer>::all(all.clone())),
-                self.watch(Api::<PodTemplate>::all(all.clone())),
-                self.watch(Api::<Deployment>::all(all.clone())),
-                self.watch(Api::<StatefulSet>::all(all.clone())),
-                self.watch(Api::<ReplicaSet>::all(all)),
-            ]);
+        for kind in besides {
+            let all = all.clone();
+            let task = match kind {
+                Kind::NodeOverlay => self.watch(Api::<NodeOverlay>::all(all)),
+                Kind::CapacityBuffer => self.watch(Api::<CapacityBuffer>::all(all)),
+                Kind::PodTemplate => self.watch(Api::<PodTemplate>::all(all)),
+                Kind::Deployment => self.watch(Api::<Deployment>::all(all)),
+                Kind::StatefulSet => self.watch(Api::<StatefulSet>::all(all)),
+                Kind::ReplicaSet => self.watch(Api::<ReplicaSet>::all(all)),
+                Kind::Service => self.watch(Api::<Service>::all(all)),
+                Kind::ReplicationController => self.watch(Api::<ReplicationController>::all(all)),
+                // The others are watched whatever the settings are.
+                _ => continue,
+            };
+            tasks.push(task);
         }
         tasks
     }

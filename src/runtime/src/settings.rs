@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use serde_json::Value;
 
 pub mod docs;
+pub mod scheduler;
 pub mod table;
 mod values;
 
@@ -27,6 +29,8 @@ pub struct Settings {
     pub best_effort_min_values: bool,
     /// Whether pods with resource claims are refused.
     pub ignore_dra_requests: bool,
+    /// The topology spread that the cluster gives to pods without one of their own.
+    pub spread_defaults: Vec<TopologySpreadConstraint>,
     /// Thousandths of a core the controller may use; scales concurrency.
     pub cpu_requests_millis: u32,
     /// Whether plans are checked by plan-check before they are carried out (findings are counted and logged).
@@ -149,6 +153,7 @@ impl Default for Settings {
             respect_preferences: true,
             best_effort_min_values: false,
             ignore_dra_requests: true,
+            spread_defaults: Vec::new(),
             cpu_requests_millis: 1000,
             verify_plans: true,
             node_cost: 0.002,
@@ -405,7 +410,7 @@ impl Settings {
             errors.push(SettingsError::Value {
                 setting,
                 value: value.to_owned(),
-                expected: row.kind.expected(),
+                expected: row.kind.expected_of(value),
             });
         }
     }
@@ -420,7 +425,12 @@ impl Settings {
             });
             return;
         };
-        match scalar(value) {
+        let text = match value {
+            // What is YAML in a flag may be written out in a chart.
+            Value::Object(_) if row.kind == Kind::SchedulerConfig => Some(value.to_string()),
+            other => scalar(other),
+        };
+        match text {
             Some(text) => self.apply(row, setting, &text, false, errors),
             None => errors.push(SettingsError::Value {
                 setting,

@@ -7,6 +7,9 @@ use serde_json::json;
 use super::table::GATES;
 use super::*;
 
+/// What `--scheduler-config` shows of itself.
+const SPREAD: &str = r#"{"podTopologySpread":{"defaultConstraints":[{"maxSkew":2,"topologyKey":"topology.kubernetes.io/zone","whenUnsatisfiable":"DoNotSchedule","minDomains":2}]}}"#;
+
 /// What is always given, so that the required setting is there.
 const BASE: &str = "--cluster-name=c";
 
@@ -34,6 +37,7 @@ fn samples(row: &Row) -> (&'static str, Option<&'static str>) {
         "cpu-requests" => ("2500", Some("2.5")),
         "reserved-enis" => ("2", Some("-1")),
         "feature-gates" => ("NodeRepair=true", Some("NodeRepair")),
+        "scheduler-config" => (SPREAD, Some("podTopologySpread: [zone]")),
         _ => match row.kind {
             Kind::Text | Kind::Url => ("other", None),
             Kind::List => ("stderr,/tmp/log", None),
@@ -44,7 +48,9 @@ fn samples(row: &Row) -> (&'static str, Option<&'static str>) {
             Kind::Integer(..) => ("9090", Some("many")),
             Kind::Ratio => ("0.1", Some("-0.1")),
             Kind::Duration(_) => ("3m", Some("-3m")),
-            Kind::OneOf(_) | Kind::Gates => unreachable!("{} is named above", row.flag),
+            Kind::OneOf(_) | Kind::Gates | Kind::SchedulerConfig => {
+                unreachable!("{} is named above", row.flag)
+            }
         },
     }
 }
@@ -121,7 +127,7 @@ fn every_row_refuses_what_it_does_not_take_and_says_what_it_takes() {
             continue;
         };
         let flag = format!("--{}", row.flag);
-        let expected = row.kind.expected();
+        let expected = row.kind.expected_of(bad);
         let error = |setting: &str| {
             vec![SettingsError::Value {
                 setting: setting.to_owned(),
@@ -352,6 +358,81 @@ fn what_has_no_effect_is_named_where_it_was_asked_for_and_in_the_docs() {
             "docs/differences.md does not say why --{flag} has no effect"
         );
     }
+}
+
+#[test]
+fn the_clusters_topology_spread_is_read_from_yaml_and_from_a_chart() {
+    let yaml = "podTopologySpread:\n  defaultConstraints:\n  - maxSkew: 2\n    topologyKey: topology.kubernetes.io/zone\n    \
+        whenUnsatisfiable: DoNotSchedule\n    minDomains: 2\n";
+    let from_env = parse(&[], &[("SCHEDULER_CONFIG", yaml)]).unwrap();
+    let written: serde_json::Value = serde_json::from_str(SPREAD).unwrap();
+    let from_chart = Settings::from_chart(&json!({"schedulerConfig": written})).unwrap();
+    assert_eq!(from_env.spread_defaults, from_chart.spread_defaults);
+    let [only] = &from_env.spread_defaults[..] else {
+        panic!("{:?}", from_env.spread_defaults)
+    };
+    assert_eq!((only.max_skew, only.min_domains), (2, Some(2)));
+    assert_eq!(only.label_selector, None, "found out for each pod");
+}
+
+#[rstest]
+#[case::not_yaml("podTopologySpread: [", "")]
+#[case::unknown_field("podSpread: {}", "podSpread")]
+#[case::selector(r#"{"labelSelector": {}}"#, "labelSelector")]
+#[case::label_keys(r#"{"matchLabelKeys": []}"#, "matchLabelKeys")]
+#[case::skew(
+    r#"{"maxSkew": 0}"#,
+    "defaultConstraints[0].maxSkew: expected a number of at least 1, got 0"
+)]
+#[case::key(
+    r#"{"topologyKey": "a b"}"#,
+    "defaultConstraints[0].topologyKey: expected the key of a label, got \"a b\""
+)]
+#[case::when(
+    r#"{"whenUnsatisfiable": "Never"}"#,
+    "defaultConstraints[0].whenUnsatisfiable: expected DoNotSchedule or ScheduleAnyway, got \"Never\""
+)]
+#[case::domains(r#"{"minDomains": 0}"#, "defaultConstraints[0].minDomains: expected")]
+#[case::domains_of_a_wish(
+    r#"{"minDomains": 2, "whenUnsatisfiable": "ScheduleAnyway"}"#,
+    "defaultConstraints[0].minDomains: expected"
+)]
+#[case::policy(
+    r#"{"nodeTaintsPolicy": "Heed"}"#,
+    "defaultConstraints[0].nodeTaintsPolicy: expected Honor or Ignore, got \"Heed\""
+)]
+fn a_bad_topology_spread_is_named(#[case] text: &str, #[case] words: &str) {
+    let text = match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(patch) => {
+            let mut good: serde_json::Value = serde_json::from_str(SPREAD).unwrap();
+            let one = &mut good["podTopologySpread"]["defaultConstraints"][0];
+            one.as_object_mut().unwrap().remove("minDomains");
+            let one = one.as_object_mut().unwrap();
+            one.extend(patch.as_object().unwrap().clone());
+            good.to_string()
+        }
+        Err(_) => text.to_owned(),
+    };
+    let errors = parse(&[&format!("--scheduler-config={text}")], &[]).unwrap_err();
+    let shown = errors[0].to_string();
+    assert!(
+        shown.contains("--scheduler-config") && shown.contains(words),
+        "{shown}"
+    );
+}
+
+#[test]
+fn of_two_constraints_that_say_the_same_the_second_is_named() {
+    let mut twice: serde_json::Value = serde_json::from_str(SPREAD).unwrap();
+    let all = twice["podTopologySpread"]["defaultConstraints"]
+        .as_array_mut()
+        .unwrap();
+    all.push(all[0].clone());
+    let shown = scheduler::default_constraints(&twice.to_string()).unwrap_err();
+    assert!(
+        shown.contains("defaultConstraints[1].topologyKey"),
+        "{shown}"
+    );
 }
 
 proptest! {

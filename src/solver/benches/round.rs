@@ -96,7 +96,7 @@ fn plan(store: &Store, pool: &Arc<PoolView>, pods: Vec<Arc<Pod>>, without: Optio
         return Plan::default();
     }
     let mut problem = made::problem(Vec::new(), Vec::new());
-    problem.pods = store.with_storage(pods, &problem.labels);
+    problem.pods = store.for_planning(pods, &problem.labels);
     problem.nodes = store.problem_nodes(&without.into_iter().map(Arc::from).collect());
     problem.daemons = store.daemons();
     problem.volume_limits = store.volume_limits();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{LimitRange, PodTemplate, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use karpenter_api::CapacityBuffer;
 use karpenter_api::capacitybuffer::ScalableRef;
 use karpenter_api::condition::capacity_buffer::reasons;
@@ -20,7 +21,7 @@ use crate::table::{Step, Table, Version};
 /// Most chunks of one buffer: limits of a petabyte over chunks of a megabyte are a typing error, not a wish.
 pub const MAX_CHUNKS: usize = 10_000;
 
-/// A workload, as far as buffers that refer to it look at it.
+/// A workload, as far as buffers that refer to it look at it, and whom it selects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
     kind: Kind,
@@ -28,6 +29,7 @@ pub struct Workload {
     version: Version,
     replicas: i32,
     template: PodTemplateSpec,
+    selector: LabelSelector,
 }
 
 impl Workload {
@@ -36,6 +38,7 @@ impl Workload {
         meta: &ObjectMeta,
         replicas: Option<i32>,
         template: Option<PodTemplateSpec>,
+        selector: LabelSelector,
     ) -> Self {
         Self {
             kind,
@@ -43,6 +46,7 @@ impl Workload {
             version: version_of(meta),
             replicas: replicas.unwrap_or(1),
             template: template.unwrap_or_default(),
+            selector,
         }
     }
 }
@@ -50,16 +54,18 @@ impl Workload {
 impl From<Deployment> for Workload {
     fn from(from: Deployment) -> Self {
         let spec = from.spec.unwrap_or_default();
-        let template = Some(spec.template);
-        Self::new(Kind::Deployment, &from.metadata, spec.replicas, template)
+        let (replicas, template) = (spec.replicas, Some(spec.template));
+        let (kind, meta) = (Kind::Deployment, &from.metadata);
+        Self::new(kind, meta, replicas, template, spec.selector)
     }
 }
 
 impl From<StatefulSet> for Workload {
     fn from(from: StatefulSet) -> Self {
         let spec = from.spec.unwrap_or_default();
-        let template = Some(spec.template);
-        Self::new(Kind::StatefulSet, &from.metadata, spec.replicas, template)
+        let (replicas, template) = (spec.replicas, Some(spec.template));
+        let (kind, meta) = (Kind::StatefulSet, &from.metadata);
+        Self::new(kind, meta, replicas, template, spec.selector)
     }
 }
 
@@ -67,7 +73,8 @@ impl From<ReplicaSet> for Workload {
     fn from(from: ReplicaSet) -> Self {
         let spec = from.spec.unwrap_or_default();
         let (replicas, template) = (spec.replicas, spec.template);
-        Self::new(Kind::ReplicaSet, &from.metadata, replicas, template)
+        let (kind, meta) = (Kind::ReplicaSet, &from.metadata);
+        Self::new(kind, meta, replicas, template, spec.selector)
     }
 }
 
@@ -134,6 +141,16 @@ pub(crate) struct Buffers {
 impl Buffers {
     pub(crate) fn workloads_listed(&self, kind: Kind) -> bool {
         self.workloads.get(&kind).is_some_and(|t| t.listed)
+    }
+    /// Whom a workload selects, by the name of its kind.
+    pub(crate) fn selector(&self, kind: &str, key: &PodKey) -> Option<&LabelSelector> {
+        let kind = match kind {
+            "Deployment" => Kind::Deployment,
+            "StatefulSet" => Kind::StatefulSet,
+            "ReplicaSet" => Kind::ReplicaSet,
+            _ => return None,
+        };
+        Some(&self.workloads.get(&kind)?.get(key)?.selector)
     }
     pub(crate) fn resolution(&self, buffer: &PodKey) -> Option<&Arc<Resolution>> {
         self.resolved.get(buffer)
@@ -257,6 +274,10 @@ impl Cluster {
 
     /// Statuses and annotations of workloads change all the time; chunks only look at these two.
     fn workload_changed(&mut self, kind: Kind, step: &Step<PodKey, Workload>) {
+        let selects = |w: &Option<Arc<Workload>>| w.as_ref().map(|w| w.selector.clone());
+        if self.spread.has_defaults() && selects(&step.before) != selects(&step.after) {
+            self.plans_differ();
+        }
         let seen = |w: &Option<Arc<Workload>>| w.as_ref().map(|w| (w.replicas, w.template.clone()));
         if seen(&step.before) == seen(&step.after) {
             return;

@@ -15,6 +15,7 @@ use kube::core::{DynamicObject, ObjectMeta};
 
 use crate::buffers::Buffers;
 use crate::leaving::{claim_is_leaving, condition_is_true, node_is_leaving};
+use crate::spread::SpreadTables;
 use crate::standing::pool_of;
 use crate::storage::StorageTables;
 use crate::table::{Step, Table, Version, version};
@@ -39,6 +40,7 @@ pub(crate) struct Cluster {
     pub(crate) overlays: Table<Name, NodeOverlay>,
     pub(crate) buffers: Buffers,
     pub(crate) storage: StorageTables,
+    pub(crate) spread: SpreadTables,
     pub(crate) namespaces: Table<Name, BTreeMap<String, String>>,
     /// All of them, until one changes.
     pub(crate) labels_of_namespaces: Option<Arc<Namespaces>>,
@@ -555,6 +557,8 @@ impl Cluster {
             | Kind::PersistentVolume
             | Kind::StorageClass
             | Kind::CSINode => self.storage.listed(kind),
+            Kind::Service => self.spread.services_listed(),
+            Kind::ReplicationController => self.spread.controllers_listed(),
             Kind::CapacityBuffer => self.buffers.objects.listed,
             Kind::PodTemplate => self.buffers.templates.listed,
             Kind::Deployment | Kind::StatefulSet | Kind::ReplicaSet => {

@@ -11,6 +11,7 @@ mod cluster;
 mod daemons;
 mod leaving;
 mod namespaces;
+mod spread;
 mod standing;
 mod storage;
 mod store;
@@ -69,6 +70,10 @@ pub enum Kind {
     StatefulSet,
     /// apps/v1 ReplicaSet, held as [`Workload`].
     ReplicaSet,
+    /// core/v1 Service, of which only the selector is held.
+    Service,
+    /// core/v1 ReplicationController, of which only the selector is held.
+    ReplicationController,
     /// No object: what the provider sells, or for how much.
     Catalog,
 }
@@ -101,6 +106,13 @@ impl Kind {
     ];
     /// The kind that overlays need besides.
     pub const OF_OVERLAYS: [Self; 1] = [Self::NodeOverlay];
+    /// The kinds that tell whom the cluster's default topology spread is about.
+    pub const OF_SPREAD_DEFAULTS: [Self; 4] = [
+        Self::Service,
+        Self::ReplicationController,
+        Self::ReplicaSet,
+        Self::StatefulSet,
+    ];
 }
 
 /// One change of one object, as subscribers see it. Read the store for the object itself.

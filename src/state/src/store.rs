@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{
     LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod as RawPod,
-    PodTemplate,
+    PodTemplate, ReplicationController, Service, TopologySpreadConstraint,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
@@ -36,7 +36,7 @@ pub struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Self::waiting_for(Vec::new())
+        Self::waiting_for([])
     }
 }
 
@@ -94,13 +94,13 @@ macro_rules! feed_trimmed {
 impl Store {
     /// A store that is synced once `besides` were listed too.
     #[must_use]
-    pub fn waiting_for(besides: Vec<Kind>) -> Self {
+    pub fn waiting_for(besides: impl Into<Vec<Kind>>) -> Self {
         Self {
             cluster: RwLock::default(),
             subscribers: Mutex::default(),
             node_subscribers: Mutex::default(),
             synced: watch::channel(false).0,
-            besides,
+            besides: besides.into(),
         }
     }
 
@@ -121,6 +121,8 @@ impl Store {
     feed_trimmed!("PersistentVolumeClaim", PersistentVolumeClaim, key; apply_volume_claim = apply_volume_claim, delete_volume_claim = delete_volume_claim, reset_volume_claims = reset_volume_claims);
     feed_trimmed!("PersistentVolume", PersistentVolume, name; apply_volume = apply_volume, delete_volume = delete_volume, reset_volumes = reset_volumes);
     feed_trimmed!("StorageClass", StorageClass, name; apply_storage_class = apply_storage_class, delete_storage_class = delete_storage_class, reset_storage_classes = reset_storage_classes);
+    feed_trimmed!("Service", Service, key; apply_service = apply_service, delete_service = delete_service, reset_services = reset_services);
+    feed_trimmed!("ReplicationController", ReplicationController, key; apply_replication_controller = apply_replication_controller, delete_replication_controller = delete_replication_controller, reset_replication_controllers = reset_replication_controllers);
     feed_trimmed!("CSINode", CSINode, name; apply_csi_node = apply_csi_node, delete_csi_node = delete_csi_node, reset_csi_nodes = reset_csi_nodes);
 
     /// Drops a NodeClaim that the API server says is not there; the held state of it never comes back.
@@ -339,13 +341,18 @@ impl Store {
     pub fn volume_of(&self, claim: &PodKey) -> Option<Arc<str>> {
         self.cluster.read().storage.claim(claim)?.volume.clone()
     }
-    /// The pods with their claims looked up.
+    /// Sets the topology spread that the cluster gives to pods without one of their own.
+    pub fn set_spread_defaults(&self, defaults: Vec<TopologySpreadConstraint>) {
+        self.change(|c| c.set_spread_defaults(defaults));
+    }
+    /// The pods as plans are to see them: their claims looked up, the cluster's topology spread on those without one.
     #[must_use]
-    pub fn with_storage(&self, pods: Vec<Arc<Pod>>, labels: &LabelRegistry) -> Vec<Arc<Pod>> {
+    pub fn for_planning(&self, pods: Vec<Arc<Pod>>, labels: &LabelRegistry) -> Vec<Arc<Pod>> {
+        let cluster = self.cluster.read();
+        let pods = cluster.with_spread_defaults(pods);
         if pods.iter().all(|p| p.volumes.is_empty()) {
             return pods;
         }
-        let cluster = self.cluster.read();
         let resolve = |pod| cluster.storage.resolve(pod, labels);
         pods.into_iter().map(resolve).collect()
     }

@@ -64,6 +64,11 @@ impl<K: Ord + Clone, T> Table<K, T> {
         self.live.iter().map(|(k, h)| (k, &h.object))
     }
 
+    /// Those from `first` on.
+    pub(crate) fn from(&self, first: &K) -> impl Iterator<Item = (&K, &Arc<T>)> {
+        self.live.range(first..).map(|(k, h)| (k, &h.object))
+    }
+
     pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<T>> {
         self.live.values().map(|h| &h.object)
     }

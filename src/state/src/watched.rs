@@ -3,6 +3,7 @@
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
     LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate,
+    ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
@@ -141,6 +142,20 @@ watched!(
     reset_node_overlays
 );
 watched!(
+    Service,
+    Service,
+    apply_service,
+    delete_service,
+    reset_services
+);
+watched!(
+    ReplicationController,
+    ReplicationController,
+    apply_replication_controller,
+    delete_replication_controller,
+    reset_replication_controllers
+);
+watched!(
     PodTemplate,
     PodTemplate,
     apply_pod_template,
@@ -148,7 +163,7 @@ watched!(
     reset_pod_templates
 );
 
-/// Kinds of which only what buffers look at is kept.
+/// Kinds of which only what buffers and the default topology spread look at is kept.
 macro_rules! watched_workload {
     ($($ty:ident),*) => {$(
         impl Watched for $ty {

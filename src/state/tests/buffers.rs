@@ -202,7 +202,7 @@ fn a_fit_is_kept_only_for_the_chunks_it_is_about() {
 
 #[tokio::test]
 async fn a_store_waits_for_the_kinds_it_was_told_to() {
-    let store = Store::waiting_for(Kind::OF_BUFFERS.to_vec());
+    let store = Store::waiting_for(Kind::OF_BUFFERS);
     assert!(!store.synced());
     CapacityBuffer::reset(vec![], "1", &store);
     assert!(store.listed(Kind::CapacityBuffer) && !store.listed(Kind::Deployment));

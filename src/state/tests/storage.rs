@@ -60,7 +60,7 @@ fn volume(name: &str, claim: &str) -> Value {
 }
 
 fn waiting(store: &Store) -> Arc<Pod> {
-    let all = store.with_storage(store.provisionable_pods(), &LabelRegistry::default());
+    let all = store.for_planning(store.provisionable_pods(), &LabelRegistry::default());
     all.into_iter().next().unwrap()
 }
 

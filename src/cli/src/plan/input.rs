@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
     LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod as RawPod,
-    PodTemplate,
+    PodTemplate, ReplicationController, Service, TopologySpreadConstraint,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
@@ -139,13 +139,14 @@ fn read<T: DeserializeOwned>(object: Value, errors: &mut Vec<String>) -> Option<
 pub(super) fn problem(
     mut objects: Vec<Value>,
     offer: &Offer,
-    args: &Args,
+    (args, spread): (&Args, Vec<TopologySpreadConstraint>),
     errors: &mut Vec<String>,
 ) -> Read {
     volumes::name_class(&mut objects);
     let given = objects.iter().map(|o| text(o, "/kind").to_owned());
     let given: BTreeSet<String> = given.collect();
     let store = Store::default();
+    store.set_spread_defaults(spread);
     let (mut pods, mut pools, mut warnings): (Vec<Arc<Pod>>, Vec<NodePool>, Vec<String>) =
         Default::default();
     let (mut classes, mut ignored) = (BTreeSet::new(), BTreeSet::new());
@@ -196,6 +197,8 @@ pub(super) fn problem(
             "CSINode" => apply::<CSINode>(object, &store, errors),
             "Namespace" => apply::<Namespace>(object, &store, errors),
             "PodTemplate" => apply::<PodTemplate>(object, &store, errors),
+            "Service" => apply::<Service>(object, &store, errors),
+            "ReplicationController" => apply::<ReplicationController>(object, &store, errors),
             "NodeOverlay" => apply::<NodeOverlay>(object, &store, errors),
             "CapacityBuffer" => apply::<CapacityBuffer>(object, &store, errors),
             class if class.ends_with("NodeClass") => {
@@ -220,7 +223,7 @@ pub(super) fn problem(
     }
     pods.extend(store.virtual_pods());
     volumes::assume(&pods, &given, &store, &mut warnings);
-    let pods = store.with_storage(pods, &offer.labels);
+    let pods = store.for_planning(pods, &offer.labels);
     let problem = Problem {
         namespaces: namespaces(&store, &pods),
         pods,

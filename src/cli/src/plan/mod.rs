@@ -14,6 +14,7 @@ use karpenter_e2e::{manifests, strict};
 use karpenter_model::plan::{FunnelStep, PlannedNode, PoolFunnel};
 use karpenter_model::{Plan, PodKey, ResourceList, SolveOptions};
 use karpenter_runtime::Clock;
+use karpenter_runtime::settings::scheduler::default_constraints;
 use serde::Serialize;
 
 use crate::output::{self, Failure};
@@ -32,6 +33,10 @@ pub(crate) struct Args {
     /// What can be bought: a file in the KWOK provider's JSON format (gzip or not).
     #[arg(long)]
     instance_types: Option<PathBuf>,
+    /// File with the part of kube-scheduler's configuration that plans have to know (YAML with
+    /// podTopologySpread.defaultConstraints): topology spread for pods without one of their own.
+    #[arg(long, value_name = "FILE")]
+    scheduler_config: Option<PathBuf>,
     /// Ignore preferred affinities and ScheduleAnyway spreads.
     #[arg(long)]
     ignore_preferences: bool,
@@ -129,7 +134,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut errors = offer.errors.clone();
     errors.extend(converted.errors.iter().map(ToString::to_string));
     let objections: Vec<_> = converted.docs.iter().flat_map(strict::objections).collect();
-    let read = input::problem(converted.docs, &offer, args, &mut errors);
+    let spread = match &args.scheduler_config {
+        None => Vec::new(),
+        Some(file) => {
+            let shown = file.display();
+            let text = std::fs::read_to_string(file)
+                .map_err(|e| format!("--scheduler-config: {shown}: cannot be read: {e}"))?;
+            default_constraints(&text).map_err(|e| format!("--scheduler-config: {shown}: {e}"))?
+        }
+    };
+    let read = input::problem(converted.docs, &offer, (args, spread), &mut errors);
     for objection in objections {
         // What reading it has found is told in more words than a definition has.
         if !errors.iter().any(|told| objection.is_told_by(told)) {

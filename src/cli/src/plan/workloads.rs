@@ -1,7 +1,7 @@
 //! The pods that a workload would make.
 
 use k8s_openapi::api::core::v1::{Pod as RawPod, PodTemplateSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use karpenter_e2e::json::{name, text};
 use karpenter_e2e::strict::MAX_REPLICAS;
 use serde_json::Value;
@@ -48,6 +48,13 @@ pub(super) fn pods(object: &Value, errors: &mut Vec<String>) -> Vec<RawPod> {
                 namespace: Some(namespace.to_owned()),
                 // Ties in the queue are broken by UID: numbers of one width keep the order of the replicas.
                 uid: Some(format!("{}-{i:08}", name(object))),
+                owner_references: Some(vec![OwnerReference {
+                    api_version: text(object, "/apiVersion").to_owned(),
+                    kind: text(object, "/kind").to_owned(),
+                    name: name(object).to_owned(),
+                    controller: Some(true),
+                    ..OwnerReference::default()
+                }]),
                 ..labelled.clone()
             },
             spec: template.spec.clone(),

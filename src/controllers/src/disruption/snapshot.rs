@@ -151,7 +151,7 @@ pub(crate) fn assemble(
         let pods = node_name
             .as_deref()
             .map_or_else(Vec::new, |n| state.pods_on(n));
-        let pods = state.with_storage(pods, facts.labels);
+        let pods = state.for_planning(pods, facts.labels);
         for pod in &pods {
             let namespace = &pod.key.namespace;
             if !pdbs.contains_key(namespace) {

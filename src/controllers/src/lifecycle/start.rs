@@ -240,6 +240,8 @@ impl Dispatcher {
             | Kind::PersistentVolumeClaim
             | Kind::PersistentVolume
             | Kind::StorageClass
+            | Kind::Service
+            | Kind::ReplicationController
             | Kind::CSINode
             | Kind::Namespace
             | Kind::CapacityBuffer

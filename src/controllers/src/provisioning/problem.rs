@@ -48,7 +48,7 @@ impl Pods {
 /// was made for.
 pub(crate) fn collect(state: &Store, registry: &LabelRegistry, now: Timestamp) -> Pods {
     let mut pods = Pods::default();
-    for pod in state.with_storage(state.provisionable_pods(), registry) {
+    for pod in state.for_planning(state.provisionable_pods(), registry) {
         if state.planned_claim(&pod.key).is_some() {
             continue;
         }
@@ -57,7 +57,7 @@ pub(crate) fn collect(state: &Store, registry: &LabelRegistry, now: Timestamp) -
             Some(why) => pods.refused.push((pod, why)),
         }
     }
-    pods.leaving = state.with_storage(leaving(state, now), registry);
+    pods.leaving = state.for_planning(leaving(state, now), registry);
     pods.chunks = Chunks::collect(state, registry);
     pods
 }

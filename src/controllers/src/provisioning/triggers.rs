@@ -349,7 +349,8 @@ async fn until(when: Option<Instant>) {
     }
 }
 
-/// Whether two states of a pod want the same of a node.
+/// Whether two states of a pod want the same of a node. Its topology spread cannot change; the cluster's, which it may
+/// have been planned with, is not in the pod.
 fn asks_alike(a: &Pod, b: &Pod) -> bool {
     a.labels == b.labels
         && a.annotations == b.annotations
@@ -357,7 +358,6 @@ fn asks_alike(a: &Pod, b: &Pod) -> bool {
         && a.tolerations == b.tolerations
         && a.node_selector == b.node_selector
         && a.affinity == b.affinity
-        && a.spread == b.spread
         && a.host_ports == b.host_ports
         && a.volumes == b.volumes
 }

@@ -89,6 +89,7 @@ fn property(row: &Row) -> Value {
             json!({"type": "string", "pattern": "^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$"})
         }
         Kind::OneOf(words) => json!({"enum": words}),
+        Kind::SchedulerConfig => json!({"type": ["object", "string"]}),
     };
     if let Some(map) = schema.as_object_mut() {
         map.insert("description".to_owned(), Value::from(row.help));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::values::{LogLevel, ProviderKind, Refused, format_duration, parse_duration};
-use super::{FeatureGates, Settings};
+use super::{FeatureGates, Settings, scheduler};
 
 /// What a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Kind {
     List,
     /// `Name=true,Other=false`.
     Gates,
+    /// The part of kube-scheduler's configuration that plans have to know, in YAML or JSON.
+    SchedulerConfig,
 }
 
 impl Kind {
@@ -54,6 +56,20 @@ impl Kind {
             }
             Self::List => "words separated by commas".to_owned(),
             Self::Gates => "NAME=true or NAME=false, separated by commas".to_owned(),
+            Self::SchedulerConfig => {
+                "YAML with podTopologySpread.defaultConstraints, each with maxSkew, topologyKey and whenUnsatisfiable".to_owned()
+            }
+        }
+    }
+
+    /// In words, and what is wrong with `value` where that takes more to say.
+    pub(super) fn expected_of(self, value: &str) -> String {
+        match self {
+            Self::SchedulerConfig => match scheduler::default_constraints(value) {
+                Err(why) => format!("{} ({why})", self.expected()),
+                Ok(_) => self.expected(),
+            },
+            _ => self.expected(),
         }
     }
 
@@ -244,6 +260,8 @@ pub const TABLE: &[Row] = &[
         |s, v| s.best_effort_min_values = match v { "Strict" => false, "BestEffort" => true, _ => return Err(Refused) }, |s| if s.best_effort_min_values { "BestEffort" } else { "Strict" }.to_owned()),
     row!("ignore-dra-requests", "IGNORE_DRA_REQUESTS", Some("ignoreDRARequests"), Kind::Bool, "Leaves pods with ResourceClaims alone.",
         |s, v| s.ignore_dra_requests = boolean(v)?, |s| s.ignore_dra_requests.to_string()),
+    row!("scheduler-config", "SCHEDULER_CONFIG", Some("schedulerConfig"), Kind::SchedulerConfig, "Topology spread that kube-scheduler gives to pods without one of their own.",
+        |s, v| s.spread_defaults = scheduler::default_constraints(v).map_err(|_| Refused)?, |s| scheduler::show(&s.spread_defaults)),
     row!("verify-plans", "VERIFY_PLANS", Some("verifyPlans"), Kind::Bool, "Has every plan checked by an independent judge before it is carried out.",
         |s, v| s.verify_plans = boolean(v)?, |s| s.verify_plans.to_string()),
     row!("node-cost", "NODE_COST", Some("nodeCost"), Kind::Ratio, "What a node costs beyond its price when machines are compared, dollars per hour.",

@@ -274,7 +274,7 @@ impl Cluster {
     }
 
     fn waiting(&self, pod: &Arc<Pod>, report: &mut PodReport) {
-        let resolved = self.state.with_storage(vec![pod.clone()], &self.labels);
+        let resolved = self.state.for_planning(vec![pod.clone()], &self.labels);
         let refusal = resolved.first().and_then(|p| p.refusal(&self.labels));
         if let Some(refusal) = refusal {
             report.outcome = format!("it is not planned for: {refusal}");
