@@ -14,9 +14,10 @@ use crate::Findings;
 use crate::fits::{ports_clash, short_of, untolerated};
 use crate::labels::{Labels, admits, allows, forbids, of_purchase};
 use crate::nodes::has_soft_taints;
+use crate::prices;
 
 /// Prices closer than this are the same: they are sums and products of decimal literals.
-const PRICE_EPSILON: f64 = 1e-9;
+pub(crate) const PRICE_EPSILON: f64 = 1e-9;
 
 pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
     let pods: BTreeMap<&PodKey, &Arc<Pod>> = problem.pods.iter().map(|p| (&p.key, p)).collect();
@@ -53,6 +54,7 @@ pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
         }
         ports(&placed, &what, findings);
         purchases(problem, pool, node, &placed, &types, &what, findings);
+        prices::check(pool, node, &what, findings);
         min_values(node, &types, &what, findings);
         spend(&mut spent, pool, &types);
     }

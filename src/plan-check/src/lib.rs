@@ -10,6 +10,7 @@ mod fits;
 mod labels;
 mod missed;
 mod nodes;
+mod prices;
 mod reservations;
 mod topology;
 mod volumes;

@@ -21,19 +21,35 @@ pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
         };
         let listed: BTreeSet<&str> = node.instance_types.iter().map(AsRef::as_ref).collect();
         let mut ids: BTreeSet<Option<String>> = BTreeSet::new();
+        let mut otherwise = false;
         for sold in pool
             .instance_types
             .iter()
             .filter(|t| listed.contains(&*t.name))
         {
             let all = offers(&node.requirements.map, sold);
-            let reserved = all
-                .into_iter()
-                .filter(|o| value(o, CAPACITY_TYPE) == Some(CAPACITY_RESERVED));
-            ids.extend(reserved.map(|o| value(o, key).map(str::to_owned)));
+            for offer in all {
+                if value(offer, CAPACITY_TYPE) == Some(CAPACITY_RESERVED) {
+                    ids.insert(value(offer, key).map(str::to_owned));
+                } else {
+                    otherwise = true;
+                }
+            }
+        }
+        let what = format!("new node {index} of pool {}", node.pool);
+        // A unit is counted for it: the launch must not be free to leave it, or to take another's.
+        if ids.len() > 1 || (otherwise && !ids.is_empty()) {
+            let mut from: Vec<&str> = ids.iter().flatten().map(String::as_str).collect();
+            from.extend(otherwise.then_some("none"));
+            findings.error(
+                "reservations",
+                format!(
+                    "{what} could come out of reservation {}; one is to be settled",
+                    from.join(" or ")
+                ),
+            );
         }
         for id in ids {
-            let what = format!("new node {index} of pool {}", node.pool);
             match id {
                 _ if !problem.options.reserved_capacity => findings.error(
                     "reservations",

@@ -61,9 +61,13 @@ impl Buyer<'_, '_> {
         }
         loop {
             self.serve();
-            // A pod may wait for one that came after it.
-            while self.place_left_over() {}
-            while self.squeeze() {}
+            // A pod may wait for one that came after it, or for one that made a machine larger.
+            loop {
+                while self.place_left_over() {}
+                if !self.squeeze() {
+                    break;
+                }
+            }
             // A merged machine may have room, and may have given limits back, for pods that were left over.
             let left = self.left();
             let merged = self.merge();
@@ -223,15 +227,8 @@ impl Buyer<'_, '_> {
         if machine.gone() || ports_clash(&c.ports, &machine.ports) {
             return None;
         }
-        let mut id = self
-            .sets
-            .join(self.catalog, self.classes, machine.set, demand)?;
-        for pin in wanted {
-            let topology = &self.ledger.topology;
-            let key = topology.key_name(pin.0)?;
-            let value = topology.domain_name(pin.0, pin.1)?;
-            id = self.sets.narrow(self.catalog, id, *pin, key, value)?;
-        }
+        let id = self.narrowed_to(machine.set, demand, wanted)?;
+        let (c, machine) = (self.classes.get(class)?, self.machines.get(index)?);
         let pool = self.catalog.pools.get(machine.pool)?;
         let sold = pool.types.get(machine.chosen)?;
         let price = self.sets.get(id)?.price(machine.chosen)?;
@@ -294,55 +291,75 @@ impl Buyer<'_, '_> {
         self.spare.set(index, spare);
     }
 
-    /// Where limits let no machine be bought: puts left-over pods on machines of such pools, even if that makes
-    /// them larger. Whether any was placed.
+    /// Where limits let no machine be bought, or rules let none be of use: puts left-over pods on machines that are there,
+    /// even if that makes them larger. Whether any was placed.
     fn squeeze(&mut self) -> bool {
         let mut any = false;
         for position in 0..self.queue.waiting.len() {
             let Some(class) = self.queue.class(position) else {
                 continue;
             };
+            if self.queue.count(position) == 0 {
+                continue;
+            }
             if self.ledger.concerns(class) {
+                any |= self.squeeze_ruled(position);
                 continue;
             }
             let Some(c) = self.classes.get(class) else {
                 continue;
             };
-            if self.queue.count(position) == 0 {
-                continue;
-            }
             for attempt in &c.attempts {
                 for index in 0..self.machines.len() {
-                    if self.queue.count(position) == 0 || !self.budget.spend(1) {
+                    let count = self.queue.count(position);
+                    if count == 0 || !self.budget.spend(1) {
                         break;
                     }
-                    any |= self.grow(index, position, class, attempt.demand);
+                    let who = (class, attempt.demand);
+                    let is_limited = self.machines.get(index).is_some_and(|m| {
+                        let pool = self.catalog.pools.get(m.pool);
+                        pool.is_some_and(|p| p.left.is_some())
+                    });
+                    any |= is_limited
+                        && self.grow(index, position, who, &Combination::new(), count) > 0;
                 }
             }
         }
         any
     }
 
-    fn grow(&mut self, index: usize, position: usize, class: usize, demand: DemandId) -> bool {
-        let (Some(c), Some(machine)) = (self.classes.get(class), self.machines.get_mut(index))
-        else {
-            return false;
+    /// Puts at most so many pods on a machine in the wanted domains, as another type of its set if need be; how many.
+    pub(crate) fn grow(
+        &mut self,
+        index: usize,
+        position: usize,
+        (class, demand): (usize, DemandId),
+        wanted: &Combination,
+        most: usize,
+    ) -> usize {
+        let (Some(c), Some(machine)) = (self.classes.get(class), self.machines.get(index)) else {
+            return 0;
         };
-        let Some(pool) = self.catalog.pools.get(machine.pool) else {
-            return false;
-        };
-        if machine.gone() || pool.left.is_none() || ports_clash(&c.ports, &machine.ports) {
-            return false;
+        if machine.gone() || ports_clash(&c.ports, &machine.ports) {
+            return 0;
         }
-        let joined = self
-            .sets
-            .join(self.catalog, self.classes, machine.set, demand)
-            .filter(|id| self.sets.pinned_alike(*id, machine.set));
-        let Some((id, set)) = joined.and_then(|id| Some((id, self.sets.get(id)?))) else {
-            return false;
+        let (held, at) = (machine.set, machine.pool);
+        let Some(id) = self.narrowed_to(held, demand, wanted) else {
+            return 0;
         };
-        let count = self.queue.count(position);
-        let most = if c.ports.is_empty() { count } else { 1 };
+        let stays = self.sets.pinned_alike(id, held);
+        let (Some(set), Some(pool), Some(machine)) = (
+            self.sets.get(id).filter(|_| stays),
+            self.catalog.pools.get_mut(at),
+            self.machines.get_mut(index),
+        ) else {
+            return 0;
+        };
+        let most = if c.ports.is_empty() {
+            most
+        } else {
+            most.min(1)
+        };
         // The cheapest of the types that take most.
         let mut best: Option<(usize, usize, f64)> = None;
         for offer in &set.offers {
@@ -361,19 +378,16 @@ impl Buyer<'_, '_> {
             }
         }
         let Some((n, chosen, price)) = best else {
-            return false;
+            return 0;
         };
         let needs = Needs::with(machine, c, n);
-        let held = Some(&machine.booked);
-        let Some(booking) = booking(pool, set, chosen, &needs.need, &needs.ports, held) else {
-            return false;
+        let booked = Some(&machine.booked);
+        let Some(booking) = booking(pool, set, chosen, &needs.need, &needs.ports, booked) else {
+            return 0;
         };
         if booking.short_of_variety && !self.problem.options.best_effort_min_values {
-            return false;
+            return 0;
         }
-        let Some(pool) = self.catalog.pools.get_mut(machine.pool) else {
-            return false;
-        };
         pool.rebook(&mut machine.booked, booking.amount);
         machine.set = id;
         machine.chosen = chosen;
@@ -381,7 +395,19 @@ impl Buyer<'_, '_> {
         let pods = self.queue.take_many(position, n);
         self.take_on(index, class, pods);
         self.remeasure(index);
-        true
+        n
+    }
+
+    /// A set joined by pods of a demand, in the wanted domains; none if nothing is left then.
+    fn narrowed_to(&mut self, set: SetId, demand: DemandId, wanted: &Combination) -> Option<SetId> {
+        let mut id = self.sets.join(self.catalog, self.classes, set, demand)?;
+        for pin in wanted {
+            let topology = &self.ledger.topology;
+            let key = topology.key_name(pin.0)?;
+            let value = topology.domain_name(pin.0, pin.1)?;
+            id = self.sets.narrow(self.catalog, id, *pin, key, value)?;
+        }
+        Some(id)
     }
 
     /// The best purchase for the head of the queue, over the pools of the highest weight that can serve it at all.

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Toleration;
 use karpenter_api::labels::HOSTNAME;
-use karpenter_model::{NodeView, Problem};
+use karpenter_model::{NodeView, Problem, Requirements};
 use smallvec::SmallVec;
 
 use crate::class::Classes;
@@ -27,6 +28,15 @@ pub(crate) enum Over {
     Key(KeyId),
 }
 
+/// What a spread asks of a node so that the node and its pods count for it.
+#[derive(Debug)]
+pub(crate) struct Heeded {
+    /// One of these; none: whatever its labels are.
+    pub(crate) required: Vec<Requirements>,
+    /// That these put up with its taints; none: whatever they are.
+    pub(crate) tolerations: Option<Vec<Toleration>>,
+}
+
 /// A rule with what is known about its domains.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -38,6 +48,12 @@ pub(crate) struct Group {
     total: usize,
     /// Domains of nodes that exist and count.
     pub(crate) domains: Bits,
+    /// What makes a place count; none: all do.
+    heeds: Option<Heeded>,
+    /// Places of which it is known whether they count. Machines are looked at when the first pod that is meant comes.
+    decided: Bits,
+    /// Those of them that do not.
+    passed_over: Bits,
     /// Places where at least so many are, for the numbers that decide.
     reached: SmallVec<[(usize, Bits); 2]>,
 }
@@ -188,6 +204,20 @@ impl Ledger {
         })
     }
 
+    /// Finds out whether a place counts for the spreads that mean pods of a class, as far as nobody has yet.
+    pub(crate) fn decide(&mut self, class: usize, place: Place, counts: impl Fn(&Heeded) -> bool) {
+        let meant_by = self.by_class.get(class).map_or(&[][..], |c| &c.meant_by);
+        for id in meant_by {
+            if let Some(group) = self.groups.get_mut(*id)
+                && let Some(heeded) = &group.heeds
+                && !group.decided.has(place)
+            {
+                group.passed_over.set(place, !counts(heeded));
+                group.decided.set(place, true);
+            }
+        }
+    }
+
     /// Takes note of `n` more pods of a class at a place whose domains are known.
     pub(crate) fn placed(&mut self, class: usize, n: usize, place: Place) {
         self.change(class, place, |count| *count += n);
@@ -210,6 +240,7 @@ impl Ledger {
         for id in &concern.meant_by {
             if let Some(group) = self.groups.get_mut(*id)
                 && let Some(position) = position(group.over)
+                && !group.passed_over.has(place)
             {
                 change(&mut group.counts, position, &how);
                 how(&mut group.total);

@@ -6,11 +6,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use karpenter_api::labels::{CAPACITY_TYPE, ZONE};
+use karpenter_model::taints::first_untolerated;
+use karpenter_model::{Requirements, Undefined};
 
 use crate::buy::Buyer;
 use crate::choose::Candidate;
 use crate::class::DemandId;
 use crate::ledger::Over;
+use crate::rooms::BLOCK;
 use crate::rules::Demand;
 use crate::sets::SetId;
 use crate::topology::{Combination, DomainId, KeyId};
@@ -335,6 +338,46 @@ impl Buyer<'_, '_> {
         placed > 0
     }
 
+    /// On a machine that becomes larger for it, which is the last resort: no other place keeps the rules. Whether any
+    /// pod was placed.
+    pub(crate) fn squeeze_ruled(&mut self, position: usize) -> bool {
+        let Some(class) = self.queue.class(position) else {
+            return false;
+        };
+        let attempts = self.classes.get(class).map_or(&[][..], |c| &c.attempts);
+        for attempt in attempts {
+            let turn = Turn {
+                position,
+                class,
+                demand: attempt.demand,
+                soft: false,
+            };
+            for (wanted, headroom) in self.combinations(turn).unwrap_or_default() {
+                for index in 0..self.machines.len() {
+                    let topology = &self.ledger.topology;
+                    let place = topology.machine(index);
+                    let (block, bit) = (place / BLOCK, place % BLOCK);
+                    let open =
+                        self.ledger.open(class, block) & topology.not_outside(&wanted, block);
+                    let cap = self.ledger.host_cap(class, place).min(headroom);
+                    if open >> bit & 1 == 0 || cap == 0 {
+                        continue;
+                    }
+                    if !self.budget.spend(1) {
+                        return false;
+                    }
+                    let most = cap.min(self.queue.count(position));
+                    let n = self.grow(index, position, (class, attempt.demand), &wanted, most);
+                    if n > 0 {
+                        self.settle(index, class, n);
+                        return true;
+                    }
+                }
+            }
+        }
+        false
+    }
+
     /// The set of a new machine of a pool for a demand in the wanted domains.
     fn narrowed(&mut self, pool: usize, demand: DemandId, wanted: &Combination) -> Option<SetId> {
         let root = self.sets.root(pool)?;
@@ -375,7 +418,39 @@ impl Buyer<'_, '_> {
                 self.ledger.topology.pin(key, domain, place);
             }
         }
+        self.decide(index, class);
         self.ledger.placed(class, n, place);
+    }
+
+    /// Finds out for which spreads a machine counts that pods of the class come to: as long as it may become a node that
+    /// a spread heeds, it does.
+    fn decide(&mut self, index: usize, class: usize) {
+        let place = self.ledger.topology.machine(index);
+        let Some(machine) = self.machines.get(index) else {
+            return;
+        };
+        let (Some(set), Some(pool)) = (
+            self.sets.get(machine.set),
+            self.catalog.pools.get(machine.pool),
+        ) else {
+            return;
+        };
+        let labels = &self.problem.labels;
+        self.ledger.decide(class, place, |heeded| {
+            let hard = pool.view.taints.iter();
+            let hard = hard.filter(|t| t.effect != "PreferNoSchedule");
+            let tolerated = heeded
+                .tolerations
+                .as_ref()
+                .is_none_or(|own| first_untolerated(hard, own).is_none());
+            let may_meet = |r: &Requirements| {
+                let mut types = set.offers.iter().filter_map(|o| pool.types.get(o.at));
+                set.requirements
+                    .is_compatible(r, Undefined::WellKnown(labels))
+                    && types.any(|s| s.instance_type.requirements.does_intersect(r))
+            };
+            tolerated && (heeded.required.is_empty() || heeded.required.iter().any(may_meet))
+        });
     }
 
     /// The value of a key that a machine has, or that its cheapest offering gives it.

@@ -176,6 +176,44 @@ const SPOILS: &[(&str, &str, Spoil)] = &[
     ("price_wrong", "prices", |_, plan| {
         plan.new_nodes[0].cheapest.price *= 2.0
     }),
+    ("cheapest_in_another_zone", "prices", |_, plan| {
+        plan.new_nodes[0].cheapest.zone = "zone-3".into()
+    }),
+    ("cheapest_of_another_kind", "prices", |_, plan| {
+        plan.new_nodes[0].cheapest.capacity_type = "on-demand".into()
+    }),
+    ("next_best_not_told", "prices", |_, plan| {
+        plan.new_nodes[0].runner_up = None
+    }),
+    ("next_best_dearer_than_it_is", "prices", |_, plan| {
+        let next = plan.new_nodes[0].runner_up.as_mut().unwrap();
+        (next.zone, next.price) = ("zone-2".into(), 0.3)
+    }),
+    ("next_best_not_listed", "prices", |_, plan| {
+        plan.new_nodes[0].instance_types.pop();
+    }),
+    ("price_of_before_an_overlay", "prices", |problem, _| {
+        let sold = world::instance_type(problem, "large");
+        sold.overlaid = true;
+        for offering in &mut sold.offerings {
+            (offering.overlaid, offering.price) = (true, offering.price * 0.5);
+        }
+    }),
+    ("order_of_before_an_overlay", "prices", |problem, _| {
+        let sold = world::instance_type(problem, "xlarge");
+        sold.overlaid = true;
+        for offering in &mut sold.offerings {
+            (offering.overlaid, offering.price) = (true, 0.01);
+        }
+    }),
+    ("resource_of_a_lost_overlay", "resources", |problem, _| {
+        let one = Quantity::from_units(1);
+        let pod = world::edit(problem, "b");
+        pod.requests.set("example.com/license", one);
+        // One type has it still, and the launch may pick the other.
+        let sold = world::instance_type(problem, "xlarge");
+        sold.allocatable.set("example.com/license", one);
+    }),
     ("wider_than_pool", "requirements", |_, plan| {
         require(
             &mut plan.new_nodes[0].requirements,
@@ -275,6 +313,39 @@ const SPOILS: &[(&str, &str, Spoil)] = &[
         let kind = names::CAPACITY_TYPE.to_owned();
         node.labels.insert(kind, "reserved".into());
     }),
+    ("reservation_or_not", "reservations", |problem, plan| {
+        world::reserve(problem, plan, 2);
+        let sold = world::instance_type(problem, "xlarge");
+        require(
+            &mut sold.offerings[1].requirements,
+            names::CAPACITY_TYPE,
+            &["spot"],
+        );
+        let node = &mut plan.new_nodes[0];
+        let both = &["reserved", "spot"];
+        require(&mut node.requirements, names::CAPACITY_TYPE, both);
+        node.capacity_types = both.iter().map(|k| (*k).into()).collect();
+    }),
+    (
+        "one_of_two_reservations",
+        "reservations",
+        |problem, plan| {
+            world::reserve(problem, plan, 2);
+            let sold = world::instance_type(problem, "xlarge");
+            require(&mut sold.requirements, world::RESERVATION, &["r", "s"]);
+            require(
+                &mut sold.offerings[1].requirements,
+                world::RESERVATION,
+                &["s"],
+            );
+            let both = &["r", "s"];
+            require(
+                &mut plan.new_nodes[0].requirements,
+                world::RESERVATION,
+                both,
+            );
+        },
+    ),
     ("reservation_forbidden", "reservations", |problem, plan| {
         world::reserve(problem, plan, 1);
         problem.options.reserved_capacity = false;
@@ -390,14 +461,9 @@ fn rules_that_mean_others_are_clean() {
 fn spread_over_two_zones_is_clean() {
     let (mut problem, mut plan) = good();
     spread_by_zone(&mut problem, &["b", "c"], 1);
-    require(
-        &mut plan.new_nodes[0].requirements,
-        names::ZONE,
-        &["zone-2"],
-    );
     plan.new_nodes[0].pods = vec![key("b")];
     let mut second = plan.new_nodes[0].clone();
-    plan.new_nodes[0].cheapest.price = 0.1 * 1.5;
+    world::in_zone_2(&mut plan.new_nodes[0]);
     second.pods = vec![key("c")];
     require(&mut second.requirements, names::ZONE, &["zone-1"]);
     plan.new_nodes.push(second);

@@ -139,8 +139,12 @@ pub(crate) fn good() -> (Problem, Plan) {
         capacity_types: vec!["spot".into()],
         requests: resources(2000, 1024),
         min_values_relaxed: false,
-        cheapest,
-        runner_up: None,
+        cheapest: cheapest.clone(),
+        runner_up: Some(PricedOffering {
+            instance_type: "xlarge".into(),
+            price: 0.2,
+            ..cheapest.clone()
+        }),
         funnel: Vec::new(),
     };
     let plan = Plan {
@@ -321,12 +325,7 @@ pub(crate) fn spread_beside_a_tainted_zone(
         edit(problem, name).spread[0].node_taints_policy = taints.map(str::to_owned);
     }
     require(&mut pool(problem).requirements, names::ZONE, &["zone-2"]);
-    require(
-        &mut plan.new_nodes[0].requirements,
-        names::ZONE,
-        &["zone-2"],
-    );
-    plan.new_nodes[0].cheapest.price = 0.1 * 1.5;
+    in_zone_2(&mut plan.new_nodes[0]);
     node(problem).taints = vec![taint("kept", "", "NoSchedule")];
     plan.existing.clear();
     problem.pods.retain(|p| p.key != key("a"));
@@ -356,6 +355,16 @@ pub(crate) fn reserve(problem: &mut Problem, plan: &mut Plan, left: u32) {
         require(&mut node.requirements, names::CAPACITY_TYPE, &["reserved"]);
         node.capacity_types = vec!["reserved".into()];
         node.cheapest.capacity_type = "reserved".into();
+        node.runner_up.as_mut().unwrap().capacity_type = "reserved".into();
+    }
+}
+
+/// A new node can be had in zone 2 only, where all costs half as much again.
+pub(crate) fn in_zone_2(node: &mut PlannedNode) {
+    require(&mut node.requirements, names::ZONE, &["zone-2"]);
+    for said in [&mut node.cheapest, node.runner_up.as_mut().unwrap()] {
+        said.zone = "zone-2".into();
+        said.price *= 1.5;
     }
 }
 

@@ -7,7 +7,7 @@ use karpenter_model::taints::first_untolerated;
 use karpenter_model::{NodeView, Pod, PodKey, Problem, Requirements};
 use smallvec::SmallVec;
 
-use super::{Concern, Group, GroupId, Held, Ledger, Over, change};
+use super::{Concern, Group, GroupId, Heeded, Held, Ledger, Over, change};
 use crate::class::{Class, Classes};
 use crate::existing::meets;
 use crate::rooms::Bits;
@@ -78,6 +78,15 @@ fn filter_of(class: &Class, rule: &Rule) -> Filter {
         };
         let tolerations = honor_taints.then(|| format!("{:?}", class.tolerations));
         (required, tolerations)
+    })
+}
+
+/// The same, as machines are judged by it.
+fn heeded(class: &Class, filter: &Filter) -> Option<Heeded> {
+    let (required, tolerations) = filter.as_ref()?;
+    Some(Heeded {
+        required: required.clone(),
+        tolerations: tolerations.as_ref().map(|_| class.tolerations.clone()),
     })
 }
 
@@ -223,17 +232,6 @@ impl Reading<'_> {
             }
             Demand::Together | Demand::Apart => SmallVec::from_slice(&[1]),
         };
-        let mut group = Group {
-            rule: rule.clone(),
-            over,
-            counts: Vec::new(),
-            total: 0,
-            domains: Bits::default(),
-            reached: deciding
-                .into_iter()
-                .map(|least| (least, Bits::default()))
-                .collect(),
-        };
         let filter = filter_of(class, rule);
         if filter.is_some() && !self.counted.contains_key(&filter) {
             let mut bits = Bits::default();
@@ -242,18 +240,33 @@ impl Reading<'_> {
             }
             self.counted.insert(filter.clone(), bits);
         }
+        let mut group = Group {
+            rule: rule.clone(),
+            over,
+            counts: Vec::new(),
+            total: 0,
+            domains: Bits::default(),
+            heeds: heeded(class, &filter),
+            decided: Bits::default(),
+            passed_over: Bits::default(),
+            reached: deciding
+                .into_iter()
+                .map(|least| (least, Bits::default()))
+                .collect(),
+        };
         let counted = self.counted.get(&filter);
         for (place, here) in self.there.iter().enumerate() {
+            if let Some(counted) = counted {
+                group.decided.set(place, true);
+                group.passed_over.set(place, !counted.has(place));
+            }
             let position = match over {
                 Over::Hosts => Some(topology.host(place)),
                 Over::Key(key) => topology.domain(key, place),
             };
-            let Some(position) = position else {
+            let Some(position) = position.filter(|_| !group.passed_over.has(place)) else {
                 continue;
             };
-            if counted.is_some_and(|c| !c.has(place)) {
-                continue;
-            }
             if over != Over::Hosts {
                 group.domains.set(position, true);
             }
@@ -277,7 +290,10 @@ impl Reading<'_> {
         else {
             return true;
         };
-        if honor_taints && first_untolerated(node.taints.iter(), &class.tolerations).is_some() {
+        // As kube-scheduler: what is only to be avoided counts.
+        let hard = node.taints.iter();
+        let hard = hard.filter(|t| t.effect != "PreferNoSchedule");
+        if honor_taints && first_untolerated(hard, &class.tolerations).is_some() {
             return false;
         }
         if !honor_affinity || class.attempts.is_empty() {

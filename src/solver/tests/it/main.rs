@@ -8,6 +8,7 @@
     clippy::print_stdout
 )]
 
+mod brute;
 mod buffers;
 mod cases;
 mod claims_of_devices;

@@ -365,6 +365,49 @@ fn case_39_only_zones_that_the_pod_may_go_to_count() {
     );
 }
 
+/// The first is alone on the smallest machine when the others, which have to share its host, come.
+#[test]
+fn a_machine_becomes_larger_for_pods_that_have_to_share_it() {
+    let mut first = json!({ "topologySpreadConstraints": [spread(ZONE, 1, "a")] });
+    first["nodeSelector"] = json!({ ZONE: "a" });
+    let mut pods = apps("a", 1, &first);
+    pods.extend((0..2).map(|i| {
+        let mut pod = apps("a", 1, &required("podAffinity", HOST, "a")).remove(0);
+        pod.key.name = format!("sharer-{i}").into();
+        pod.uid = pod.key.name.clone();
+        pod
+    }));
+    let plan = solve(&with_nodes(pods, vec![]));
+    assert_eq!(show(&plan), "new p m4 a spot: 3 pods");
+}
+
+/// Two halves of one app, one on spot machines and one on others, both spread over zones: neither is on a node that the
+/// other counts, so that each fills the zones by itself.
+#[test]
+fn machines_that_a_pod_may_not_go_to_do_not_count_for_its_spread() {
+    let half = |kind: &str, count: usize| {
+        let mut spec = json!({ "topologySpreadConstraints": [spread(ZONE, 1, "web")] });
+        spec["nodeSelector"] = json!({ l::CAPACITY_TYPE: kind });
+        let mut pods = apps("web", count, &spec);
+        for pod in &mut pods {
+            pod.key.name = format!("{}-{kind}", pod.key.name).into();
+            pod.uid = pod.key.name.clone();
+        }
+        pods
+    };
+    // The first half may only go to zone a.
+    let mut pods = half("on-demand", 3);
+    for pod in &mut pods {
+        pod.node_selector.insert(ZONE.to_owned(), "a".to_owned());
+    }
+    pods.extend(half("spot", 4));
+    let problem = with_nodes(pods, vec![]);
+    let plan = solve(&problem);
+    assert!(plan.unschedulable.is_empty(), "{}", show(&plan));
+    let zones = by_zone(&problem, &plan);
+    assert_eq!(zones, BTreeMap::from([("a".into(), 5), ("b".into(), 2)]));
+}
+
 #[test]
 fn plain_pods_share_machines_with_ruled_ones() {
     let mut pods = apps(

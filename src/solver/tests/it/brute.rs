@@ -1,0 +1,324 @@
+//! What a plan calls unschedulable is refused by brute force: on the cluster as the plan leaves it, every node, every
+//! machine bought and every machine that could be bought besides is asked as kube-scheduler would ask it, the pod coming
+//! last. Rules between pods only; limits, ports and the like are `plan-check`'s `missed`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{PodAffinityTerm, TopologySpreadConstraint};
+use karpenter_api::labels as l;
+use karpenter_model::{Plan, Pod, Problem, ResourceList, Selector};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::rules::{HOST, ZONE, apps, holding, required, spread};
+use crate::world::{ladder, list, pool, problem, show, taint};
+
+/// A node as it will be: what it may be labelled, who is on it, what is left of it.
+struct Place {
+    labels: BTreeMap<String, BTreeSet<String>>,
+    tainted: bool,
+    pods: Vec<Arc<Pod>>,
+    left: ResourceList,
+}
+
+impl Place {
+    fn domains(&self, key: &str) -> BTreeSet<String> {
+        self.labels.get(key).cloned().unwrap_or_default()
+    }
+    fn domain(&self, key: &str) -> Option<String> {
+        let all = self.domains(key);
+        (all.len() == 1).then(|| all.first().cloned()).flatten()
+    }
+}
+
+fn one(value: &str) -> BTreeSet<String> {
+    BTreeSet::from([value.to_owned()])
+}
+
+/// Nodes and bought machines with everybody where the plan puts them.
+fn places(problem: &Problem, plan: &Plan) -> Vec<Place> {
+    let by_key: BTreeMap<_, _> = problem.pods.iter().map(|p| (&p.key, p)).collect();
+    let mut out = Vec::new();
+    for node in &problem.nodes {
+        let mut place = Place {
+            labels: node
+                .labels
+                .iter()
+                .map(|(k, v)| (k.clone(), one(v)))
+                .collect(),
+            tainted: !node.taints.is_empty(),
+            pods: node.pods.clone(),
+            left: node.available.clone(),
+        };
+        let here = plan.existing.iter().filter(|e| e.node == node.name);
+        for key in here.flat_map(|e| &e.pods) {
+            place.left.subtract(&by_key[key].requests);
+            place.pods.push(Arc::clone(by_key[key]));
+        }
+        out.push(place);
+    }
+    for (i, bought) in plan.new_nodes.iter().enumerate() {
+        let pool = problem
+            .pools
+            .iter()
+            .find(|p| p.name == bought.pool)
+            .unwrap();
+        let sold = pool.instance_types.iter();
+        let sold = sold.filter(|t| bought.instance_types.contains(&t.name));
+        // The roomiest that the launch may pick: the plan may have grown into it.
+        let roomiest = sold.max_by_key(|t| t.allocatable.get("cpu")).unwrap();
+        let zones = match bought.requirements.get(ZONE) {
+            Some(r) if !r.complement => r.values.iter().map(ToString::to_string).collect(),
+            _ => BTreeSet::from(["a".to_owned(), "b".to_owned()]),
+        };
+        let kinds = bought.capacity_types.iter().map(ToString::to_string);
+        let mut place = Place {
+            labels: BTreeMap::from([
+                (ZONE.to_owned(), zones),
+                (HOST.to_owned(), one(&format!("bought-{i}"))),
+                (l::CAPACITY_TYPE.to_owned(), kinds.collect()),
+            ]),
+            tainted: false,
+            pods: Vec::new(),
+            left: roomiest.allocatable.clone(),
+        };
+        for key in &bought.pods {
+            place.left.subtract(&by_key[key].requests);
+            place.pods.push(Arc::clone(by_key[key]));
+        }
+        out.push(place);
+    }
+    out
+}
+
+/// A machine for the pod alone, in each zone and capacity type that the pool sells.
+fn purchases(problem: &Problem) -> Vec<Place> {
+    let requirements = &problem.pools[0].requirements;
+    let zones = ["a", "b"].into_iter();
+    let zones = zones.filter(|z| requirements.get(ZONE).is_none_or(|r| r.has(z)));
+    zones
+        .flat_map(|zone| {
+            ["spot", "on-demand"].map(|kind| Place {
+                labels: BTreeMap::from([
+                    (ZONE.to_owned(), one(zone)),
+                    (HOST.to_owned(), one("a-new-one")),
+                    (l::CAPACITY_TYPE.to_owned(), one(kind)),
+                ]),
+                tainted: false,
+                pods: Vec::new(),
+                left: list("cpu=16 memory=32Gi pods=110"),
+            })
+        })
+        .collect()
+}
+
+fn means(term: &PodAffinityTerm, owner: &Pod, other: &Pod) -> bool {
+    let selector = term.label_selector.as_ref().map(Selector::from_k8s);
+    owner.key.namespace == other.key.namespace && selector.is_some_and(|s| s.matches(&other.labels))
+}
+
+fn terms(pod: &Pod, apart: bool) -> Vec<PodAffinityTerm> {
+    let Some(affinity) = pod.affinity.as_deref() else {
+        return Vec::new();
+    };
+    let required = if apart {
+        let rules = affinity.pod_anti_affinity.as_ref();
+        rules.and_then(|a| {
+            a.required_during_scheduling_ignored_during_execution
+                .clone()
+        })
+    } else {
+        let rules = affinity.pod_affinity.as_ref();
+        rules.and_then(|a| {
+            a.required_during_scheduling_ignored_during_execution
+                .clone()
+        })
+    };
+    required.unwrap_or_default()
+}
+
+fn selects(pod: &Pod, place: &Place) -> bool {
+    let mut wanted = pod.node_selector.iter();
+    wanted.all(|(k, v)| place.labels.get(k).is_some_and(|have| have.contains(v)))
+}
+
+/// Why the pod cannot come last to `here`, which is one of `all` or a machine of its own; none if it can. Where a
+/// machine's domain is not settled, what is worse for the pod is taken to be so.
+fn objection(problem: &Problem, pod: &Pod, here: &Place, all: &[Place]) -> Option<&'static str> {
+    if here.tainted || !selects(pod, here) {
+        return Some("the node");
+    }
+    let short = |(name, want): (&str, _)| want > here.left.get(name);
+    if pod.requests.iter().any(short) {
+        return Some("room");
+    }
+    for term in terms(pod, true) {
+        let Some(domain) = here.domain(&term.topology_key) else {
+            return Some("anti-affinity without a domain");
+        };
+        let meets = |p: &&Place| p.domains(&term.topology_key).contains(&domain);
+        let mut near = all.iter().filter(meets).flat_map(|p| &p.pods);
+        if near.any(|other| means(&term, pod, other)) {
+            return Some("anti-affinity");
+        }
+    }
+    for place in all {
+        for other in &place.pods {
+            for term in terms(other, true) {
+                let key = &term.topology_key;
+                let shared = here
+                    .domains(key)
+                    .iter()
+                    .any(|d| place.domains(key).contains(d));
+                if shared && means(&term, other, pod) {
+                    return Some("anti-affinity of another");
+                }
+            }
+        }
+    }
+    for term in terms(pod, false) {
+        let Some(domain) = here.domain(&term.topology_key) else {
+            return Some("affinity without a domain");
+        };
+        let with = |p: &&Place| p.domain(&term.topology_key).as_ref() == Some(&domain);
+        let mut near = all.iter().filter(with).flat_map(|p| &p.pods);
+        let partner = near.any(|other| means(&term, pod, other));
+        let mut everybody = all.iter().flat_map(|p| &p.pods);
+        let first = means(&term, pod, pod) && !everybody.any(|other| means(&term, pod, other));
+        if !partner && !first {
+            return Some("affinity");
+        }
+    }
+    for constraint in &pod.spread {
+        if !is_even(problem, pod, constraint, here, all) {
+            return Some("spread");
+        }
+    }
+    None
+}
+
+fn is_even(
+    problem: &Problem,
+    pod: &Pod,
+    constraint: &TopologySpreadConstraint,
+    here: &Place,
+    all: &[Place],
+) -> bool {
+    let key = constraint.topology_key.as_str();
+    let Some(domain) = here.domain(key) else {
+        return false;
+    };
+    let selector = Selector::from_k8s(constraint.label_selector.as_ref().unwrap());
+    let counted =
+        |other: &Pod| other.key.namespace == pod.key.namespace && selector.matches(&other.labels);
+    let honors = |policy: &Option<String>, default: bool| {
+        policy.as_deref().map_or(default, |p| p == "Honor")
+    };
+    let counts = |p: &&Place| {
+        (!honors(&constraint.node_affinity_policy, true) || selects(pod, p))
+            && !(honors(&constraint.node_taints_policy, false) && p.tainted)
+    };
+    let within = |domain: &str, sure: bool| -> i32 {
+        let inside = all.iter().filter(counts).filter(|p| {
+            let own = p.domains(key);
+            own.contains(domain) && (!sure || own.len() == 1)
+        });
+        let pods = inside.flat_map(|p| &p.pods).filter(|o| counted(o));
+        i32::try_from(pods.count()).unwrap()
+    };
+    let there = all.iter().take(problem.nodes.len()).filter(counts);
+    let mut eligible: BTreeSet<String> = there.flat_map(|p| p.domains(key)).collect();
+    for place in purchases(problem).iter().filter(|p| selects(pod, p)) {
+        eligible.extend(place.domains(key));
+    }
+    let few = i32::try_from(eligible.len()).unwrap() < constraint.min_domains.unwrap_or(1);
+    // A new host is always an option, with nobody on it.
+    let least = if key == HOST || few {
+        0
+    } else {
+        eligible.iter().map(|d| within(d, true)).min().unwrap_or(0)
+    };
+    let own = i32::from(counted(pod));
+    within(&domain, false) + own - least <= constraint.max_skew
+}
+
+fn arb_rules() -> impl Strategy<Value = Value> {
+    let key = || prop::sample::select(vec![HOST, ZONE, ZONE, l::CAPACITY_TYPE]);
+    let app = || prop::sample::select(vec!["a", "b"]);
+    let pinned = |spec: Value, pinned: u8| {
+        let mut spec = spec;
+        match pinned {
+            0 => spec["nodeSelector"] = json!({ ZONE: "a" }),
+            1 => spec["nodeSelector"] = json!({ ZONE: "b" }),
+            _ => {}
+        }
+        spec
+    };
+    let rules = prop_oneof![
+        1 => Just(json!({})),
+        3 => (key(), app(), 1_i32..3, prop::option::of(1_i32..4), any::<bool>(), any::<bool>()).prop_map(
+            |(key, app, skew, least, affinity, taints)| {
+                let mut constraint = spread(key, skew, app);
+                if let Some(least) = least {
+                    constraint["minDomains"] = json!(least);
+                }
+                constraint["nodeAffinityPolicy"] = json!(if affinity { "Honor" } else { "Ignore" });
+                constraint["nodeTaintsPolicy"] = json!(if taints { "Honor" } else { "Ignore" });
+                json!({ "topologySpreadConstraints": [constraint] })
+            }
+        ),
+        2 => (key(), app()).prop_map(|(k, a)| required("podAffinity", k, a)),
+        2 => (key(), app()).prop_map(|(k, a)| required("podAntiAffinity", k, a)),
+        1 => (key(), key(), app(), app()).prop_map(|(k, k2, a, a2)| {
+            let mut spec = required("podAffinity", k, a);
+            spec["topologySpreadConstraints"] = json!([spread(k2, 1, a2)]);
+            spec
+        }),
+    ];
+    (rules, 0_u8..6).prop_map(move |(spec, pin)| pinned(spec, pin))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_called_unschedulable_is_refused_everywhere(
+        groups in prop::collection::vec((prop::sample::select(vec!["a", "b"]), 1_usize..4, arb_rules()), 1..4),
+        there in prop::collection::vec((prop::sample::select(vec!["a", "b", "c"]), prop::sample::select(vec!["a", "b"]), 0_usize..3, arb_rules(), any::<bool>(), 0_u32..3), 0..3),
+        narrow in any::<bool>(),
+    ) {
+        let mut pods = Vec::new();
+        for (i, (app, count, spec)) in groups.iter().enumerate() {
+            for mut pod in apps(app, *count, spec) {
+                pod.key.name = format!("{}-{i}", pod.key.name).into();
+                pod.uid = pod.key.name.clone();
+                pods.push(pod);
+            }
+        }
+        let zones = if narrow { format!("{ZONE} In a") } else { String::new() };
+        let mut asked = problem(vec![pool("p", &zones, ladder())], pods);
+        for (i, (zone, app, count, spec, tainted, cores)) in there.iter().enumerate() {
+            let mut node = holding(&format!("n{i}"), zone, app, *count, spec);
+            node.available = list(&format!("cpu={cores} memory=64Gi pods=110"));
+            if *tainted {
+                node.taints = vec![taint("kept", "NoSchedule")];
+            }
+            asked.nodes.push(Arc::new(node));
+        }
+        let plan = karpenter_solver::solve(&asked);
+        let all = places(&asked, &plan);
+        let besides = purchases(&asked);
+        for left in &plan.unschedulable {
+            let pod = asked.pods.iter().find(|p| p.key == left.pod).unwrap();
+            for (i, place) in all.iter().chain(&besides).enumerate() {
+                let why = objection(&asked, pod, place, &all);
+                prop_assert!(
+                    why.is_some(),
+                    "{} is said to go nowhere ({}), but place {i} takes it: {:?}\n{}",
+                    left.pod, left.reason, place.labels, show(&plan)
+                );
+            }
+        }
+    }
+}
