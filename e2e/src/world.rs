@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use karpenter_core::{Controller, Options, Parts};
 use karpenter_fake_kube::flaky::{ClientFaults, Flaky};
-use karpenter_fake_kube::server::{ApiError, ApiServer, ServerOptions};
+use karpenter_fake_kube::server::{ApiError, ApiServer, InsideFaults, ServerOptions};
 use karpenter_runtime::{Clock, RngTree, Settings};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -226,7 +226,16 @@ impl World {
             failed_after: faults.failed_after,
             watches_dropped: faults.watches_dropped,
             watches_late: faults.watches_late,
+            watches_stalled: faults.watches_stalled,
+            lists_stale: faults.lists_stale,
         });
+        self.api.set_inside_faults(InsideFaults {
+            failed_before: faults.inside,
+            failed_after: faults.inside,
+            conflicts: faults.inside,
+        });
+        let ahead = SignedDuration::from_secs(faults.clock_ahead_seconds.into());
+        self.api.clock().set_skew(ahead);
     }
 
     /// Makes faults of machines happen.

@@ -114,6 +114,23 @@ pub struct ApiFaults {
     /// Watches whose events come up to five seconds late.
     #[serde(default)]
     pub watches_late: u32,
+    /// Watches that fall silent within a minute, and break off up to two minutes later.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub watches_stalled: u32,
+    /// Lists that show what was there up to ten seconds ago.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lists_stale: u32,
+    /// Writes of the cluster's own components (loops, kubelets) that go wrong: as many are refused with 409, fail with
+    /// 500 before they take effect, and fail after.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub inside: u32,
+    /// Seconds that the API server's clock is ahead of the controller's; negative: behind.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub clock_ahead_seconds: i32,
+}
+
+fn is_zero<N: Default + PartialEq>(n: &N) -> bool {
+    *n == N::default()
 }
 
 /// A fault of machines; several fields may be set.

@@ -1,6 +1,7 @@
 //! What the server itself adds to and asks of objects between decoding and storing: defaults, admission plugins,
 //! and what follows from a write (a definition that becomes a resource).
 
+pub mod account;
 pub mod amount;
 pub mod limits;
 pub mod quota;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use crate::access::rules;
 use crate::crd::definition;
 use crate::error::{ApiError, Result};
+use crate::loops::{nodelifecycle, storage};
 use crate::meta::{self, text};
 use crate::ops::{Part, State, Target, WriteOptions};
 use crate::{crd, defaults};
@@ -52,7 +54,7 @@ pub fn default(
 /// # Errors
 /// 403, 404.
 pub fn admit_create(
-    state: &State,
+    state: &mut State,
     target: &Target,
     object: &mut Value,
     options: &WriteOptions,
@@ -82,7 +84,7 @@ pub fn admit_create(
         }
     }
     if target.info.is("", "pods") {
-        account(state, target, object)?;
+        account::admit(state, target, object)?;
         limits::give(state, target, object);
         admit_pod(state, target, object)?;
         let class = defaults::pod::qos_class(object.get("spec").unwrap_or(&Value::Null));
@@ -91,35 +93,6 @@ pub fn admit_create(
     limits::check(state, target, object)?;
     if let Some(user) = &options.user {
         rules::check_escalation(state, target, user, object)?;
-    }
-    Ok(())
-}
-
-/// The ServiceAccount plugin: the account must be there, and says what images are pulled with. It mounts no token: a
-/// token's volume would double what a pod weighs, and nothing in the model reads it.
-fn account(state: &State, target: &Target, pod: &mut Value) -> Result<()> {
-    let pod_name = meta::name(pod).to_owned();
-    let spec = meta::as_map(meta::child(pod, "spec"));
-    meta::default_to(spec, "serviceAccountName", "default");
-    let name = spec
-        .get("serviceAccountName")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    spec.insert("serviceAccount".into(), name.as_str().into());
-    let namespace = &target.namespace;
-    let Some(account) = state.store.get("serviceaccounts.", namespace, &name) else {
-        let why = format!(
-            "error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found"
-        );
-        return Err(ApiError::forbidden(&target.info, &pod_name, &why));
-    };
-    let none = spec
-        .get("imagePullSecrets")
-        .and_then(Value::as_array)
-        .is_none_or(Vec::is_empty);
-    if let Some(secrets) = account.get("imagePullSecrets").filter(|_| none) {
-        spec.insert("imagePullSecrets".into(), secrets.clone());
     }
     Ok(())
 }
@@ -138,6 +111,13 @@ pub fn admit_update(
 ) -> Result<()> {
     if let Some(user) = &options.user {
         rules::check_escalation(state, target, user, new)?;
+    }
+    if target.info.is("", "persistentvolumes") && part == Part::Status {
+        let phase = |o: &Value| text(o, &["status", "phase"]).to_owned();
+        if phase(new) != phase(old) {
+            let status = meta::as_map(meta::child(new, "status"));
+            status.insert("lastPhaseTransitionTime".into(), state.now().into());
+        }
     }
     if target.info.is("", "pods") && part == Part::Main {
         // Computed by the server at creation and never a client's to drop.
@@ -208,6 +188,18 @@ pub fn begin(state: &State, target: &Target, object: &mut Value) {
     if target.info.is("", "services") {
         defaults::headless(object);
     }
+    if target.info.is("", "nodes") {
+        taint_new(object);
+    }
+    if target.info.is("", "persistentvolumeclaims") {
+        protect(object, storage::CLAIM_PROTECTION);
+    }
+    if target.info.is("", "persistentvolumes") {
+        protect(object, storage::VOLUME_PROTECTION);
+        let now = state.now();
+        let status = meta::as_map(meta::child(object, "status"));
+        status.insert("lastPhaseTransitionTime".into(), now.into());
+    }
     let gated = meta::at(object, &["spec", "schedulingGates"])
         .and_then(Value::as_array)
         .is_some_and(|gates| !gates.is_empty());
@@ -221,6 +213,35 @@ pub fn begin(state: &State, target: &Target, object: &mut Value) {
                 "lastProbeTime": null, "lastTransitionTime": now,
             }),
         );
+    }
+}
+
+/// The TaintNodesByCondition plugin: nothing is to go to a node before its conditions were looked at.
+fn taint_new(node: &mut Value) {
+    let spec = meta::as_map(meta::child(node, "spec"));
+    let taints = spec.entry("taints").or_insert(Value::Null);
+    if !taints.is_array() {
+        *taints = json!([]);
+    }
+    if let Some(taints) = taints.as_array_mut() {
+        let is = |t: &Value| {
+            text(t, &["key"]) == nodelifecycle::NOT_READY && text(t, &["effect"]) == "NoSchedule"
+        };
+        if !taints.iter().any(is) {
+            taints.push(json!({"key": nodelifecycle::NOT_READY, "effect": "NoSchedule"}));
+        }
+    }
+}
+
+/// The StorageObjectInUseProtection plugin.
+fn protect(object: &mut Value, finalizer: &str) {
+    let finalizers = meta::metadata(object)
+        .entry("finalizers")
+        .or_insert(Value::Null);
+    match finalizers {
+        Value::Array(list) if list.iter().any(|f| f == finalizer) => {}
+        Value::Array(list) => list.push(finalizer.into()),
+        other => *other = json!([finalizer]),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What can go wrong between a client and the API server, from a seed: requests that are delayed, refused, lost before
-//! or after they took effect, and watches that break off or lag behind. Only the client that was made with it suffers.
+//! or after they took effect, lists that show the past, and watches that break off, lag behind or fall silent. Only the
+//! client that was made with it suffers.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -21,6 +23,7 @@ use serde_json::json;
 use crate::error::ApiError;
 use crate::http::Service;
 use crate::http::body::{self, ResponseBody};
+use crate::http::path::Path;
 use crate::http::respond::refusal;
 
 /// Longest that a delayed request waits (ms).
@@ -29,6 +32,11 @@ const DELAY_MAX_MILLIS: u64 = 2_000;
 const WATCH_LIFE_SECONDS: (u64, u64) = (1, 60);
 /// Longest that a watch lags behind (ms).
 const LAG_MAX_MILLIS: u64 = 5_000;
+/// When a watch falls silent, and for how long until its connection is found dead (s), shortest and longest.
+const STALL_AFTER_SECONDS: (u64, u64) = (1, 60);
+const STALL_SECONDS: (u64, u64) = (10, 120);
+/// How far back a list can be.
+const STALE_MAX: Duration = Duration::from_secs(10);
 /// What `Retry-After` says (s).
 const RETRY_AFTER_SECONDS: u64 = 1;
 
@@ -49,6 +57,11 @@ pub struct ClientFaults {
     pub watches_dropped: u32,
     /// Watches whose events come up to five seconds late.
     pub watches_late: u32,
+    /// Watches that fall silent within a minute, and break off up to two minutes later.
+    pub watches_stalled: u32,
+    /// Lists that show what was there up to ten seconds ago, as a server whose watch cache is behind shows it to those
+    /// who do not insist on the newest. It happens to those who do, too: what they watch from there on catches up.
+    pub lists_stale: u32,
 }
 
 /// The faults of a client, to be changed while it runs; clones share them.
@@ -67,6 +80,8 @@ struct Inner {
 struct State {
     faults: ClientFaults,
     rng: Rng,
+    /// Versions that the server was seen at of late, and when.
+    versions: VecDeque<(tokio::time::Instant, u64)>,
 }
 
 /// What is to happen to one request.
@@ -77,10 +92,15 @@ struct Fate {
     lose_answer: bool,
     watch_life: Option<Duration>,
     watch_lag: Option<Duration>,
+    /// When a watch falls silent.
+    watch_stall: Option<Duration>,
+    /// The version that a list shows.
+    stale: Option<u64>,
 }
 
+/// How a request can be refused.
 #[derive(Clone, Copy, Debug)]
-enum Refusal {
+pub(crate) enum Refusal {
     Conflict,
     Throttled,
     Failed,
@@ -93,6 +113,7 @@ impl Flaky {
         let state = State {
             faults: ClientFaults::default(),
             rng: rng.child("flaky-client", "").rng(),
+            versions: VecDeque::new(),
         };
         Self {
             inner: Arc::new(Inner {
@@ -107,18 +128,46 @@ impl Flaky {
         self.inner.state.lock().faults = faults;
     }
 
-    fn draw(&self, method: &Method, watch: bool) -> Fate {
+    /// Notes what version the server is at, for lists to come.
+    fn note(&self, version: u64) {
         let mut state = self.inner.state.lock();
-        let State { faults, rng } = &mut *state;
+        let now = self.inner.clock.now();
+        while state
+            .versions
+            .front()
+            .is_some_and(|(seen, _)| now.duration_since(*seen) > STALE_MAX)
+        {
+            state.versions.pop_front();
+        }
+        if state.versions.back().map(|(_, v)| *v) != Some(version) {
+            state.versions.push_back((now, version));
+        }
+    }
+
+    fn draw(&self, method: &Method, watch: bool, list: bool) -> Fate {
+        let mut state = self.inner.state.lock();
+        let State {
+            faults,
+            rng,
+            versions,
+        } = &mut *state;
         // Nothing is drawn where nothing can happen: a healed client costs no randomness.
         let mut hit = |rate: u32| rate > 0 && rng.below(1000) < u64::from(rate);
         let mut fate = Fate::default();
         if watch {
             let (dropped, late) = (hit(faults.watches_dropped), hit(faults.watches_late));
-            let (shortest, longest) = WATCH_LIFE_SECONDS;
+            let stalled = hit(faults.watches_stalled);
+            let mut seconds = |(shortest, longest): (u64, u64)| {
+                Duration::from_secs(shortest + rng.below(longest - shortest + 1))
+            };
             if dropped {
-                let life = shortest + rng.below(longest - shortest + 1);
-                fate.watch_life = Some(Duration::from_secs(life));
+                fate.watch_life = Some(seconds(WATCH_LIFE_SECONDS));
+            }
+            if stalled {
+                let after = seconds(STALL_AFTER_SECONDS);
+                let over = after + seconds(STALL_SECONDS);
+                fate.watch_stall = Some(after);
+                fate.watch_life = Some(fate.watch_life.map_or(over, |life| life.min(over)));
             }
             if late {
                 fate.watch_lag = Some(Duration::from_millis(1 + rng.below(LAG_MAX_MILLIS)));
@@ -137,7 +186,13 @@ impl Flaky {
         } else {
             None
         };
+        let stale = list && hit(faults.lists_stale);
         fate.lose_answer = write && fate.refused.is_none() && hit(faults.failed_after);
+        if stale {
+            let which = rng.below(versions.len().max(1) as u64);
+            let which = usize::try_from(which).unwrap_or_default();
+            fate.stale = versions.get(which).map(|(_, version)| *version);
+        }
         if delayed {
             fate.delay = Some(Duration::from_millis(1 + rng.below(DELAY_MAX_MILLIS)));
         }
@@ -173,12 +228,19 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let query = request.uri().query().unwrap_or_default();
         let watch = query
             .split('&')
             .any(|pair| matches!(pair, "watch=true" | "watch=1"));
-        let fate = self.flaky.draw(request.method(), watch);
+        let list = !watch && request.method() == Method::GET && asks_for_a_list(request.uri());
+        if list {
+            self.flaky.note(self.inner.resource_version());
+        }
+        let fate = self.flaky.draw(request.method(), watch, list);
+        if let Some(version) = fate.stale {
+            at_version(&mut request, version);
+        }
         let clock = self.flaky.inner.clock.clone();
         let mut inner = self.inner.clone();
         Box::pin(async move {
@@ -194,14 +256,44 @@ where
             }
             Ok(match (fate.watch_life, fate.watch_lag) {
                 (None, None) => response,
-                (life, lag) => response.map(|body| troubled(body, clock, life, lag)),
+                (life, lag) => {
+                    response.map(|body| troubled(body, clock, life, lag, fate.watch_stall))
+                }
             })
         })
     }
 }
 
+/// Whether a GET is a list from its beginning, of no version in particular.
+fn asks_for_a_list(uri: &http::Uri) -> bool {
+    let query = uri.query().unwrap_or_default();
+    let free = query.split('&').all(|pair| {
+        let key = pair.split('=').next().unwrap_or_default();
+        !matches!(key, "continue" | "resourceVersionMatch" | "watch")
+    });
+    let collection = Path::parse(uri.path())
+        .is_some_and(|path| matches!(path, Path::Objects(path) if path.name.is_none()));
+    free && collection
+}
+
+/// Makes a list one of an exact version.
+fn at_version<B>(request: &mut Request<B>, version: u64) {
+    let uri = request.uri();
+    let kept = uri.query().unwrap_or_default().split('&');
+    let kept: String = kept
+        .filter(|pair| !pair.is_empty() && !pair.starts_with("resourceVersion="))
+        .flat_map(|pair| ["&", pair])
+        .collect();
+    let path = uri.path();
+    let asked = format!("{path}?resourceVersion={version}&resourceVersionMatch=Exact{kept}");
+    if let Ok(asked) = asked.parse() {
+        *request.uri_mut() = asked;
+    }
+}
+
 impl Refusal {
-    fn error(self) -> ApiError {
+    /// The answer.
+    pub(crate) fn error(self) -> ApiError {
         let (code, reason, message, details) = match self {
             Self::Conflict => (
                 409,
@@ -232,13 +324,15 @@ impl Refusal {
     }
 }
 
-/// A watch's body that lags behind and ends before its time.
+/// A watch's body that lags behind, falls silent and ends before its time.
 fn troubled(
     inner: ResponseBody,
     clock: Clock,
     life: Option<Duration>,
     lag: Option<Duration>,
+    stall: Option<Duration>,
 ) -> ResponseBody {
+    let silent_from = stall.map(|after| clock.now() + after);
     let frames = inner.into_data_stream().filter_map(|frame| async move {
         // The error type has no values: every frame is data.
         frame.ok()
@@ -250,6 +344,10 @@ fn troubled(
             async move {
                 if let Some(lag) = lag {
                     clock.sleep(lag).await;
+                }
+                if silent_from.is_some_and(|from| clock.now() >= from) {
+                    // Nothing comes any more, until the end of the connection's life.
+                    std::future::pending::<()>().await;
                 }
                 frame
             }
@@ -357,6 +455,85 @@ mod tests {
         ] {
             assert_eq!(names.iter().any(|n| n == name), there, "{name}: {names:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_show_the_past_and_what_is_watched_from_there_catches_up() {
+        let (server, flaky, clock) = world();
+        let api: Api<ConfigMap> = Api::default_namespaced(server.flaky_client(&flaky));
+        let names = |list: &kube::core::ObjectList<ConfigMap>| -> Vec<String> {
+            let name = |m: &ConfigMap| m.metadata.name.clone().unwrap();
+            list.iter().map(name).collect()
+        };
+        let params = ListParams::default();
+        api.create(&PostParams::default(), &map("old"))
+            .await
+            .unwrap();
+        // The only version that is known of the last ten seconds.
+        api.list(&params).await.unwrap();
+        api.create(&PostParams::default(), &map("new"))
+            .await
+            .unwrap();
+        flaky.set(ClientFaults {
+            lists_stale: 1000,
+            ..ClientFaults::default()
+        });
+        let mut stale = None;
+        for _ in 0..32 {
+            let list = api.list(&params).await.unwrap();
+            if names(&list) == ["old"] {
+                stale = list.metadata.resource_version;
+            } else {
+                assert_eq!(names(&list), ["new", "old"]);
+            }
+        }
+        let version = stale.expect("no list showed the past");
+        let mut watch = Box::pin(api.watch(&WatchParams::default(), &version).await.unwrap());
+        match watch.next().await.unwrap().unwrap() {
+            kube::api::WatchEvent::Added(map) => assert_eq!(map.metadata.name.unwrap(), "new"),
+            other => panic!("{other:?}"),
+        }
+        // What is longer ago is not shown.
+        clock.sleep(Duration::from_secs(11)).await;
+        assert_eq!(names(&api.list(&params).await.unwrap()), ["new", "old"]);
+        let page = api.list(&ListParams::default().limit(1)).await.unwrap();
+        assert_eq!(names(&page), ["new"]);
+        let next = ListParams::default().continue_token(&page.metadata.continue_.unwrap());
+        assert_eq!(names(&api.list(&next).await.unwrap()), ["old"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watches_fall_silent_before_they_break_off() {
+        let (server, flaky, clock) = world();
+        let api: Api<ConfigMap> = Api::default_namespaced(server.flaky_client(&flaky));
+        flaky.set(ClientFaults {
+            watches_stalled: 1000,
+            ..ClientFaults::default()
+        });
+        let mut watch = Box::pin(api.watch(&WatchParams::default(), "0").await.unwrap());
+        flaky.set(ClientFaults::default());
+        let began = clock.now();
+        let writer = async {
+            for n in 0..200 {
+                let create = api
+                    .create(&PostParams::default(), &map(&format!("m{n}")))
+                    .await;
+                create.unwrap();
+                clock.sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let reader = async {
+            let mut heard = began;
+            while let Some(event) = watch.next().await {
+                event.unwrap();
+                heard = clock.now();
+            }
+            (heard - began, clock.now() - heard)
+        };
+        let ((heard_for, silent_for), ()) = futures::future::join(reader, writer).await;
+        assert!(heard_for <= Duration::from_secs(60), "{heard_for:?}");
+        assert!(silent_for >= Duration::from_secs(9), "{silent_for:?}");
+        assert!(silent_for <= Duration::from_secs(121), "{silent_for:?}");
     }
 
     #[tokio::test(start_paused = true)]

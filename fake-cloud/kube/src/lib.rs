@@ -19,6 +19,7 @@ pub mod selectors;
 pub mod server;
 pub mod store;
 pub mod structure;
+pub mod tokens;
 pub mod validate;
 pub mod wire;
 

@@ -77,6 +77,10 @@ fn blank(target: &Target) -> Value {
         ("batch", "cronjobs") => {
             json!({"jobTemplate": {"metadata": {}, "spec": {"template": template()}}})
         }
+        ("", "nodes") => {
+            let status = crate::defaults::blank_node_status();
+            return json!({"metadata": {}, "spec": {}, "status": status});
+        }
         ("", "persistentvolumeclaims") => json!({"resources": {}}),
         ("apiextensions.k8s.io", "customresourcedefinitions") => {
             json!({"names": {}, "versions": null})

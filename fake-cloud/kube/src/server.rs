@@ -65,12 +65,33 @@ impl From<Event> for Change {
 #[derive(Clone)]
 pub struct ApiServer {
     pub(crate) inner: Arc<Inner>,
+    /// Whether this is the face that the cluster's own components write through.
+    inside: bool,
+}
+
+/// How often writes of the cluster's own components (loops, kubelets) go wrong, each in a thousand; 0 = never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InsideFaults {
+    /// Writes refused with 500 that had no effect.
+    pub failed_before: u32,
+    /// Writes that took effect and are answered with 500 all the same.
+    pub failed_after: u32,
+    /// Updates and patches refused with 409, as if somebody else had written first.
+    pub conflicts: u32,
+}
+
+/// What [`InsideFaults`] draw from.
+pub(crate) struct Inside {
+    faults: InsideFaults,
+    rng: karpenter_runtime::rng::Rng,
 }
 
 /// What all clones of a server share.
 pub(crate) struct Inner {
     pub(crate) state: Mutex<State>,
     pub(crate) clock: Clock,
+    pub(crate) rng: RngTree,
+    inside: Mutex<Inside>,
 }
 
 /// Changes of one resource, all objects first as `Added`. Single consumer; unbounded, coalescing is the reader's.
@@ -124,7 +145,13 @@ impl ApiServer {
             inner: Arc::new(Inner {
                 state: Mutex::new(State::new(options.clock.clone(), &options.rng)),
                 clock: options.clock,
+                inside: Mutex::new(Inside {
+                    faults: InsideFaults::default(),
+                    rng: options.rng.child("inside-faults", "").rng(),
+                }),
+                rng: options.rng,
             }),
+            inside: false,
         };
         for name in NAMESPACES {
             let namespace = serde_json::json!({"metadata": {"name": name}});
@@ -156,7 +183,37 @@ impl ApiServer {
                 }
             }
         }
+        for role in server.aggregated_roles() {
+            if let Err(error) = server.create(roles, None, role) {
+                tracing::error!(%error, "could not create a role every cluster has");
+            }
+        }
         server
+    }
+
+    /// `admin`, `edit` and `view`, which a loop fills with the rules of the roles they select, and those they begin with.
+    fn aggregated_roles(&self) -> Vec<Value> {
+        use crate::access::bootstrap::{AGGREGATED, adds_to, parts};
+        let mut roles = Vec::new();
+        for (role, rules) in parts() {
+            let name = format!("system:aggregate-to-{role}");
+            let labels = serde_json::json!({adds_to(role): "true"});
+            roles.push(
+                serde_json::json!({"metadata": {"name": name, "labels": labels}, "rules": rules}),
+            );
+        }
+        for (n, role) in AGGREGATED.into_iter().enumerate() {
+            // Who may change may see, and who administers may change.
+            let labels = AGGREGATED
+                .get(n + 1)
+                .map(|greater| serde_json::json!({adds_to(greater): "true"}));
+            let selector = serde_json::json!({"matchLabels": {adds_to(role): "true"}});
+            roles.push(serde_json::json!({
+                "metadata": {"name": role, "labels": labels.unwrap_or_else(|| serde_json::json!({}))},
+                "aggregationRule": {"clusterRoleSelectors": [selector]}, "rules": [],
+            }));
+        }
+        roles
     }
 
     /// A client that talks to this server in memory as somebody who may do what the cluster's roles allow, and nothing
@@ -232,9 +289,56 @@ impl ApiServer {
         namespace: Option<&str>,
         object: Value,
     ) -> Result<Arc<Value>, ApiError> {
-        let mut state = self.inner.state.lock();
-        let target = state.target(gr.group, gr.resource, namespace)?;
-        ops::create::create(&mut state, &target, object, &mut WriteOptions::default())
+        self.write(false, || {
+            let mut state = self.inner.state.lock();
+            let target = state.target(gr.group, gr.resource, namespace)?;
+            ops::create::create(&mut state, &target, object, &mut WriteOptions::default())
+        })
+    }
+
+    /// The face that the cluster's own components write through: the same server, with its [`InsideFaults`].
+    #[must_use]
+    pub fn inside(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            inside: true,
+        }
+    }
+
+    /// From now on the cluster's own components suffer from these, and from nothing else.
+    pub fn set_inside_faults(&self, faults: InsideFaults) {
+        self.inner.inside.lock().faults = faults;
+    }
+
+    /// Writes, or what goes wrong instead of it or after it. `changes` tells whether what is written is there already.
+    fn write<T>(
+        &self,
+        changes: bool,
+        write: impl FnOnce() -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        if !self.inside {
+            return write();
+        }
+        let (conflict, before, after) = {
+            let mut inside = self.inner.inside.lock();
+            let Inside { faults, rng } = &mut *inside;
+            // Nothing is drawn where nothing can happen.
+            let mut hit = |rate: u32| rate > 0 && rng.below(1000) < u64::from(rate);
+            (
+                changes && hit(faults.conflicts),
+                hit(faults.failed_before),
+                hit(faults.failed_after),
+            )
+        };
+        if conflict {
+            return Err(crate::flaky::Refusal::Conflict.error());
+        }
+        let failed = || Err(crate::flaky::Refusal::Failed.error());
+        if before {
+            return failed();
+        }
+        let written = write()?;
+        if after { failed() } else { Ok(written) }
     }
 
     /// Replaces an object (PUT); checks resourceVersion when the object carries one.
@@ -270,11 +374,13 @@ impl ApiServer {
         part: Part,
         object: Value,
     ) -> Result<Arc<Value>, ApiError> {
-        let mut state = self.inner.state.lock();
-        let target = state.target(gr.group, gr.resource, namespace)?;
-        let name = crate::meta::name(&object).to_owned();
-        let mut options = WriteOptions::default();
-        ops::replace::update(&mut state, &target, &name, part, object, &mut options)
+        self.write(true, || {
+            let mut state = self.inner.state.lock();
+            let target = state.target(gr.group, gr.resource, namespace)?;
+            let name = crate::meta::name(&object).to_owned();
+            let mut options = WriteOptions::default();
+            ops::replace::update(&mut state, &target, &name, part, object, &mut options)
+        })
     }
 
     /// Patches an object or a subresource (`status`, `scale`; empty = the object).
@@ -290,18 +396,20 @@ impl ApiServer {
         kind: PatchKind,
         patch: Value,
     ) -> Result<Arc<Value>, ApiError> {
-        let mut state = self.inner.state.lock();
-        let target = state.target(gr.group, gr.resource, namespace)?;
-        let mut options = WriteOptions::default();
-        ops::patch::patch(
-            &mut state,
-            &target,
-            name,
-            subresource,
-            kind,
-            &patch,
-            &mut options,
-        )
+        self.write(true, || {
+            let mut state = self.inner.state.lock();
+            let target = state.target(gr.group, gr.resource, namespace)?;
+            let mut options = WriteOptions::default();
+            ops::patch::patch(
+                &mut state,
+                &target,
+                name,
+                subresource,
+                kind,
+                &patch,
+                &mut options,
+            )
+        })
     }
 
     /// Server-side apply by `field_manager`.
@@ -338,13 +446,15 @@ impl ApiServer {
         name: &str,
         grace_seconds: Option<i64>,
     ) -> Result<(), ApiError> {
-        let mut state = self.inner.state.lock();
-        let target = state.target(gr.group, gr.resource, namespace)?;
-        let options = DeleteOptions {
-            grace_seconds,
-            ..DeleteOptions::default()
-        };
-        ops::delete::delete(&mut state, &target, name, &options).map(|_| ())
+        self.write(false, || {
+            let mut state = self.inner.state.lock();
+            let target = state.target(gr.group, gr.resource, namespace)?;
+            let options = DeleteOptions {
+                grace_seconds,
+                ..DeleteOptions::default()
+            };
+            ops::delete::delete(&mut state, &target, name, &options).map(|_| ())
+        })
     }
 
     /// Binds a pod to a node (POST .../binding).
@@ -352,9 +462,11 @@ impl ApiServer {
     /// # Errors
     /// 404, 409 when bound already.
     pub fn bind(&self, namespace: &str, pod: &str, node: &str) -> Result<(), ApiError> {
-        let mut state = self.inner.state.lock();
-        let annotations = serde_json::Map::new();
-        ops::binding::bind(&mut state, namespace, pod, node, &annotations, false).map(|_| ())
+        self.write(false, || {
+            let mut state = self.inner.state.lock();
+            let annotations = serde_json::Map::new();
+            ops::binding::bind(&mut state, namespace, pod, node, &annotations, false).map(|_| ())
+        })
     }
 
     /// Stores an object as another server has it: this server is then a mirror, and knows no better. It keeps no versions
@@ -391,6 +503,12 @@ impl ApiServer {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.inner.clock
+    }
+
+    /// Where the loops draw their delays from.
+    #[must_use]
+    pub fn rng(&self) -> &RngTree {
+        &self.inner.rng
     }
 
     /// The newest resourceVersion.

@@ -1,11 +1,16 @@
 //! Where objects live: one resourceVersion for all, a sorted table per resource, a bounded history of changes per
 //! resource for watches that come back, and subscribers that are told each change once. Knows nothing of kinds.
+//!
+//! An object is written as text when it is stored, while it is at hand: lists and watches, however many, copy the text.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::mpsc;
+
+use crate::tokens::Told;
 
 /// Changes kept per resource for watches that resume; older resourceVersions get 410.
 pub const HISTORY_CHANGES_MAX: usize = 4096;
@@ -30,15 +35,66 @@ pub struct Event {
     pub kind: ChangeKind,
     /// The object after the change; for a deletion its last state with the deletion's resourceVersion.
     pub object: Arc<Value>,
+    /// The object as text, without its kind and version.
+    pub written: Bytes,
     /// The object before the change.
     pub previous: Option<Arc<Value>>,
+}
+
+/// An object and its text.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The object.
+    pub object: Arc<Value>,
+    /// Its JSON, without its kind and version: those depend on who asks.
+    pub written: Bytes,
+}
+
+impl Kept {
+    /// An object, written down.
+    #[must_use]
+    pub fn new(object: Arc<Value>) -> Self {
+        let written = write(&object);
+        Self { object, written }
+    }
+}
+
+/// The JSON of an object without its kind and version.
+#[must_use]
+pub fn write(object: &Value) -> Bytes {
+    let told = Told {
+        object,
+        typed: false,
+    };
+    // Writing to memory does not fail.
+    let text = serde_json::to_vec(&told).unwrap_or_default();
+    Bytes::from(text.into_boxed_slice())
+}
+
+/// Adds an object's text to a document, with its kind and version.
+pub fn write_typed(out: &mut Vec<u8>, kind: &str, api_version: &str, written: &[u8]) {
+    let head = format!(
+        "{{\"kind\":{},\"apiVersion\":{}",
+        Value::from(kind),
+        Value::from(api_version)
+    );
+    out.extend_from_slice(head.as_bytes());
+    match written.strip_prefix(b"{") {
+        Some(b"}") => out.push(b'}'),
+        Some(rest) => {
+            out.push(b',');
+            out.extend_from_slice(rest);
+        }
+        // An object is always a map.
+        None => out.push(b'}'),
+    }
 }
 
 /// Receiver of a resource's changes.
 pub type EventReceiver = mpsc::UnboundedReceiver<Event>;
 
 /// Objects of one namespace (or of the cluster, under the empty namespace) by name.
-type Names = BTreeMap<String, Arc<Value>>;
+type Names = BTreeMap<String, Kept>;
 
 /// Former states by (namespace, name).
 pub type Undone = BTreeMap<(String, String), Option<Arc<Value>>>;
@@ -98,7 +154,8 @@ impl Store {
     /// One object.
     #[must_use]
     pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<&Arc<Value>> {
-        self.tables.get(resource)?.objects.get(namespace)?.get(name)
+        let names = self.tables.get(resource)?.objects.get(namespace)?;
+        names.get(name).map(|kept| &kept.object)
     }
 
     /// How many objects a resource has.
@@ -120,6 +177,16 @@ impl Store {
         namespace: Option<&'a str>,
         after: Option<(&'a str, &'a str)>,
     ) -> impl Iterator<Item = &'a Arc<Value>> + 'a {
+        self.kept(resource, namespace, after).map(|k| &k.object)
+    }
+
+    /// The same with their texts.
+    pub fn kept<'a>(
+        &'a self,
+        resource: &str,
+        namespace: Option<&'a str>,
+        after: Option<(&'a str, &'a str)>,
+    ) -> impl Iterator<Item = &'a Kept> + 'a {
         use std::ops::Bound::{Excluded, Included, Unbounded};
         let objects = self.tables.get(resource).map(|t| &t.objects);
         let low = match (namespace, after) {
@@ -177,10 +244,11 @@ impl Store {
         self.version += 1;
         let version = self.version;
         stamp(&mut object, version);
-        let object = Arc::new(object);
+        let kept = Kept::new(Arc::new(object));
+        let Kept { object, written } = kept.clone();
         let table = self.table(resource);
         let names = table.objects.entry(namespace.to_owned()).or_default();
-        let previous = names.insert(name.to_owned(), Arc::clone(&object));
+        let previous = names.insert(name.to_owned(), kept).map(|k| k.object);
         if previous.is_none() {
             table.len += 1;
         }
@@ -192,6 +260,7 @@ impl Store {
                 ChangeKind::Added
             },
             object: Arc::clone(&object),
+            written,
             previous,
         });
         object
@@ -202,8 +271,9 @@ impl Store {
         let Some(table) = self.tables.get_mut(resource) else {
             return;
         };
-        for object in table.objects.values_mut().flat_map(BTreeMap::values_mut) {
-            change(Arc::make_mut(object));
+        for kept in table.objects.values_mut().flat_map(BTreeMap::values_mut) {
+            change(Arc::make_mut(&mut kept.object));
+            kept.written = write(&kept.object);
         }
     }
 
@@ -218,7 +288,7 @@ impl Store {
     ) -> Option<Arc<Value>> {
         let table = self.tables.get_mut(resource)?;
         let names = table.objects.get_mut(namespace)?;
-        let previous = names.remove(name)?;
+        let previous = names.remove(name)?.object;
         if names.is_empty() {
             table.objects.remove(namespace);
         }
@@ -227,11 +297,12 @@ impl Store {
         let version = self.version;
         let mut object = last.unwrap_or_else(|| Value::clone(&previous));
         stamp(&mut object, version);
-        let object = Arc::new(object);
+        let Kept { object, written } = Kept::new(Arc::new(object));
         table.publish(Event {
             version,
             kind: ChangeKind::Deleted,
             object: Arc::clone(&object),
+            written,
             previous: Some(previous),
         });
         Some(object)

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_fake_kube::ApiServer;
+use karpenter_fake_kube::loops::attach;
 use karpenter_fake_kube::loops::feed::{
     Dirty, Feed, Mirror, at as wait_until, gone_is_fine, parts,
 };
 use karpenter_fake_kube::loops::object::{self, items, text};
-use karpenter_fake_kube::loops::resource::{NODES, PODS};
+use karpenter_fake_kube::loops::resource::{NODES, PODS, VOLUME_ATTACHMENTS};
 use karpenter_fake_kube::server::{ApiError, Change, PatchKind};
 use karpenter_runtime::{Key, RngTree};
 use serde_json::{Value, json};
@@ -23,6 +24,9 @@ pub use crate::podrun::{EXIT_CODE, IGNORES_SIGTERM, RUN_SECONDS, UNREADY};
 
 /// Code of a program that was ended by the stop signal.
 const SIGTERM_EXIT_CODE: i64 = 143;
+
+/// Wait before the volumes of a pod are looked at again.
+const VOLUMES_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 
 struct Kubelet {
     api: ApiServer,
@@ -44,7 +48,7 @@ pub async fn run(
     rng: RngTree,
     stop: CancellationToken,
 ) {
-    let mut feed = Feed::new(&api, &[NODES, PODS]);
+    let mut feed = Feed::new(&api, &[NODES, PODS, VOLUME_ATTACHMENTS]);
     let mut kubelet = Kubelet {
         api,
         hosts: hosts.clone(),
@@ -69,10 +73,10 @@ pub async fn run(
             () = wait_until(deadline) => Vec::new(),
         };
         for (watch, change) in &changes {
-            if *watch == 0 {
-                kubelet.observe_node(change);
-            } else {
-                kubelet.observe_pod(change, &mut dirty);
+            match watch {
+                0 => kubelet.observe_node(change),
+                1 => kubelet.observe_pod(change, &mut dirty),
+                _ => kubelet.observe_attachment(change, &mut dirty),
             }
         }
         for node in hosts.take_changed() {
@@ -150,6 +154,20 @@ impl Kubelet {
         }
     }
 
+    /// A volume is attached: pods of that node may have waited for it.
+    fn observe_attachment(&self, change: &Change, dirty: &mut Dirty) {
+        let (attachment, _) = parts(change);
+        if !object::flag(attachment, &["status", "attached"]) {
+            return;
+        }
+        let node = text(attachment, &["spec", "nodeName"]);
+        for key in self.by_node.get(node).into_iter().flatten() {
+            if self.runs.get(key).is_some_and(|r| !r.attached) {
+                dirty.add(key.clone());
+            }
+        }
+    }
+
     fn host_changed(&mut self, node: &str, dirty: &mut Dirty) {
         let pods = self.by_node.get(node).cloned().unwrap_or_default();
         if self.hosts.is_up(node) {
@@ -172,18 +190,38 @@ impl Kubelet {
             .entry(key.clone())
             .or_insert_with(|| Run::new(&pod, &options, rng, now));
         if run.started.is_none() && text(&pod, &["status", "phase"]) == "Running" {
+            let restarting = run.restarts > 0;
             // It ran before this kubelet was there to see it.
-            run.started = Some(now);
+            if !restarting {
+                (run.started, run.attached) = (Some(now), true);
+            }
+        }
+        if run.due(&pod, now).0 == Due::Attach {
+            if !attach::all_attached(&self.api, &pod) {
+                // Looked at again when one is attached, and now and then for those that need not be.
+                return Ok(Some(now + VOLUMES_AGAIN));
+            }
+            run.attached(now);
         }
         let (due, again) = run.due(&pod, now);
         let wall = self.api.clock().wall();
         match due {
-            Due::Nothing => return Ok(again),
+            Due::Nothing | Due::Attach => return Ok(again),
+            Due::Restart(code) => {
+                let when = run.restarting(now);
+                self.patch_status(&pod, podrun::backing_off(&pod, code, wall))?;
+                return Ok(Some(when));
+            }
             Due::Start => {
                 run.started = Some(now);
                 let (_, again) = run.due(&pod, now);
                 // Not ready yet if the next look is for readiness: a probe that waits, or one that fails.
                 let ready = run.due(&pod, now).0 == Due::Ready;
+                if run.restarts > 0 {
+                    let status = podrun::restarted(&pod, run.restarts, ready, wall);
+                    self.patch_status(&pod, status)?;
+                    return Ok(again);
+                }
                 self.pod_ips = self.pod_ips.wrapping_add(1);
                 let [_, high, mid, low] = self.pod_ips.to_be_bytes();
                 let place = Place {

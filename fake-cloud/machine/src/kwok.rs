@@ -43,6 +43,7 @@ impl Kwok {
         rng: RngTree,
         stop: CancellationToken,
     ) -> JoinHandle<()> {
+        let api = api.inside();
         let hosts = Hosts::default();
         let pods = kubelet::run(
             api.clone(),

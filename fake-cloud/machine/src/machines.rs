@@ -8,7 +8,7 @@ use karpenter_fake_kube::ApiServer;
 use karpenter_fake_kube::loops::feed::{at as wait_until, gone_is_fine};
 use karpenter_fake_kube::loops::nodelifecycle::{LEASE_NAMESPACE, STOPPED_RENEWING};
 use karpenter_fake_kube::loops::object;
-use karpenter_fake_kube::loops::resource::{LEASES, NODES};
+use karpenter_fake_kube::loops::resource::{CSI_NODES, LEASES, NODES};
 use karpenter_fake_kube::server::{ApiError, PatchKind};
 use karpenter_runtime::RngTree;
 use parking_lot::Mutex;
@@ -34,6 +34,8 @@ enum Step {
     Boot,
     Ready,
     Devices,
+    /// The volume driver registers.
+    VolumeDriver,
     /// The cloud controller deletes the Node.
     Forget,
 }
@@ -68,6 +70,7 @@ impl Machines {
         rng: RngTree,
         stop: CancellationToken,
     ) -> (MachinesHandle, JoinHandle<()>) {
+        let api = api.inside();
         let (send, commands) = mpsc::unbounded_channel();
         let views = Arc::<Mutex<Vec<MachineView>>>::default();
         let handle = MachinesHandle {
@@ -238,8 +241,16 @@ impl Machines {
                 if machine.stage == Stage::Joined {
                     machine.stage = Stage::Ready;
                     self.report(&name, true, "");
+                    let driver = self.options.volume_driver;
+                    let driver = driver.draw(&self.rng, "volume-driver", id);
+                    self.at(driver, id, Step::VolumeDriver);
                 }
                 Ok(())
+            }
+            Step::VolumeDriver => {
+                let patch = json!({"spec": {"drivers": [node::volume_driver(id)]}});
+                let kind = PatchKind::Merge;
+                gone_is_fine(self.api.patch(CSI_NODES, None, &name, "", kind, patch))
             }
             Step::Devices => self.register_devices(id),
             Step::Forget => {
@@ -266,13 +277,28 @@ impl Machines {
             return Ok(());
         };
         let now = self.api.clock().wall();
-        let object = node::registering(&machine.instance, setup, now);
-        let node = self.api.create(NODES, None, object)?;
+        let registers = node::registering(&machine.instance, setup, now);
+        let provider_id = object::text(&registers, &["spec", "providerID"]).to_owned();
+        let name = object::name(&registers).to_owned();
+        let node = match self.api.create(NODES, None, registers) {
+            // The kubelet finds its own Node where an answer was lost.
+            Err(error) if error.code == 409 => {
+                let there = self.api.get(NODES, None, &name)?;
+                if object::text(&there, &["spec", "providerID"]) != provider_id {
+                    return Err(error);
+                }
+                there
+            }
+            created => created?,
+        };
         let lease = self
             .api
             .create(LEASES, Some(LEASE_NAMESPACE), node::lease(&node, now));
         if let Err(error) = lease {
             tracing::debug!(instance = id, %error, "lease refused");
+        }
+        if let Err(error) = self.api.create(CSI_NODES, None, node::csi_node(&node)) {
+            tracing::debug!(instance = id, %error, "CSINode refused");
         }
         machine.stage = Stage::Joined;
         let has_devices = !machine.instance.extended_resources.is_empty();

@@ -163,7 +163,7 @@ pub(crate) fn registering(instance: &Instance, setup: &NodeSetup, now: jiff::Tim
             labels.insert(key.to_owned(), json!(value));
         }
     }
-    let mut taints: Vec<Value> = setup
+    let taints: Vec<Value> = setup
         .taints
         .iter()
         .map(|(key, value, effect)| {
@@ -174,8 +174,6 @@ pub(crate) fn registering(instance: &Instance, setup: &NodeSetup, now: jiff::Tim
             taint
         })
         .collect();
-    // The API server's admission puts this on every new node.
-    taints.push(json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}));
     let capacity = capacity(instance, setup);
     json!({
         "apiVersion": "v1",
@@ -297,6 +295,35 @@ pub(crate) fn reported(
         }
     }
     any.then(|| object::items(&changed, &["status", "conditions"]).to_vec())
+}
+
+/// Driver that an instance's volumes are attached by.
+const VOLUME_DRIVER: &str = "ebs.csi.aws.com";
+/// What a Nitro machine can attach, less its root volume and its first network interface.
+const VOLUMES_MAX: u32 = 28 - 2;
+
+/// The CSINode that a kubelet makes before it is ready: no driver has registered yet.
+pub(crate) fn csi_node(node: &Value) -> Value {
+    let name = object::name(node);
+    json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "CSINode",
+        "metadata": {
+            "name": name,
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": name, "uid": object::uid(node)}],
+        },
+        "spec": {"drivers": []},
+    })
+}
+
+/// The entry of the volume driver in the CSINode of an instance.
+pub(crate) fn volume_driver(instance_id: &str) -> Value {
+    json!({
+        "name": VOLUME_DRIVER,
+        "nodeID": instance_id,
+        "topologyKeys": ["kubernetes.io/os", "topology.ebs.csi.aws.com/zone", "topology.kubernetes.io/zone"],
+        "allocatable": {"count": VOLUMES_MAX},
+    })
 }
 
 /// The node's lease, written once: the node lifecycle loop counts it as renewed until it is told otherwise.

@@ -86,6 +86,8 @@ pub struct MachineOptions {
     pub ready: Span,
     /// From the Node object to the devices that plugins register.
     pub devices: Span,
+    /// From Ready to the volume driver's entry in the CSINode.
+    pub volume_driver: Span,
     /// From terminated to the cloud controller's deletion of the Node.
     pub cloud_controller: Span,
     /// Whether user data without the cluster's name, endpoint, certificate and service range is refused, as
@@ -101,6 +103,7 @@ impl Default for MachineOptions {
             boot: Span::seconds(20, 40),
             ready: Span::seconds(3, 8),
             devices: Span::seconds(10, 25),
+            volume_driver: Span::seconds(4, 12),
             cloud_controller: Span::seconds(1, 5),
             require_cluster: true,
             kubelet: KubeletOptions::default(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use karpenter_fake_kube::loops::attach;
 use karpenter_fake_kube::loops::object::{self, at, int, items, text};
 use karpenter_runtime::RngTree;
 use serde_json::{Value, json};
@@ -11,18 +12,32 @@ use crate::options::KubeletOptions;
 
 /// Annotation: the program ignores the stop signal and uses up its whole grace period.
 pub const IGNORES_SIGTERM: &str = "karpenter-rs.test/ignores-sigterm";
-/// Annotation: seconds after which the program ends by itself (for pods that are not restarted).
+/// Annotation: seconds after which the program ends by itself. Where the restart policy says so it is started again, after
+/// waits that double.
 pub const RUN_SECONDS: &str = "karpenter-rs.test/run-seconds";
 /// Annotation: the code it ends with, 0 when not given.
 pub const EXIT_CODE: &str = "karpenter-rs.test/exit-code";
 /// Annotation: the readiness probe fails while this is `true`.
 pub const UNREADY: &str = "karpenter-rs.test/unready";
 
+/// Wait before a program that ended is started again: the first, and the longest.
+const RESTART_FIRST: Duration = Duration::from_secs(10);
+const RESTART_MAX: Duration = Duration::from_secs(300);
+/// A program that ran this long is forgiven what it did before.
+const RESTART_FORGIVEN: Duration = Duration::from_secs(600);
+
 /// What the host knows of a pod beyond its object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) uid: String,
+    /// Its volumes are attached, as far as it has any.
+    pub(crate) attached: bool,
     pub(crate) start_at: Instant,
+    /// From its volumes to running.
+    start_after: Duration,
+    /// How often it was started again, and how often since it last ran for long.
+    pub(crate) restarts: u32,
+    failures: u32,
     /// From running to ready.
     ready_after: Duration,
     /// How long it runs by itself; none: until it is stopped.
@@ -38,11 +53,15 @@ pub(crate) struct Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     Nothing,
+    /// Whether its volumes are attached must be looked up.
+    Attach,
     Start,
     Ready,
     Unready,
     /// It ended by itself with this code.
     Finish(i64),
+    /// It ended by itself with this code, and is to be started again.
+    Restart(i64),
     /// It was told to stop and has.
     Stop,
 }
@@ -51,25 +70,29 @@ impl Run {
     /// Plans the run of a pod that the host sees for the first time now.
     pub(crate) fn new(pod: &Value, options: &KubeletOptions, rng: &RngTree, now: Instant) -> Self {
         let whom = format!("{}/{}", object::namespace(pod), object::name(pod));
-        let probes = items(pod, &["spec", "containers"])
-            .iter()
-            .filter_map(|c| int(c, &["readinessProbe", "initialDelaySeconds"]));
+        // A readiness probe begins where a startup probe has succeeded, and counts its delay from the start.
+        let probes = items(pod, &["spec", "containers"]).iter().flat_map(|c| {
+            ["startupProbe", "readinessProbe"].map(|p| int(c, &[p, "initialDelaySeconds"]))
+        });
+        let probes = probes.flatten();
         let pre_stop = items(pod, &["spec", "containers"])
             .iter()
             .filter_map(|c| int(c, &["lifecycle", "preStop", "sleep", "seconds"]));
         let seconds =
             |s: Option<i64>| Duration::from_secs(u64::try_from(s.unwrap_or(0)).unwrap_or(0));
-        let restarts = matches!(text(pod, &["spec", "restartPolicy"]), "" | "Always");
         let by_job = object::controller(pod).is_some_and(|o| text(o, &["kind"]) == "Job");
         let given: Option<f64> = object::annotation(pod, RUN_SECONDS).parse().ok();
         let run_for = match given {
-            _ if restarts => None,
             Some(s) => Duration::try_from_secs_f64(s).ok(),
             None => by_job.then(|| options.job_run.draw(rng, "run", &whom)),
         };
         Self {
             uid: object::uid(pod).to_owned(),
+            attached: attach::claims(pod).next().is_none(),
             start_at: now + options.start.draw(rng, "start", &whom),
+            start_after: options.start.draw(rng, "start", &whom),
+            restarts: 0,
+            failures: 0,
             ready_after: seconds(probes.max()),
             run_for,
             exit_after: options.exit.draw(rng, "exit", &whom) + seconds(pre_stop.max()),
@@ -91,6 +114,9 @@ impl Run {
             return (Due::Nothing, None);
         }
         let Some(started) = self.started else {
+            if !self.attached {
+                return (Due::Attach, None);
+            }
             return if now >= self.start_at {
                 (Due::Start, None)
             } else {
@@ -99,7 +125,16 @@ impl Run {
         };
         let end = self.run_for.map(|d| started + d);
         if end.is_some_and(|e| now >= e) {
-            return (Due::Finish(exit_code(pod)), None);
+            let code = exit_code(pod);
+            let again = match text(pod, &["spec", "restartPolicy"]) {
+                "Never" => false,
+                "OnFailure" => code != 0,
+                _ => true,
+            };
+            if again {
+                return (Due::Restart(code), None);
+            }
+            return (Due::Finish(code), None);
         }
         let ready_at = started + self.ready_after;
         let fails = object::annotation(pod, UNREADY) == "true";
@@ -117,6 +152,25 @@ impl Run {
             );
         }
         (Due::Nothing, end)
+    }
+
+    /// Its volumes are there: images are pulled from now on.
+    pub(crate) fn attached(&mut self, now: Instant) {
+        self.attached = true;
+        self.start_at = now + self.start_after;
+    }
+
+    /// The program has ended and waits for its next start; answers when that is.
+    pub(crate) fn restarting(&mut self, now: Instant) -> Instant {
+        let ran = self.started.take().map_or(Duration::ZERO, |s| now - s);
+        if ran >= RESTART_FORGIVEN {
+            self.failures = 0;
+        }
+        let wait = RESTART_FIRST.saturating_mul(1 << self.failures.min(8));
+        self.failures = self.failures.saturating_add(1);
+        self.restarts = self.restarts.saturating_add(1);
+        self.start_at = now + wait.min(RESTART_MAX);
+        self.start_at
     }
 
     fn stopping(&mut self, pod: &Value, now: Instant) -> (Due, Option<Instant>) {
@@ -230,17 +284,57 @@ pub(crate) fn running(pod: &Value, place: &Place<'_>, ready: bool, now: jiff::Ti
 
 /// Readiness of a pod that runs already.
 pub(crate) fn readiness(pod: &Value, ready: bool, now: jiff::Timestamp) -> Value {
-    let mut containers = at(pod, &["status", "containerStatuses"]).clone();
-    for c in containers.as_array_mut().into_iter().flatten() {
-        if let Some(map) = c.as_object_mut() {
-            map.insert("ready".to_owned(), json!(ready));
-            map.insert("started".to_owned(), json!(true));
-        }
-    }
     json!({
         "conditions": conditions(pod, ready, "ContainersNotReady", now),
-        "containerStatuses": containers,
+        "containerStatuses": with_containers(pod, |c| {
+            c.insert("ready".to_owned(), json!(ready));
+            c.insert("started".to_owned(), json!(true));
+        }),
     })
+}
+
+/// Status of a pod whose program has ended and will be started again.
+pub(crate) fn backing_off(pod: &Value, code: i64, now: jiff::Timestamp) -> Value {
+    let started = at(pod, &["status", "containerStatuses"])
+        .pointer("/0/state/running/startedAt")
+        .cloned();
+    let reason = if code == 0 { "Completed" } else { "Error" };
+    let last = json!({"terminated": {"exitCode": code, "reason": reason, "startedAt": started, "finishedAt": object::stamp(now)}});
+    let state = json!({"waiting": {"reason": "CrashLoopBackOff",
+        "message": "the container ended and waits to be started again"}});
+    json!({
+        "conditions": conditions(pod, false, "ContainersNotReady", now),
+        "containerStatuses": with_containers(pod, |c| {
+            c.insert("ready".to_owned(), json!(false));
+            c.insert("started".to_owned(), json!(false));
+            c.insert("state".to_owned(), state.clone());
+            c.insert("lastState".to_owned(), last.clone());
+        }),
+    })
+}
+
+/// Status of a pod whose program was started again.
+pub(crate) fn restarted(pod: &Value, restarts: u32, ready: bool, now: jiff::Timestamp) -> Value {
+    let state = json!({"running": {"startedAt": object::stamp(now)}});
+    json!({
+        "conditions": conditions(pod, ready, "ContainersNotReady", now),
+        "containerStatuses": with_containers(pod, |c| {
+            c.insert("ready".to_owned(), json!(ready));
+            c.insert("started".to_owned(), json!(ready));
+            c.insert("state".to_owned(), state.clone());
+            c.insert("restartCount".to_owned(), json!(restarts));
+        }),
+    })
+}
+
+fn with_containers(pod: &Value, change: impl Fn(&mut serde_json::Map<String, Value>)) -> Value {
+    let mut containers = at(pod, &["status", "containerStatuses"]).clone();
+    for container in containers.as_array_mut().into_iter().flatten() {
+        if let Some(map) = container.as_object_mut() {
+            change(map);
+        }
+    }
+    containers
 }
 
 /// Status of a pod that ended with `code`.
@@ -333,8 +427,50 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn starts_again_after_waits_that_double_until_it_runs_for_long() {
+        let begun = Instant::now();
+        let p = pod(
+            json!({"metadata/annotations": {RUN_SECONDS: "5", EXIT_CODE: "1"}, "spec/restartPolicy": "Always"}),
+        );
+        let mut run = Run::new(&p, &OPTIONS, &RngTree::new(1), begun);
+        let mut now = begun;
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            run.started = Some(now);
+            now += secs(5);
+            assert_eq!(run.due(&p, now).0, Due::Restart(1));
+            let next = run.restarting(now);
+            waits.push((next - now).as_secs());
+            assert_eq!(run.due(&p, now), (Due::Nothing, Some(next)));
+            now = next;
+            assert_eq!(run.due(&p, now).0, Due::Start);
+        }
+        assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
+        run.started = Some(now);
+        now += secs(600);
+        assert_eq!(run.restarting(now) - now, secs(10));
+        assert_eq!(run.restarts, 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pulls_its_images_once_its_volumes_are_there() {
+        let now = Instant::now();
+        let p = pod(
+            json!({"spec/volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "v"}}]}),
+        );
+        let mut run = Run::new(&p, &OPTIONS, &RngTree::new(1), now);
+        assert_eq!(run.due(&p, now + secs(60)), (Due::Attach, None));
+        run.attached(now + secs(60));
+        assert_eq!(
+            run.due(&p, now + secs(60)),
+            (Due::Nothing, Some(now + secs(61)))
+        );
+        assert_eq!(run.due(&p, now + secs(61)).0, Due::Start);
+    }
+
     #[rstest]
-    #[case::always(json!({"spec/restartPolicy": "Always", "metadata/annotations": {RUN_SECONDS: "5"}}), None)]
+    #[case::always(json!({"spec/restartPolicy": "Always"}), None)]
     #[case::bare(json!({"spec/restartPolicy": "Never"}), None)]
     #[case::annotated(json!({"spec/restartPolicy": "Never", "metadata/annotations": {RUN_SECONDS: "5"}}), Some(5))]
     #[case::job(json!({"spec/restartPolicy": "OnFailure",
@@ -352,7 +488,15 @@ mod tests {
         );
         if let Some(s) = want {
             p["metadata"]["annotations"][EXIT_CODE] = json!("3");
-            assert_eq!(run.due(&p, now + secs(s)).0, Due::Finish(3));
+            let again = p["spec"]["restartPolicy"] == "OnFailure";
+            let want = if again {
+                Due::Restart(3)
+            } else {
+                Due::Finish(3)
+            };
+            assert_eq!(run.due(&p, now + secs(s)).0, want);
+            p["metadata"]["annotations"][EXIT_CODE] = json!("0");
+            assert_eq!(run.due(&p, now + secs(s)).0, Due::Finish(0));
         }
     }
 }

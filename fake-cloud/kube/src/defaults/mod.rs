@@ -12,7 +12,12 @@ use crate::ops::Target;
 pub fn apply(target: &Target, object: &mut Value) {
     let info = &target.info;
     match (info.group.as_str(), info.plural.as_str()) {
-        ("", "pods") => pod::pod(object),
+        ("", "pods") => {
+            pod::pod(object);
+            if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+                times(status, &["lastProbeTime", "lastTransitionTime"]);
+            }
+        }
         ("", "namespaces") => namespace(object),
         ("", "limitranges") => crate::admission::limits::default_range(object),
         ("", "nodes") => node(object),
@@ -114,7 +119,40 @@ fn node(object: &mut Value) {
     if let Some(capacity) = status.get("capacity").cloned() {
         default_to(as_map(status), "allocatable", capacity);
     }
-    as_map(status);
+    let status = as_map(status);
+    if let Value::Object(blank) = blank_node_status() {
+        for (key, value) in blank {
+            default_to(status, &key, value);
+        }
+    }
+    times(status, &["lastHeartbeatTime", "lastTransitionTime"]);
+}
+
+/// What of a node's status Go's types always write.
+#[must_use]
+pub fn blank_node_status() -> Value {
+    json!({
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
+        "nodeInfo": {
+            "architecture": "", "bootID": "", "containerRuntimeVersion": "", "kernelVersion": "",
+            "kubeProxyVersion": "", "kubeletVersion": "", "machineID": "", "operatingSystem": "", "osImage": "",
+            "systemUUID": "",
+        },
+    })
+}
+
+/// Times of conditions that nobody set are written as null.
+fn times(status: &mut serde_json::Map<String, Value>, keys: &[&str]) {
+    let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in conditions
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+    {
+        for key in keys {
+            condition.entry(*key).or_insert(Value::Null);
+        }
+    }
 }
 
 /// Families of a headless service; what selects nothing is for both, whatever the cluster has.

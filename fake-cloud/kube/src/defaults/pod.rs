@@ -159,7 +159,7 @@ fn volume_defaults(volume: &mut Value) {
         return;
     }
     let source_count = volume.as_object().map_or(0, |v| v.len());
-    if source_count <= 1 {
+    if source_count <= 1 && !crate::tokens::is_kept(volume) {
         as_map(volume).insert("emptyDir".into(), json!({}));
     }
     for source in ["configMap", "secret", "downwardAPI", "projected"] {
@@ -170,6 +170,7 @@ fn volume_defaults(volume: &mut Value) {
     if let Some(path) = volume.get_mut("hostPath").filter(|s| s.is_object()) {
         default_to(as_map(path), "type", "");
     }
+    crate::tokens::keep(volume);
 }
 
 /// The DefaultTolerationSeconds admission plugin: five minutes on a node that is not ready or not reachable.

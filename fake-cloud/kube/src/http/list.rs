@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::query::Query;
@@ -11,12 +12,14 @@ use crate::error::{ApiError, FieldError, Result};
 use crate::meta;
 use crate::ops::{State, Target};
 use crate::selectors::{FieldSelector, LabelSelector, Selectors};
-use crate::store::Undone;
+use crate::store::{Kept, Undone, write_typed};
 
 /// A page of objects.
 pub struct Page {
     /// The objects, shared with the store.
     pub items: Vec<Arc<Value>>,
+    /// Their texts.
+    pub written: Vec<Bytes>,
     /// `metadata` of the list.
     pub metadata: Value,
 }
@@ -67,15 +70,17 @@ pub fn page(state: &State, target: &Target, query: &Query) -> Result<Page> {
         .map_err(|_| too_old(token.as_ref()))?;
     let everything = selectors.is_everything();
     let mut items: Vec<Arc<Value>> = Vec::new();
+    let mut written = Vec::new();
     let mut remaining = 0_usize;
-    for object in objects(state, target, after, &was) {
+    for kept in objects(state, target, after, &was) {
         if limit.is_some_and(|limit| items.len() >= limit) {
             remaining += 1;
             if !everything {
                 break;
             }
-        } else if everything || selectors.matches(&object) {
-            items.push(object);
+        } else if everything || selectors.matches(&kept.object) {
+            items.push(kept.object);
+            written.push(kept.written);
         }
     }
     let mut metadata = json!({"resourceVersion": version.to_string()});
@@ -90,32 +95,31 @@ pub fn page(state: &State, target: &Target, query: &Query) -> Result<Page> {
             map.insert("remainingItemCount".into(), remaining.into());
         }
     }
-    Ok(Page { items, metadata })
+    Ok(Page {
+        items,
+        written,
+        metadata,
+    })
 }
 
 /// Objects after a key, in order, as they were before what `was` undoes.
-fn objects(
-    state: &State,
-    target: &Target,
-    after: Option<(&str, &str)>,
-    was: &Undone,
-) -> Vec<Arc<Value>> {
+fn objects(state: &State, target: &Target, after: Option<(&str, &str)>, was: &Undone) -> Vec<Kept> {
     let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
-    let live = state.store.iter(&target.key, namespace, after);
+    let live = state.store.kept(&target.key, namespace, after);
     if was.is_empty() {
         return live.cloned().collect();
     }
     let key = |o: &Value| (meta::namespace(o).to_owned(), meta::name(o).to_owned());
-    let mut objects: Vec<Arc<Value>> = live
-        .filter(|o| !was.contains_key(&key(o)))
+    let mut objects: Vec<Kept> = live
+        .filter(|k| !was.contains_key(&key(&k.object)))
         .cloned()
         .collect();
     let former = was.iter().filter(|((ns, name), _)| {
         namespace.is_none_or(|n| n == ns)
             && after.is_none_or(|after| (ns.as_str(), name.as_str()) > after)
     });
-    objects.extend(former.filter_map(|(_, object)| object.clone()));
-    objects.sort_by_cached_key(|o| key(o));
+    objects.extend(former.filter_map(|(_, object)| object.clone().map(Kept::new)));
+    objects.sort_by_cached_key(|k| key(&k.object));
     objects
 }
 
@@ -224,8 +228,10 @@ impl Token {
 #[must_use]
 pub fn write(target: &Target, page: &Page) -> Vec<u8> {
     let api_version = target.api_version();
-    let convert = target.version != target.info.storage;
-    let mut out = Vec::with_capacity(256 + page.items.len() * 1024);
+    let length: usize = page.written.iter().map(Bytes::len).sum();
+    // Each has a comma after it, and says what it is if it is of a custom kind.
+    let each = if target.info.custom { 128 } else { 1 };
+    let mut out = Vec::with_capacity(256 + length + each * page.written.len());
     let head = format!(
         "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[",
         Value::from(target.info.list_kind.as_str()),
@@ -233,40 +239,19 @@ pub fn write(target: &Target, page: &Page) -> Vec<u8> {
         page.metadata
     );
     out.extend_from_slice(head.as_bytes());
-    for (i, item) in page.items.iter().enumerate() {
+    for (i, written) in page.written.iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
-        let written = if !target.info.custom {
-            // Items of built-in kinds do not say what they are: the list does.
-            serde_json::to_writer(&mut out, &Untyped(item))
-        } else if convert {
-            serde_json::to_writer(&mut out, &in_version(item, &api_version))
+        // Items of built-in kinds do not say what they are: the list does.
+        if target.info.custom {
+            write_typed(&mut out, &target.info.kind, &api_version, written);
         } else {
-            serde_json::to_writer(&mut out, &**item)
-        };
-        debug_assert!(written.is_ok(), "writing to memory does not fail");
+            out.extend_from_slice(written);
+        }
     }
     out.extend_from_slice(b"]}");
     out
-}
-
-/// An object without its kind and version.
-struct Untyped<'a>(&'a Value);
-
-impl serde::Serialize for Untyped<'_> {
-    fn serialize<S: serde::Serializer>(
-        &self,
-        serializer: S,
-    ) -> std::result::Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Object(map) => serializer.collect_map(
-                map.iter()
-                    .filter(|(key, _)| !matches!(key.as_str(), "kind" | "apiVersion")),
-            ),
-            other => other.serialize(serializer),
-        }
-    }
 }
 
 /// An object as another version of its resource shows it (definitions convert by `None` only).

@@ -53,6 +53,13 @@ impl Service {
     }
 }
 
+impl Service {
+    /// The newest resourceVersion.
+    pub(crate) fn resource_version(&self) -> u64 {
+        self.server.resource_version()
+    }
+}
+
 impl<B> tower::Service<Request<B>> for Service
 where
     B: Body<Data = Bytes> + Send + 'static,

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::body::{ResponseBody, full};
 use crate::error::ApiError;
+use crate::tokens::Told;
 
 /// A JSON document.
 #[must_use]
@@ -14,6 +15,17 @@ pub fn document(code: u16, value: &Value) -> Response<ResponseBody> {
         "application/json",
         serde_json::to_vec(value).unwrap_or_default(),
     )
+}
+
+/// A stored object.
+#[must_use]
+pub fn object(code: u16, object: &Value) -> Response<ResponseBody> {
+    let told = Told {
+        object,
+        typed: true,
+    };
+    let written = serde_json::to_vec(&told).unwrap_or_default();
+    bytes(code, "application/json", written)
 }
 
 /// Bytes of a content type.

@@ -405,7 +405,7 @@ pub(super) fn shown(
             if target.version == target.info.storage
                 || object.get("kind") != Some(&target.info.kind.as_str().into()) =>
         {
-            respond::document(code, object)
+            respond::object(code, object)
         }
         Show::Object => respond::document(code, &list::in_version(object, &target.api_version())),
         show => {

@@ -17,7 +17,7 @@ use super::table::{self, Show};
 use crate::error::{ApiError, FieldError, Result};
 use crate::ops::{State, Target};
 use crate::selectors::Selectors;
-use crate::store::{ChangeKind, Event, EventReceiver};
+use crate::store::{self, ChangeKind, Event, EventReceiver};
 
 /// How long a watch lasts whose client does not say; the real server draws from 30 to 60 minutes.
 const WATCH_SECONDS_DEFAULT: u64 = 45 * 60;
@@ -104,9 +104,9 @@ pub fn open(
     let list_first = initial_events.unwrap_or(since == 0);
     if list_first {
         let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
-        for object in state.store.iter(&target.key, namespace, None) {
-            if watch.selectors.matches(object) {
-                watch.push("ADDED", object);
+        for kept in state.store.kept(&target.key, namespace, None) {
+            if watch.selectors.matches(&kept.object) {
+                watch.push("ADDED", &kept.object, &kept.written);
             }
         }
         if initial_events == Some(true) && bookmarks {
@@ -148,10 +148,10 @@ impl Watch {
             .is_some_and(|o| self.selectors.matches(o));
         let now = event.kind != ChangeKind::Deleted && self.selectors.matches(&event.object);
         match (before, now) {
-            (false, true) => self.push("ADDED", &event.object),
-            (true, true) => self.push("MODIFIED", &event.object),
+            (false, true) => self.push("ADDED", &event.object, &event.written),
+            (true, true) => self.push("MODIFIED", &event.object, &event.written),
             (true, false) if event.kind == ChangeKind::Deleted => {
-                self.push("DELETED", &event.object)
+                self.push("DELETED", &event.object, &event.written)
             }
             (true, false) => {
                 // The client sees the state it knew, at the version that took it out of its sight.
@@ -162,7 +162,8 @@ impl Watch {
                     last
                 });
                 if let Some(last) = last {
-                    self.push("DELETED", &Arc::new(last));
+                    let written = store::write(&last);
+                    self.push("DELETED", &Arc::new(last), &written);
                 }
             }
             (false, false) => return self.hidden(),
@@ -178,16 +179,13 @@ impl Watch {
         }
     }
 
-    fn push(&mut self, kind: &str, object: &Arc<Value>) {
+    fn push(&mut self, kind: &str, object: &Arc<Value>, written: &[u8]) {
         let mut line = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
-        let shown = match &self.show {
-            Show::Object if self.target.version == self.target.info.storage => {
-                serde_json::to_writer(&mut line, &**object)
+        match &self.show {
+            Show::Object => {
+                let version = self.target.api_version();
+                store::write_typed(&mut line, &self.target.info.kind, &version, written);
             }
-            Show::Object => serde_json::to_writer(
-                &mut line,
-                &list::in_version(object, &self.target.api_version()),
-            ),
             show => {
                 let mut row =
                     table::of_objects(&self.target, std::slice::from_ref(object), show, &json!({}));
@@ -197,10 +195,10 @@ impl Watch {
                 {
                     *columns = Value::Null;
                 }
-                serde_json::to_writer(&mut line, &row)
+                // Writing to memory does not fail.
+                line.extend(serde_json::to_vec(&row).unwrap_or_default());
             }
-        };
-        debug_assert!(shown.is_ok(), "writing to memory does not fail");
+        }
         line.extend_from_slice(b"}\n");
         self.pending.push_back(line.into());
     }

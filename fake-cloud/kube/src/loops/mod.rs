@@ -2,6 +2,8 @@
 //! behaviour comes from. Each is a documented model of the real component: it wakes on changes and on deadlines it
 //! knows, and does nothing while nothing changes.
 
+pub mod attach;
+pub mod clusterroles;
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
@@ -62,14 +64,19 @@ pub enum Loop {
     NodeLifecycle,
     /// Volume binding and provisioning.
     Storage,
+    /// Attaching and detaching of volumes.
+    Attach,
+    /// Rules of aggregated `ClusterRoles`.
+    ClusterRole,
     /// What is used of `ResourceQuotas`.
     Quota,
 }
 
 impl Loop {
     /// All loops, in the order in which they start.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Namespace,
+        Self::ClusterRole,
         Self::Quota,
         Self::GarbageCollector,
         Self::NodeLifecycle,
@@ -82,6 +89,7 @@ impl Loop {
         Self::CronJob,
         Self::Disruption,
         Self::Storage,
+        Self::Attach,
         Self::Scheduler,
     ];
 }
@@ -119,7 +127,7 @@ pub fn start(
     Loop::ALL
         .into_iter()
         .filter(|l| !options.off.contains(l))
-        .map(|l| start_one(l, api.clone(), stop.clone()))
+        .map(|l| start_one(l, api.inside(), stop.clone()))
         .collect()
 }
 
@@ -145,5 +153,9 @@ fn start_one(which: Loop, api: ApiServer, stop: CancellationToken) -> JoinHandle
         )),
         Loop::Quota => tokio::spawn(feed::run(quota::Quotas::default(), api, stop)),
         Loop::Storage => tokio::spawn(feed::run(storage::Storage::default(), api, stop)),
+        Loop::ClusterRole => {
+            tokio::spawn(feed::run(clusterroles::ClusterRoles::default(), api, stop))
+        }
+        Loop::Attach => tokio::spawn(feed::run(attach::Attacher::default(), api, stop)),
     }
 }

@@ -14,6 +14,12 @@ pub const PVCS: Gr<'static> = gr("", "persistentvolumeclaims");
 pub const PVS: Gr<'static> = gr("", "persistentvolumes");
 /// `StorageClasses`.
 pub const STORAGE_CLASSES: Gr<'static> = gr("storage.k8s.io", "storageclasses");
+/// `VolumeAttachments`.
+pub const VOLUME_ATTACHMENTS: Gr<'static> = gr("storage.k8s.io", "volumeattachments");
+/// `CSIDrivers`.
+pub const CSI_DRIVERS: Gr<'static> = gr("storage.k8s.io", "csidrivers");
+/// `CSINodes`.
+pub const CSI_NODES: Gr<'static> = gr("storage.k8s.io", "csinodes");
 /// Deployments.
 pub const DEPLOYMENTS: Gr<'static> = gr("apps", "deployments");
 /// `ReplicaSets`.
@@ -32,5 +38,7 @@ pub const CRON_JOBS: Gr<'static> = gr("batch", "cronjobs");
 pub const PDBS: Gr<'static> = gr("policy", "poddisruptionbudgets");
 /// Leases.
 pub const LEASES: Gr<'static> = gr("coordination.k8s.io", "leases");
+/// `ClusterRoles`.
+pub const CLUSTER_ROLES: Gr<'static> = gr("rbac.authorization.k8s.io", "clusterroles");
 /// `CustomResourceDefinitions`.
 pub const CRDS: Gr<'static> = gr("apiextensions.k8s.io", "customresourcedefinitions");

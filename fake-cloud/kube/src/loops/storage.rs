@@ -1,15 +1,18 @@
 //! Volume binding: claims meet volumes, at once or where their first pod goes; what a storage class can provision
-//! is provisioned with the node's zone on it; volumes whose claim is gone are reclaimed.
+//! is provisioned with the node's zone on it; volumes whose claim is gone are reclaimed once they are detached. Claims
+//! and volumes that are deleted while they are in use go when they no longer are (the protection controllers).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_runtime::Key;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::attach;
 use super::feed::{Controller, Dirty, Mirror, gone_is_fine, parts};
 use super::object;
-use super::resource::{NODES, PVCS, PVS, STORAGE_CLASSES};
+use super::resource::{NODES, PODS, PVCS, PVS, STORAGE_CLASSES, VOLUME_ATTACHMENTS};
 use super::resources::Amounts;
 use crate::server::{ApiError, ApiServer, Change, Gr, PatchKind};
 
@@ -21,6 +24,10 @@ const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 const ZONE: &str = "topology.kubernetes.io/zone";
 /// Zone key of the EBS driver's volumes.
 const EBS_DRIVER: &str = "ebs.csi.aws.com";
+/// Finalizers of claims and of volumes, put on by the API server.
+pub const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
+/// See [`CLAIM_PROTECTION`].
+pub const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
 const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 
 /// Whether a claim has its volume.
@@ -137,6 +144,10 @@ pub struct Storage {
     volumes: Mirror,
     classes: Mirror,
     nodes: Mirror,
+    /// Claims that placed pods name, and which pods.
+    users: BTreeMap<Key, BTreeSet<Key>>,
+    /// Volumes that are attached, and by what.
+    attached: BTreeMap<String, BTreeSet<Key>>,
 }
 
 impl Storage {
@@ -165,7 +176,13 @@ impl Storage {
     }
 
     fn bring_claim(&self, api: &ApiServer, claim: &Value) -> Result<(), ApiError> {
-        if object::deleting(claim) || is_bound(claim) {
+        if object::deleting(claim) {
+            if self.users.contains_key(&object::key(claim)) {
+                return Ok(());
+            }
+            return unprotect(api, PVCS, claim, CLAIM_PROTECTION);
+        }
+        if is_bound(claim) {
             return Ok(());
         }
         let named = object::text(claim, &["spec", "volumeName"]);
@@ -227,6 +244,9 @@ impl Storage {
     fn bring_volume(&self, api: &ApiServer, volume: &Value) -> Result<(), ApiError> {
         let name = object::name(volume);
         let phase = object::text(volume, &["status", "phase"]);
+        if object::deleting(volume) && phase != "Bound" {
+            return unprotect(api, PVS, volume, VOLUME_PROTECTION);
+        }
         let set_phase = |phase: &str| {
             let patch = json!({"status": {"phase": phase}});
             gone_is_fine(api.patch(PVS, None, name, "status", PatchKind::Merge, patch))
@@ -245,17 +265,42 @@ impl Storage {
             object::text(claim_ref, &["name"]),
         );
         let alive = self.claims.get(&key).is_some_and(|c| object::uid(c) == uid);
-        if alive || object::deleting(volume) {
+        if alive {
             return Ok(());
         }
-        if object::text(volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete" {
+        if phase != "Released" {
+            return set_phase("Released");
+        }
+        let reclaimed =
+            object::text(volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete";
+        // A driver does not delete what is still attached somewhere.
+        if reclaimed && !object::deleting(volume) && !self.attached.contains_key(name) {
             return gone_is_fine(api.delete(PVS, None, name, None));
         }
-        if phase == "Released" {
-            Ok(())
-        } else {
-            set_phase("Released")
-        }
+        Ok(())
+    }
+}
+
+/// Takes a protection off.
+fn unprotect(
+    api: &ApiServer,
+    resource: Gr<'_>,
+    object: &Value,
+    finalizer: &str,
+) -> Result<(), ApiError> {
+    if !object::has_finalizer(object, finalizer) {
+        return Ok(());
+    }
+    let namespace = Some(object::namespace(object)).filter(|ns| !ns.is_empty());
+    let patch = json!({"metadata": {
+        "resourceVersion": object::at(object, &["metadata", "resourceVersion"]),
+        "finalizers": object::finalizers_without(object, finalizer),
+    }});
+    let name = object::name(object);
+    match api.patch(resource, namespace, name, "", PatchKind::Merge, patch) {
+        // Somebody else wrote first; that change brings us back.
+        Err(error) if error.code == 409 => Ok(()),
+        result => gone_is_fine(result),
     }
 }
 
@@ -284,7 +329,8 @@ fn bind(api: &ApiServer, claim: &Value, volume: &Value) -> Result<(), ApiError> 
 
 impl Controller for Storage {
     const NAME: &'static str = "persistentvolume-binder";
-    const WATCHES: &'static [Gr<'static>] = &[STORAGE_CLASSES, NODES, PVS, PVCS];
+    const WATCHES: &'static [Gr<'static>] =
+        &[STORAGE_CLASSES, NODES, PVS, PVCS, PODS, VOLUME_ATTACHMENTS];
 
     fn observe(&mut self, watch: usize, change: &Change, dirty: &mut Dirty) {
         let (object, _) = parts(change);
@@ -303,6 +349,17 @@ impl Controller for Storage {
                 self.volumes.apply(change);
                 dirty.add(object::key(object));
                 self.unbound_claims(dirty);
+            }
+            4 => self.observe_pod(change, dirty),
+            5 => {
+                let volume = object::text(object, &["spec", "source", "persistentVolumeName"]);
+                note(
+                    &mut self.attached,
+                    volume,
+                    object::key(object),
+                    parts(change).1,
+                );
+                dirty.add(Key::cluster(volume));
             }
             _ => {
                 self.claims.apply(change);
@@ -327,7 +384,38 @@ impl Controller for Storage {
     }
 }
 
+/// Notes that `user` is, or is no longer, among the users of `what`.
+fn note<K: Ord + Clone>(
+    users: &mut BTreeMap<K, BTreeSet<Key>>,
+    what: impl Into<K>,
+    user: Key,
+    uses: bool,
+) {
+    let what = what.into();
+    if uses {
+        users.entry(what).or_default().insert(user);
+    } else if let Some(set) = users.get_mut(&what) {
+        set.remove(&user);
+        if set.is_empty() {
+            users.remove(&what);
+        }
+    }
+}
+
 impl Storage {
+    /// A pod that has a node keeps its claims from going, until its object is gone.
+    fn observe_pod(&mut self, change: &Change, dirty: &mut Dirty) {
+        let (pod, there) = parts(change);
+        let placed = !object::text(pod, &["spec", "nodeName"]).is_empty();
+        for claim in attach::claims(pod).filter(|_| placed) {
+            let claim = Key::namespaced(object::namespace(pod), &claim);
+            note(&mut self.users, claim.clone(), object::key(pod), there);
+            if !there {
+                dirty.add(claim);
+            }
+        }
+    }
+
     fn unbound_claims(&self, dirty: &mut Dirty) {
         for (key, claim) in self.claims.iter() {
             if !is_bound(claim) {

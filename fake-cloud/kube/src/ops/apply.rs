@@ -26,6 +26,7 @@ pub fn apply(
     options: &mut WriteOptions,
 ) -> Result<Arc<Value>> {
     let part = match subresource {
+        "scale" => return super::scale::apply(state, target, name, force, &object, options),
         "" => Part::Main,
         "status" if target.has_status() => Part::Status,
         _ => return Err(ApiError::no_such_resource()),
@@ -137,7 +138,8 @@ fn change(
     replace::commit(state, target, old, new, options)
 }
 
-fn conflict(conflicts: &[(&Manager, FieldSet)]) -> ApiError {
+/// 409, with who owns what.
+pub(super) fn conflict(conflicts: &[(&Manager, FieldSet)]) -> ApiError {
     let mut causes = Vec::new();
     let mut texts = Vec::new();
     for (owner, set) in conflicts {

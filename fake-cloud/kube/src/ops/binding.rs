@@ -41,6 +41,8 @@ pub fn bind(
     let now = state.now();
     let mut new = Value::clone(&old);
     meta::as_map(meta::child(&mut new, "spec")).insert("nodeName".into(), node.into());
+    // Room was made for it, maybe; now it is there.
+    meta::as_map(meta::child(&mut new, "status")).remove("nominatedNodeName");
     set_condition(
         meta::child(&mut new, "status"),
         json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}),

@@ -41,7 +41,10 @@ pub fn patch(
         _ => return Err(ApiError::no_such_resource()),
     };
     let old = state.require(target, name)?;
-    let mut new = patch::apply(kind, Some(&Structure::of(target)), &old, document)?;
+    let whole = (part == Part::Main).then(|| crate::tokens::in_full(&old));
+    let whole = whole.flatten();
+    let before = whole.as_ref().unwrap_or(&old);
+    let mut new = patch::apply(kind, Some(&Structure::of(target)), before, document)?;
     super::create::check_kind(target, &mut new)?;
     super::create::check_name(&new, name)?;
     super::create::place(target, &mut new)?;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::meta;
 use crate::ops::Target;
+use crate::tokens;
 
 /// How a client wants objects shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +67,10 @@ pub fn of_objects(target: &Target, objects: &[Arc<Value>], show: &Show, metadata
                     let shown = match include {
                         Include::None => None,
                         Include::Metadata => Some(partial(object)),
-                        Include::Object => Some(Value::clone(object)),
+                        Include::Object => {
+                            let whole = tokens::in_full(object);
+                            Some(whole.unwrap_or_else(|| Value::clone(object)))
+                        }
                     };
                     if let Some(shown) = shown {
                         meta::as_map(&mut row).insert("object".into(), shown);

@@ -44,6 +44,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Pods that are placed on it.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = &Key> {
+        self.pods.iter()
+    }
+
     fn place(&mut self, pod: &Arc<Pod>, class: usize) {
         self.requested.add(&pod.requests);
         self.scoring_requested.add(&pod.scoring_requests);
@@ -87,6 +92,9 @@ pub(crate) struct Cluster {
     /// How many placed pods have required anti-affinity, and preferred terms: mostly none, and then a walk is saved.
     repelling: usize,
     preferring: usize,
+    /// How many placed pods name a claim, and how many have a priority.
+    claims: BTreeMap<Key, usize>,
+    priorities: BTreeMap<i64, usize>,
     /// Goes up with every change that a decision can depend on.
     generation: u64,
 }
@@ -97,7 +105,6 @@ impl Cluster {
         self.nodes.values().filter(|n| n.present)
     }
     /// A node, if it is there.
-    #[cfg(test)]
     pub(crate) fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.get(name).filter(|n| n.present)
     }
@@ -115,6 +122,26 @@ impl Cluster {
     }
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+    /// Takes back the number of an earlier state, for who has brought back that very state.
+    pub(crate) fn back_to(&mut self, generation: u64) {
+        self.generation = generation;
+    }
+    /// Whether a placed pod names a claim.
+    pub(crate) fn uses(&self, claim: &Key) -> bool {
+        self.claims.contains_key(claim)
+    }
+    /// Whether any placed pod is of lower priority.
+    pub(crate) fn any_lesser(&self, priority: i64) -> bool {
+        self.priorities.range(..priority).next().is_some()
+    }
+    /// Pods on a node that are of lower priority.
+    pub(crate) fn lesser(&self, node: &str, priority: i64) -> Vec<Arc<Pod>> {
+        let pods = self.nodes.get(node).into_iter().flat_map(Node::pods);
+        pods.filter_map(|key| self.placed.get(key))
+            .filter(|(pod, _)| pod.priority < priority)
+            .map(|(pod, _)| Arc::clone(pod))
+            .collect()
     }
     /// Where a pod is placed.
     pub(crate) fn place_of(&self, key: &Key) -> Option<&str> {
@@ -178,6 +205,11 @@ impl Cluster {
     pub(crate) fn place(&mut self, pod: Arc<Pod>) {
         self.unplace(&pod.key);
         let class = self.class_of(&pod);
+        *self.priorities.entry(pod.priority).or_insert(0) += 1;
+        for claim in &pod.claims {
+            let key = Key::namespaced(&pod.namespace, claim);
+            *self.claims.entry(key).or_insert(0) += 1;
+        }
         self.repelling += usize::from(!pod.anti_affinity.is_empty());
         self.preferring += usize::from(!pod.preferred.is_empty());
         self.nodes
@@ -193,6 +225,10 @@ impl Cluster {
         let Some((pod, class)) = self.placed.remove(key) else {
             return false;
         };
+        less(&mut self.priorities, &pod.priority);
+        for claim in &pod.claims {
+            less(&mut self.claims, &Key::namespaced(&pod.namespace, claim));
+        }
         self.repelling -= usize::from(!pod.anti_affinity.is_empty());
         self.preferring -= usize::from(!pod.preferred.is_empty());
         if let Some(node) = self.nodes.get_mut(&pod.node) {
@@ -218,6 +254,16 @@ impl Cluster {
         self.classes.push(class.clone());
         self.class_ids.insert(class, id);
         id
+    }
+}
+
+/// Counts one less; what is not there any more is forgotten.
+fn less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
     }
 }
 

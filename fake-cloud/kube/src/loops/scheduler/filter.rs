@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::cluster::{Cluster, Node};
 use super::pod::Pod;
 use super::topology::{Broken, PodRules};
-use super::volumes::PodVolumes;
+use super::volumes::{PodVolumes, Volumes};
 use crate::loops::selector::{Taint, node_selector_matches, tolerated};
 
 /// Taint that a cordoned node carries.
@@ -41,8 +41,9 @@ pub(crate) fn admitted_by_affinity(pod: &Pod, node: &Node) -> bool {
 pub(crate) fn check(
     pod: &Pod,
     node: &Node,
+    cluster: &Cluster,
     rules: &PodRules,
-    volumes: &PodVolumes,
+    (volumes, demands): (&Volumes, &PodVolumes),
 ) -> Result<(), Refusal> {
     if node.unschedulable {
         let cordon = Taint {
@@ -76,8 +77,8 @@ pub(crate) fn check(
         );
     }
     fits(pod, node)?;
-    if let Some(reason) = volumes.refusal(node) {
-        return refuse(reason, true);
+    if let Some((reason, unresolvable)) = volumes.refusal(demands, node, cluster) {
+        return refuse(reason, unresolvable);
     }
     rules.check(node).or_else(|broken| match broken {
         Broken::Spread => refuse(
@@ -138,27 +139,23 @@ fn fits(pod: &Pod, node: &Node) -> Result<(), Refusal> {
     }
 }
 
-/// The text of the PodScheduled condition and the FailedScheduling event.
-pub(crate) fn message(cluster: &Cluster, pod: &Pod, refusals: &[Refusal]) -> String {
-    let total = cluster.nodes().count();
+/// The text of the PodScheduled condition and the FailedScheduling event. `preemption` says why evicting pods is of no
+/// use; none: it is, and pods are evicted.
+pub(crate) fn message(refusals: &[(String, Refusal)], preemption: Option<&str>) -> String {
+    let total = refusals.len();
     let why = histogram(
         refusals
             .iter()
-            .flat_map(|r| r.reasons.iter().map(Cow::as_ref)),
+            .flat_map(|(_, r)| r.reasons.iter().map(Cow::as_ref)),
     );
-    let preemption = if pod.never_preempts {
-        "not eligible due to preemptionPolicy=Never.".to_owned()
-    } else {
-        let outcome = histogram(refusals.iter().map(|r| {
-            if r.unresolvable {
-                "Preemption is not helpful for scheduling"
-            } else {
-                "No preemption victims found for incoming pod"
-            }
-        }));
-        format!("0/{total} nodes are available: {outcome}.")
-    };
-    format!("0/{total} nodes are available: {why}. preemption: {preemption}")
+    let why = format!("0/{total} nodes are available: {why}.");
+    preemption.map_or_else(|| why.clone(), |p| format!("{why} preemption: {p}"))
+}
+
+/// What preemption says when it is of no use.
+pub(crate) fn no_preemption(total: usize, reasons: &[Cow<'static, str>]) -> String {
+    let why = histogram(reasons.iter().map(Cow::as_ref));
+    format!("0/{total} nodes are available: {why}.")
 }
 
 fn histogram<'a>(reasons: impl Iterator<Item = &'a str>) -> String {

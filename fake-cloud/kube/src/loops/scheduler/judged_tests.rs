@@ -1,8 +1,10 @@
-//! The filters against the real scheduler's: random clusters and pods from seeds, and for each the set of nodes that the
-//! pod could go to, as Kubernetes' own plugins say (`local-control-plane judge-scheduling`). Their answers are recorded in
+//! The filters and preemption against the real scheduler's: random clusters and pods from seeds, and for each the set of
+//! nodes that the pod could go to and, where there is none, who would have to go from which node, as Kubernetes' own
+//! plugins say (`local-control-plane judge-scheduling`). Their answers are recorded in
 //! `judged.golden.txt`; where LOCAL_CONTROL_PLANE names the executable they are asked for again, and with
 //! `UPDATE_GOLDENS=1` recorded anew.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,7 +16,10 @@ use serde_json::{Map, json};
 use super::*;
 
 /// Clusters that are tried.
-const CASES: u64 = 600;
+const CASES: u64 = 1000;
+/// The case that is known to be judged otherwise: while the real scheduler tries victims it keeps the two least crowded
+/// domains of a spread only, and with three zones loses sight of the least; we count them all.
+const OTHERWISE: [usize; 1] = [602];
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const ZONES: [&str; 3] = ["a", "b", "c"];
 const APPS: [&str; 3] = ["web", "db", "cache"];
@@ -266,8 +271,243 @@ impl Draw {
     }
 }
 
-/// What our filters say.
-fn ours(case: &Value) -> Vec<String> {
+/// What is drawn on top: volumes, priorities and budgets.
+struct More {
+    draw: Draw,
+    claims: Vec<Value>,
+    volumes: Vec<Value>,
+}
+
+const DRIVER: &str = "ebs.csi.aws.com";
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+impl More {
+    fn to(case: u64, document: &mut Value) {
+        let rng = RngTree::new(case).child("scheduling", "more").rng();
+        let mut more = Self {
+            draw: Draw(rng),
+            claims: Vec::new(),
+            volumes: Vec::new(),
+        };
+        more.priorities(document);
+        if more.draw.often(0.5) {
+            more.storage(document);
+        }
+    }
+
+    fn priorities(&mut self, document: &mut Value) {
+        let draw = &mut self.draw;
+        for (n, pod) in document["pods"]
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .enumerate()
+        {
+            pod["spec"]["priority"] = [0, 0, 10, 100][draw.0.below(4) as usize].into();
+            // No two begin at once: the real scheduler leaves their order to chance.
+            let minute = (n as u64 * 7 + draw.range(0, 6)) % 60;
+            let hour = (n as u64 * 7) / 60 % 24;
+            pod["status"] = json!({"startTime": format!("2026-01-01T{hour:02}:{minute:02}:00Z")});
+        }
+        let pod = &mut document["pod"];
+        pod["spec"]["priority"] = [0, 50, 1000, 1000][draw.0.below(4) as usize].into();
+        if draw.often(0.05) {
+            pod["spec"]["preemptionPolicy"] = "Never".into();
+        }
+        let budgets: Vec<Value> = (0..draw.range(0, 3))
+            .map(|n| {
+                json!({
+                    "metadata": {"name": format!("b{n}"), "namespace": if draw.often(0.8) { "default" } else { "other" }},
+                    "spec": {"selector": draw.selector()},
+                    "status": {"disruptionsAllowed": draw.range(0, 2)},
+                })
+            })
+            .collect();
+        document["budgets"] = budgets.into();
+    }
+
+    fn storage(&mut self, document: &mut Value) {
+        let namespace = document["pod"]["metadata"]["namespace"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        for node in document["nodes"].as_array_mut().unwrap() {
+            if self.draw.often(0.85) {
+                node["metadata"]["labels"][ZONE_LABEL] = self.draw.one(&ZONES).into();
+            }
+        }
+        let mut topologies = json!([]);
+        if self.draw.often(0.3) {
+            let zones = [self.draw.one(&ZONES), self.draw.one(&ZONES)];
+            topologies = json!([{"matchLabelExpressions": [{"key": ZONE_LABEL, "values": zones}]}]);
+        }
+        document["classes"] = json!([
+            {"metadata": {"name": "cloud"}, "provisioner": DRIVER, "volumeBindingMode": "WaitForFirstConsumer", "allowedTopologies": topologies},
+            {"metadata": {"name": "local"}, "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"},
+            {"metadata": {"name": "now"}, "provisioner": DRIVER, "volumeBindingMode": "Immediate"},
+        ]);
+        let nodes: Vec<String> = document["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| object::name(n).to_owned())
+            .collect();
+        for n in 0..self.draw.range(1, 5) {
+            let volume = self.volume(n, &nodes);
+            self.volumes.push(volume);
+        }
+        for n in 0..self.draw.range(1, 6) {
+            let claim = self.claim(n, &namespace, &nodes);
+            self.claims.push(claim);
+        }
+        let mut limits = Vec::new();
+        for name in &nodes {
+            if self.draw.often(0.6) {
+                let mut driver = json!({"name": DRIVER, "nodeID": name, "topologyKeys": null});
+                if self.draw.often(0.85) {
+                    driver["allocatable"] = json!({"count": self.draw.range(0, 3)});
+                }
+                limits.push(json!({"metadata": {"name": name}, "spec": {"drivers": [driver]}}));
+            }
+        }
+        let mut taken = BTreeSet::new();
+        for pod in document["pods"].as_array_mut().unwrap() {
+            if pod["metadata"]["namespace"] == *namespace && self.draw.often(0.4) {
+                let used = self.uses(1);
+                let name = text_of(&used[0]["name"]);
+                let claim = self.claims.iter().find(|c| c["metadata"]["name"] == *name);
+                let alone =
+                    claim.is_some_and(|c| c["spec"]["accessModes"][0] == "ReadWriteOncePod");
+                // No scheduler lets two pods have such a claim, and what the real one counts then is of no interest.
+                if !alone || taken.insert(name) {
+                    pod["spec"]["volumes"] = used;
+                }
+            }
+        }
+        if self.draw.often(0.85) {
+            let most = self.draw.range(1, 3);
+            document["pod"]["spec"]["volumes"] = self.uses(most);
+        }
+        document["csiNodes"] = limits.into();
+        document["claims"] = std::mem::take(&mut self.claims).into();
+        document["volumes"] = std::mem::take(&mut self.volumes).into();
+    }
+
+    fn volume(&mut self, n: u64, nodes: &[String]) -> Value {
+        let draw = &mut self.draw;
+        let mut volume = json!({
+            "metadata": {"name": format!("v{n}"), "labels": {}},
+            "spec": {
+                "capacity": {"storage": format!("{}Gi", draw.range(1, 4))},
+                "accessModes": if draw.often(0.8) { json!(["ReadWriteOnce"]) } else { json!(["ReadWriteMany", "ReadWriteOnce"]) },
+                "storageClassName": draw.one(&["local", "local", "cloud"]),
+                "volumeMode": "Filesystem",
+                "persistentVolumeReclaimPolicy": "Retain",
+            },
+            "status": {"phase": "Available"},
+        });
+        if draw.often(0.6) {
+            volume["spec"]["csi"] = json!({"driver": DRIVER, "volumeHandle": format!("vol-{n}")});
+        } else {
+            volume["spec"]["hostPath"] = json!({"path": "/data"});
+        }
+        let terms = match draw.0.below(4) {
+            0 => {
+                json!([{"key": ZONE_LABEL, "operator": "In", "values": [draw.one(&ZONES), draw.one(&ZONES)]}])
+            }
+            1 => {
+                let node = &nodes[draw.0.below(nodes.len() as u64) as usize];
+                json!([{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}])
+            }
+            _ => Value::Null,
+        };
+        if !terms.is_null() {
+            volume["spec"]["nodeAffinity"] =
+                json!({"required": {"nodeSelectorTerms": [{"matchExpressions": terms}]}});
+        }
+        if draw.often(0.2) {
+            let zones = format!("{}__{}", draw.one(&ZONES), draw.one(&ZONES));
+            let zone = [draw.one(&ZONES).to_owned(), zones][draw.0.below(2) as usize].clone();
+            volume["metadata"]["labels"][ZONE_LABEL] = zone.into();
+        }
+        volume
+    }
+
+    fn claim(&mut self, n: u64, namespace: &str, nodes: &[String]) -> Value {
+        let draw = &mut self.draw;
+        let name = format!("c{n}");
+        let mut claim = json!({
+            "metadata": {"name": name, "namespace": namespace, "uid": name, "annotations": {}},
+            "spec": {
+                "accessModes": [draw.one(&["ReadWriteOnce", "ReadWriteOnce", "ReadWriteOnce", "ReadWriteOncePod"])],
+                "storageClassName": draw.one(&["local", "cloud", "cloud"]),
+                "volumeMode": "Filesystem",
+                "resources": {"requests": {"storage": format!("{}Gi", draw.range(1, 3))}},
+            },
+            "status": {"phase": "Pending"},
+        });
+        match draw.0.below(20) {
+            0 => claim["spec"]["storageClassName"] = "now".into(),
+            1 => {
+                let node = &nodes[draw.0.below(nodes.len() as u64) as usize];
+                claim["metadata"]["annotations"]["volume.kubernetes.io/selected-node"] =
+                    node.as_str().into();
+            }
+            2..=9 => {
+                // Bound, to a volume that is nobody else's yet.
+                let free = self
+                    .volumes
+                    .iter_mut()
+                    .find(|v| v["status"]["phase"] == "Available");
+                if let Some(volume) = free {
+                    volume["status"]["phase"] = "Bound".into();
+                    volume["spec"]["claimRef"] =
+                        json!({"namespace": namespace, "name": name, "uid": name});
+                    claim["spec"]["volumeName"] = volume["metadata"]["name"].clone();
+                    claim["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] =
+                        "yes".into();
+                    claim["status"]["phase"] = "Bound".into();
+                }
+            }
+            _ => {}
+        }
+        claim
+    }
+
+    /// Volumes of a pod, of different claims; now and then one that is not there.
+    fn uses(&mut self, most: u64) -> Value {
+        let mut names = BTreeSet::new();
+        for _ in 0..most {
+            let count = self.claims.len() as u64;
+            let beyond = u64::from(self.draw.often(0.02));
+            names.insert(format!("c{}", self.draw.0.below(count) + beyond * count));
+        }
+        let volume =
+            |name: String| json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
+        names.into_iter().map(volume).collect()
+    }
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+fn case(n: u64) -> Value {
+    let mut document = Draw::of(n).case();
+    More::to(n, &mut document);
+    document
+}
+
+fn mirror(objects: &Value) -> Mirror {
+    let mut mirror = Mirror::default();
+    for object in objects.as_array().into_iter().flatten() {
+        mirror.apply(&Change::Added(Arc::new(object.clone())));
+    }
+    mirror
+}
+
+/// What our filters say, and our preemption.
+fn ours(case: &Value) -> Value {
     let mut cluster = Cluster::default();
     for (name, labels) in case["namespaces"].as_object().unwrap() {
         let namespace = json!({"metadata": {"name": name, "labels": labels}});
@@ -279,16 +519,56 @@ fn ours(case: &Value) -> Vec<String> {
     for pod in case["pods"].as_array().unwrap() {
         cluster.place(Arc::new(Pod::read(pod)));
     }
+    let volumes = Volumes {
+        claims: mirror(&case["claims"]),
+        volumes: mirror(&case["volumes"]),
+        classes: mirror(&case["classes"]),
+        csi_nodes: mirror(&case["csiNodes"]),
+    };
     let pod = Pod::read(&case["pod"]);
-    let demands = Volumes::default().of(&pod).unwrap();
-    let rules = PodRules::new(&cluster, &pod);
-    let mut names: Vec<String> = cluster
+    let Ok(demands) = volumes.of(&pod) else {
+        return json!({"nodes": []});
+    };
+    let refusals = refused(&cluster, &volumes, &pod, &demands);
+    let names: Vec<String> = cluster
         .nodes()
-        .filter(|node| filter::check(&pod, node, &rules, &demands).is_ok())
+        .filter(|node| !refusals.contains_key(&node.name))
         .map(|node| node.name.clone())
         .collect();
-    names.sort();
-    names
+    if !names.is_empty() || pod.never_preempts {
+        return json!({ "nodes": names });
+    }
+    let started = |key: &Key| -> jiff::Timestamp {
+        let pods = case["pods"].as_array().unwrap();
+        let pod = pods.iter().find(|p| object::key(p) == *key).unwrap();
+        object::time(pod, &["status", "startTime"]).unwrap()
+    };
+    let budgets = mirror(&case["budgets"]);
+    let preemption = Preemption {
+        volumes: &volumes,
+        budgets: &budgets,
+        started: &started,
+    };
+    let mut found = Map::new();
+    for (node, refusal) in refusals.iter().filter(|(_, r)| !r.unresolvable) {
+        let victims = preemption.on_node(&mut cluster, &pod, &demands, node);
+        if let Ok(victims) = victims {
+            let names: Vec<&str> = victims.pods.iter().map(|p| p.name.as_str()).collect();
+            found.insert(
+                node.clone(),
+                json!({"pods": names, "violations": victims.violations}),
+            );
+        }
+        // What was tried in thought has left no trace.
+        assert_eq!(
+            refused(&cluster, &volumes, &pod, &demands).get(node),
+            Some(refusal)
+        );
+    }
+    if found.is_empty() {
+        return json!({ "nodes": [] });
+    }
+    json!({"nodes": [], "victims": found})
 }
 
 fn golden() -> PathBuf {
@@ -316,7 +596,7 @@ fn real(executable: &std::ffi::OsStr, cases: &[Value]) -> String {
 
 #[test]
 fn the_real_scheduler_says_the_same_of_every_cluster() {
-    let cases: Vec<Value> = (0..CASES).map(|n| Draw::of(n).case()).collect();
+    let cases: Vec<Value> = (0..CASES).map(case).collect();
     let mut recorded = std::fs::read_to_string(golden()).unwrap_or_default();
     match std::env::var_os("LOCAL_CONTROL_PLANE") {
         Some(executable) => {
@@ -337,7 +617,7 @@ fn the_real_scheduler_says_the_same_of_every_cluster() {
             );
         }
     }
-    let recorded: Vec<Vec<String>> = recorded
+    let recorded: Vec<Value> = recorded
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
@@ -345,9 +625,9 @@ fn the_real_scheduler_says_the_same_of_every_cluster() {
     let mut wrong = Vec::new();
     for (n, (case, wanted)) in cases.iter().zip(&recorded).enumerate() {
         let found = ours(case);
-        if found != *wanted {
+        if (found != *wanted) != OTHERWISE.contains(&n) {
             wrong.push(format!(
-                "case {n}: real {wanted:?}, ours {found:?}\n  {}",
+                "case {n}: real {wanted}, ours {found}\n  {}",
                 case["pod"]["spec"]
             ));
         }
@@ -358,10 +638,27 @@ fn the_real_scheduler_says_the_same_of_every_cluster() {
         wrong.len(),
         wrong.join("\n")
     );
-    // Of no use if every pod could go anywhere, or nowhere.
-    let none = recorded.iter().filter(|names| names.is_empty()).count();
-    let some = recorded.iter().zip(&cases).filter(|(names, case)| {
-        !names.is_empty() && names.len() < case["nodes"].as_array().unwrap().len()
+    // Of no use if every pod could go anywhere, or nowhere, or if no claim and no victim ever mattered.
+    let len = |v: &Value| v.as_array().unwrap().len();
+    let none = recorded.iter().filter(|v| len(&v["nodes"]) == 0).count();
+    let some = recorded.iter().zip(&cases).filter(|(verdict, case)| {
+        let nodes = len(&verdict["nodes"]);
+        nodes > 0 && nodes < len(&case["nodes"])
     });
     assert!(none > 50 && some.count() > 150, "{none} fit nowhere");
+    let make_room = recorded.iter().filter(|v| v["victims"].is_object()).count();
+    let violating = recorded.iter().filter(|v| {
+        let victims = v["victims"].as_object().into_iter().flatten();
+        victims.into_iter().any(|(_, v)| v["violations"] != 0)
+    });
+    assert!(
+        make_room > 50 && violating.count() > 5,
+        "{make_room} make room"
+    );
+    let by_claims = cases.iter().filter(|case| {
+        let mut free = (*case).clone();
+        free["pod"]["spec"]["volumes"] = Value::Null;
+        ours(&free)["nodes"] != ours(case)["nodes"]
+    });
+    assert!(by_claims.count() > 50);
 }

@@ -1,9 +1,10 @@
 //! The scheduler: pods without a node get the best one that will do, or are told why there is none. A model of
-//! kube-scheduler's default profile without preemption; deterministic (ties go by name).
+//! kube-scheduler's default profile; deterministic (ties go by name).
 
 mod cluster;
 mod filter;
 mod pod;
+mod preemption;
 mod queue;
 mod score;
 mod topology;
@@ -19,36 +20,56 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::{Cluster, Node};
+use self::filter::Refusal;
 use self::pod::Pod;
+use self::preemption::{HELPLESS, NO_VICTIMS, Preemption, Victims};
 use self::queue::Queue;
 use self::topology::PodRules;
-use self::volumes::Volumes;
+use self::volumes::{PodVolumes, Volumes};
 use super::events::Events;
-use super::feed::{Feed, parts};
+use super::feed::{Feed, Mirror, gone_is_fine, parts};
 use super::object;
-use super::resource::{NAMESPACES, NODES, PODS, PVCS, PVS, STORAGE_CLASSES};
+use super::resource::{CSI_NODES, NAMESPACES, NODES, PDBS, PODS, PVCS, PVS, STORAGE_CLASSES};
 use super::storage::SELECTED_NODE;
-use crate::server::{ApiServer, Change, Gr, PatchKind};
+use crate::server::{ApiError, ApiServer, Change, Gr, PatchKind};
 
 /// The name pods call this scheduler by.
 pub const NAME: &str = "default-scheduler";
 /// Wait after a refused write before the pod is tried again.
 const RETRY_SECONDS: u64 = 1;
 
-const WATCHES: [Gr<'static>; 6] = [NAMESPACES, STORAGE_CLASSES, PVS, PVCS, NODES, PODS];
+const WATCHES: [Gr<'static>; 8] = [
+    NAMESPACES,
+    STORAGE_CLASSES,
+    PVS,
+    PVCS,
+    CSI_NODES,
+    PDBS,
+    NODES,
+    PODS,
+];
 
 /// Where a pod goes, or why nowhere.
 enum Verdict {
     Node(String, Vec<String>),
     None(String),
+    /// Nowhere before these have gone.
+    Preempt(Victims, String),
 }
 
-/// Decides for one pod. Pure.
-fn decide(cluster: &Cluster, volumes: &Volumes, pod: &Pod) -> Verdict {
+/// Decides for one pod. Pure: the cluster is afterwards what it was before. `nominated` are pods for which room is being
+/// made on a node; those that are not less important are counted there.
+fn decide(
+    cluster: &mut Cluster,
+    preemption: &Preemption<'_>,
+    pod: &Pod,
+    nominated: &[Arc<Pod>],
+) -> Verdict {
     let total = cluster.nodes().count();
     if total == 0 {
         return Verdict::None("no nodes available to schedule pods".to_owned());
     }
+    let volumes = preemption.volumes;
     let demands = match volumes.of(pod) {
         Ok(demands) => demands,
         Err(reason) => {
@@ -57,18 +78,93 @@ fn decide(cluster: &Cluster, volumes: &Volumes, pod: &Pod) -> Verdict {
             ));
         }
     };
-    let rules = PodRules::new(cluster, pod);
-    let mut feasible: Vec<&Node> = Vec::new();
-    let mut refusals = Vec::new();
-    for node in cluster.nodes() {
-        match filter::check(pod, node, &rules, &demands) {
-            Ok(()) => feasible.push(node),
-            Err(refusal) => refusals.push(refusal),
-        }
+    let generation = cluster.generation();
+    let counted: Vec<&Arc<Pod>> = nominated
+        .iter()
+        .filter(|n| n.priority >= pod.priority && n.key != pod.key)
+        .filter(|n| cluster.place_of(&n.key).is_none())
+        .collect();
+    // What relies on a nominated pod being there must do without it, too.
+    let mut refusals = if counted.is_empty() {
+        BTreeMap::new()
+    } else {
+        refused(cluster, volumes, pod, &demands)
+    };
+    for other in &counted {
+        cluster.place(Arc::clone(other));
     }
-    match score::best(cluster, pod, &feasible) {
-        Some(node) => Verdict::Node(node.name.clone(), demands.waiting),
-        None => Verdict::None(filter::message(cluster, pod, &refusals)),
+    refusals.extend(refused(cluster, volumes, pod, &demands));
+    let feasible: Vec<&Node> = cluster
+        .nodes()
+        .filter(|n| !refusals.contains_key(&n.name))
+        .collect();
+    let best = score::best(cluster, pod, &feasible).map(|node| node.name.clone());
+    let verdict = match best {
+        Some(node) => Verdict::Node(node, demands.waiting),
+        None => {
+            let refusals: Vec<_> = refusals.into_iter().collect();
+            nowhere(cluster, preemption, pod, &demands, &refusals)
+        }
+    };
+    for other in &counted {
+        cluster.unplace(&other.key);
+    }
+    cluster.back_to(generation);
+    verdict
+}
+
+/// Nodes that a filter refuses, and why.
+fn refused(
+    cluster: &Cluster,
+    volumes: &Volumes,
+    pod: &Pod,
+    demands: &PodVolumes,
+) -> BTreeMap<String, Refusal> {
+    let rules = PodRules::new(cluster, pod);
+    let check = |node| filter::check(pod, node, cluster, &rules, (volumes, demands));
+    cluster
+        .nodes()
+        .filter_map(|node| Some((node.name.clone(), check(node).err()?)))
+        .collect()
+}
+
+/// The pod fits nowhere as it is: does it after some have gone?
+fn nowhere(
+    cluster: &mut Cluster,
+    preemption: &Preemption<'_>,
+    pod: &Pod,
+    demands: &PodVolumes,
+    refusals: &[(String, Refusal)],
+) -> Verdict {
+    let none = |why: &str| Verdict::None(filter::message(refusals, Some(why)));
+    if pod.never_preempts {
+        return none("not eligible due to preemptionPolicy=Never.");
+    }
+    let made =
+        |(node, refusal): &&(String, Refusal)| *node == pod.nominated && !refusal.unresolvable;
+    let leaving = refusals.iter().any(|r| made(&r))
+        && cluster
+            .lesser(&pod.nominated, pod.priority)
+            .iter()
+            .any(|p| p.terminating);
+    if leaving {
+        return none("not eligible due to a terminating pod on the nominated node.");
+    }
+    if !cluster.any_lesser(pod.priority) {
+        let why = |(_, refusal): &(String, Refusal)| {
+            if refusal.unresolvable {
+                HELPLESS.into()
+            } else {
+                NO_VICTIMS.into()
+            }
+        };
+        let reasons: Vec<_> = refusals.iter().map(why).collect();
+        return none(&filter::no_preemption(refusals.len(), &reasons));
+    }
+    let outcome = preemption.find(cluster, pod, demands, refusals);
+    match outcome.best {
+        Some(victims) => Verdict::Preempt(victims, filter::message(refusals, None)),
+        None => none(&filter::no_preemption(refusals.len(), &outcome.reasons)),
     }
 }
 
@@ -78,6 +174,9 @@ struct Scheduler {
     volumes: Volumes,
     queue: Queue,
     events: Events,
+    budgets: Mirror,
+    /// Pods for which room is being made, each as if it were on its node.
+    nominated: BTreeMap<Key, Arc<Pod>>,
     /// Pods whose node is chosen and whose claims are not bound yet.
     awaiting_volumes: BTreeMap<Key, (Arc<Value>, Arc<Pod>)>,
     /// Verdict by shape, good for one state of the cluster.
@@ -101,6 +200,7 @@ impl Scheduler {
                 if !there {
                     self.cluster.remove_node(object::name(object));
                     self.release_volumes_of(object::name(object));
+                    self.nominated.retain(|_, p| p.node != object::name(object));
                     // Fewer nodes can help a spread.
                     helped.sociable = true;
                 } else if self.cluster.set_node(object) {
@@ -114,6 +214,13 @@ impl Scheduler {
             Some(&PVCS) => {
                 self.volumes.claims.apply(change);
                 helped.everyone = true;
+            }
+            Some(&CSI_NODES) => {
+                self.volumes.csi_nodes.apply(change);
+                helped.everyone = true;
+            }
+            Some(&PDBS) => {
+                self.budgets.apply(change);
             }
             Some(&PVS) => {
                 self.volumes.volumes.apply(change);
@@ -130,6 +237,9 @@ impl Scheduler {
         let key = object::key(object);
         let node = object::text(object, &["spec", "nodeName"]);
         let running = there && !object::terminal(object);
+        if !running || !node.is_empty() {
+            self.nominated.remove(&key);
+        }
         if running && !node.is_empty() {
             self.queue.remove(&key);
             self.awaiting_volumes.remove(&key);
@@ -220,7 +330,7 @@ impl Scheduler {
             .map(|(_, message)| message.clone());
         let verdict = match known {
             Some(message) => Verdict::None(message),
-            None => decide(&self.cluster, &self.volumes, &pod),
+            None => self.decide(&pod),
         };
         match verdict {
             Verdict::Node(node, claims) => self.assign(key, &object, &pod, node, &claims),
@@ -230,7 +340,80 @@ impl Scheduler {
                 }
                 self.refuse(key, &object, message);
             }
+            Verdict::Preempt(victims, message) => {
+                self.refuse(key, &object, message);
+                if let Err(error) = self.preempt(&object, &pod, &victims) {
+                    tracing::debug!(pod = %key, node = victims.node, %error, "preemption refused");
+                    self.try_later(key);
+                }
+            }
         }
+    }
+
+    fn decide(&mut self, pod: &Pod) -> Verdict {
+        let (api, now) = (&self.api, self.api.clock().wall());
+        let started = |key: &Key| {
+            let pod = api.get(PODS, key.namespace.as_deref(), &key.name).ok();
+            pod.and_then(|p| object::time(&p, &["status", "startTime"]))
+                .unwrap_or(now)
+        };
+        let preemption = Preemption {
+            volumes: &self.volumes,
+            budgets: &self.budgets,
+            started: &started,
+        };
+        let nominated: Vec<Arc<Pod>> = self.nominated.values().cloned().collect();
+        decide(&mut self.cluster, &preemption, pod, &nominated)
+    }
+
+    /// Deletes the victims and keeps their place for the pod.
+    fn preempt(&mut self, object: &Value, pod: &Pod, victims: &Victims) -> Result<(), ApiError> {
+        let now = self.api.clock().wall();
+        for victim in &victims.pods {
+            let (namespace, name) = (victim.namespace.as_str(), victim.name.as_str());
+            let Ok(there) = self.api.get(PODS, Some(namespace), name) else {
+                continue;
+            };
+            let wanted = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+                "message": format!("{NAME}: preempting to accommodate a higher priority pod")});
+            if let Some(list) = object::merge_condition(&there, &wanted, now) {
+                let (namespace, kind) = (Some(namespace), PatchKind::Merge);
+                let patch = json!({"status": {"conditions": list}});
+                gone_is_fine(self.api.patch(PODS, namespace, name, "status", kind, patch))?;
+            }
+            if !object::deleting(&there) {
+                gone_is_fine(self.api.delete(PODS, Some(namespace), name, None))?;
+            }
+            let uid = object::uid(object);
+            let message = format!("Preempted by pod {uid} on node {}", victims.node);
+            let said = ("Normal", "Preempted");
+            self.events
+                .write(&self.api, ("v1", "Pod"), &there, said, &message);
+        }
+        // Those of lower priority that room was made for on this node look for another.
+        let lesser: Vec<Arc<Pod>> = self
+            .nominated
+            .values()
+            .filter(|n| n.node == victims.node && n.priority < pod.priority)
+            .cloned()
+            .collect();
+        for other in lesser {
+            self.nominated.remove(&other.key);
+            self.nominate(&other, None)?;
+        }
+        let mut there = Pod::clone(pod);
+        there.node.clone_from(&victims.node);
+        self.nominated.insert(pod.key.clone(), Arc::new(there));
+        self.nominate(pod, Some(&victims.node))
+    }
+
+    fn nominate(&self, pod: &Pod, node: Option<&str>) -> Result<(), ApiError> {
+        let patch = json!({"status": {"nominatedNodeName": node}});
+        let (namespace, kind) = (Some(pod.namespace.as_str()), PatchKind::Merge);
+        let patched = self
+            .api
+            .patch(PODS, namespace, &pod.name, "status", kind, patch);
+        gone_is_fine(patched)
     }
 
     fn assign(
@@ -355,6 +538,8 @@ pub async fn run(api: ApiServer, stop: CancellationToken) {
         queue: Queue::default(),
         awaiting_volumes: BTreeMap::new(),
         verdicts: BTreeMap::new(),
+        budgets: Mirror::default(),
+        nominated: BTreeMap::new(),
         api,
     };
     while let Some(changes) = feed.next(scheduler.queue.deadline(), &stop).await {

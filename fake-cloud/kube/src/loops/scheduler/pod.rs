@@ -8,6 +8,7 @@ use karpenter_runtime::Key;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::loops::attach;
 use crate::loops::object::{self, Labels};
 use crate::loops::resources::{Amounts, pod_requests, pod_requests_for_scoring};
 use crate::loops::selector::{self, Toleration};
@@ -163,6 +164,8 @@ pub(crate) struct Pod {
     pub(crate) spread: Vec<Spread>,
     /// Claims by name: those of volumes and of generic ephemeral volumes.
     pub(crate) claims: Vec<String>,
+    /// The node on which room is made for it.
+    pub(crate) nominated: String,
 }
 
 impl Pod {
@@ -232,7 +235,8 @@ impl Pod {
                 .iter()
                 .map(|c| Spread::read(c, &labels))
                 .collect(),
-            claims: claims(pod),
+            claims: attach::claims(pod).collect(),
+            nominated: object::text(pod, &["status", "nominatedNodeName"]).to_owned(),
             namespace,
             labels,
         }
@@ -264,32 +268,31 @@ fn host_ports(pod: &Value) -> Vec<HostPort> {
         .collect()
 }
 
-fn claims(pod: &Value) -> Vec<String> {
-    object::items(pod, &["spec", "volumes"])
-        .iter()
-        .filter_map(|v| {
-            let claim = object::text(v, &["persistentVolumeClaim", "claimName"]);
-            if !claim.is_empty() {
-                Some(claim.to_owned())
-            } else if object::at(v, &["ephemeral"]).is_object() {
-                Some(format!(
-                    "{}-{}",
-                    object::name(pod),
-                    object::text(v, &["name"])
-                ))
-            } else {
-                None
-            }
-        })
-        .collect()
-}
-
-/// What two pods must have in common to be treated alike: namespace, labels and spec. A pod's own name is left out.
+/// What two pods without claims must have in common to be treated alike: namespace, labels and spec. A pod's own name is
+/// left out, and so are its volumes, of which one has a name of its own.
 pub(crate) fn shape(pod: &Value) -> String {
+    use std::fmt::Write as _;
     let labels = object::at(pod, &["metadata", "labels"]);
-    format!(
-        "{}\n{labels}\n{}",
-        object::namespace(pod),
-        object::at(pod, &["spec"])
-    )
+    let mut shape = format!("{}\n{labels}", object::namespace(pod));
+    let spec = object::at(pod, &["spec"]).as_object();
+    for (key, value) in spec.into_iter().flatten() {
+        // Writing to a string does not fail.
+        let _ = match key.as_str() {
+            "volumes" => continue,
+            "containers" | "initContainers" => {
+                let containers = value.as_array().into_iter().flatten();
+                containers.fold(write!(shape, "\n{key}"), |done, c| {
+                    let part = |k: &str| object::at(c, &[k]);
+                    let (resources, ports) = (part("resources"), part("ports"));
+                    done.and(write!(
+                        shape,
+                        " {resources} {ports} {}",
+                        part("restartPolicy")
+                    ))
+                })
+            }
+            _ => write!(shape, "\n{key} {value}"),
+        };
+    }
+    shape
 }

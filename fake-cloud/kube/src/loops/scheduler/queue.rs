@@ -59,6 +59,12 @@ impl Queue {
                 && same(&["metadata", "labels"])
             {
                 known.object = Arc::clone(object);
+                let nominated = object::text(object, &["status", "nominatedNodeName"]);
+                if known.pod.nominated != nominated {
+                    let mut pod = Pod::clone(&known.pod);
+                    nominated.clone_into(&mut pod.nominated);
+                    known.pod = Arc::new(pod);
+                }
                 return;
             }
             self.remove(&key);

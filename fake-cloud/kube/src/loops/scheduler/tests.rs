@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 
 struct World {
-    cluster: Cluster,
+    cluster: std::cell::RefCell<Cluster>,
     volumes: Volumes,
 }
 
@@ -21,15 +21,25 @@ impl World {
             cluster.place(Arc::new(Pod::read(p)));
         }
         Self {
-            cluster,
+            cluster: cluster.into(),
             volumes: Volumes::default(),
         }
     }
 
     fn decide(&self, pod: &Value) -> String {
-        match decide(&self.cluster, &self.volumes, &Pod::read(pod)) {
+        let preemption = Preemption {
+            volumes: &self.volumes,
+            budgets: &Mirror::default(),
+            started: &|_| jiff::Timestamp::UNIX_EPOCH,
+        };
+        let cluster = &mut *self.cluster.borrow_mut();
+        match decide(cluster, &preemption, &Pod::read(pod), &[]) {
             Verdict::Node(node, _) => node,
             Verdict::None(why) => why,
+            Verdict::Preempt(victims, _) => {
+                let names: Vec<&str> = victims.pods.iter().map(|p| p.name.as_str()).collect();
+                format!("{} for {}", victims.node, names.join(", "))
+            }
         }
     }
 }
@@ -75,8 +85,6 @@ fn web_spread(key: &str, extra: Value) -> Value {
 }
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
-const HELPLESS: &str = "Preemption is not helpful for scheduling";
-const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 
 fn refusal(total: usize, why: &str, preemption: &str) -> String {
     format!(
