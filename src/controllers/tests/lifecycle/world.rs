@@ -245,8 +245,18 @@ pub(crate) fn join(server: &ApiServer, claim: &str, provider_id: &str) {
     }
 }
 
-/// A kubelet reports.
+/// A kubelet reports; what is ready loses the taint of new nodes, as there is no loop here that looks at it.
 pub(crate) fn ready(server: &ApiServer, node: &str, ready: &str) {
+    let there = server.get(gr("", "nodes"), None, node).unwrap();
+    let taints = there["spec"]["taints"].as_array().into_iter().flatten();
+    let kept: Vec<&Value> = taints
+        .filter(|t| ready != "True" || t["key"] != "node.kubernetes.io/not-ready")
+        .collect();
+    let taints = json!({"spec": {"taints": kept}});
+    let nodes = gr("", "nodes");
+    server
+        .patch(nodes, None, node, "", PatchKind::Merge, taints)
+        .unwrap();
     let status = json!({"status": {
         "capacity": amounts(), "allocatable": amounts(),
         "conditions": [{"type": "Ready", "status": ready, "reason": "r", "message": ""}]

@@ -429,6 +429,11 @@ impl World {
             let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": claim},
                 "spec": {"providerID": format!("test:///{claim}")}});
             self.server.create(nodes, None, node).unwrap();
+            // No loop looks at its conditions here.
+            let looked_at = json!({"spec": {"taints": null}});
+            self.server
+                .patch(nodes, None, claim, "", PatchKind::Merge, looked_at)
+                .unwrap();
         }
         let mut all = labels(claim);
         all["karpenter.sh/registered"] = "true".into();
