@@ -169,7 +169,7 @@ fn dump() -> String {
 #[case::a_pod_with_a_place(&["pod", "default/waits"], EVENING, &["Pod default/waits: node big has room for it"])]
 #[case::a_pod_without(&["pod", "huge"], EVENING, &[
     "Pod default/huge: nothing can take it: ",
-    "default: requests cpu 1k, pods 1: took away 36, left 0",
+    "default: requests cpu 1k, pods 1 left 0 of 36 instance types",
 ])]
 #[case::a_pool(&["nodepool", "default"], EVENING, &[
     "NodePool default: 4 nodes at $0.6515/h, 0 of them unavailable; WhenEmptyOrUnderutilized after 0s",

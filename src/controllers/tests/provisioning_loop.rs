@@ -7,7 +7,10 @@ mod world;
 
 use std::time::Duration;
 
-use serde_json::json;
+use karpenter_runtime::Clock;
+use karpenter_runtime::log::{self, MemorySink, Sink};
+use karpenter_runtime::settings::LogLevel;
+use serde_json::{Value, json};
 use world::{Fault, World};
 
 #[tokio::test(start_paused = true)]
@@ -324,6 +327,72 @@ async fn pods_that_no_machine_can_serve_are_told_and_hold_up_nobody() {
     let controller = [("controller", "provisioner")];
     let name = "karpenter_scheduler_unschedulable_pods_count";
     assert_eq!(world.metric(name, &controller), Some(1.0));
+}
+
+/// The log says what the events say, and of equal pods once.
+#[tokio::test(start_paused = true)]
+async fn the_log_says_what_events_say_and_of_equal_pods_once() {
+    let memory = MemorySink::default();
+    let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
+    let outputs = vec![Sink::Memory(memory.clone())];
+    let _log = tracing::subscriber::set_default(log::subscriber(LogLevel::Info, clock, outputs));
+    let world = World::start().await;
+    world.pool("default", json!({})).await;
+    for i in 0..40 {
+        world.pending_pod(&format!("huge-{i:02}"), "64");
+    }
+    world.pending_pod("vast", "128");
+    world.pending_pod("web", "1");
+    world.pass(30.0).await;
+    let lines: Vec<Value> = memory
+        .lines()
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let about = |message: &str| -> Vec<&Value> {
+        let all = lines.iter();
+        all.filter(|l| l["message"] == message).collect()
+    };
+    let failed = about("could not schedule pod");
+    assert_eq!(failed.len(), 2, "{failed:#?}");
+    let [many] = failed
+        .iter()
+        .filter(|l| l["Pods"].is_string())
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("{failed:#?}")
+    };
+    let named = many["Pods"].as_str().unwrap();
+    assert!(
+        named.starts_with("default/huge-00, ") && named.ends_with(" and 35 other(s)"),
+        "{named}"
+    );
+    let said = format!(
+        "Failed to schedule pod, {}",
+        many["error"].as_str().unwrap()
+    );
+    assert!(said.contains("the most to be had is"), "{said}");
+    for i in [0, 17, 39] {
+        assert_eq!(world.told_about(&format!("huge-{i:02}")), [said.as_str()]);
+    }
+    let [one] = failed
+        .iter()
+        .filter(|l| l["Pod"]["name"] == "vast")
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("{failed:#?}")
+    };
+    let said = format!("Failed to schedule pod, {}", one["error"].as_str().unwrap());
+    assert_eq!(world.told_about("vast"), [said]);
+    let [bought] = about("created nodeclaim")[..] else {
+        panic!("{lines:#?}")
+    };
+    let told = world.told_about(bought["NodeClaim"]["name"].as_str().unwrap());
+    let why = bought["why"].as_str().unwrap().to_owned();
+    assert!(
+        why.contains(", next ") && told.contains(&why),
+        "{why}\n{told:#?}"
+    );
 }
 
 /// What runs on devices (DRA) is told that it is left out, counted among what has no place, and holds up nobody; that it

@@ -1,6 +1,7 @@
 //! The answer of a solve: specific enough that carrying it out needs no further choice, and honest about what
 //! was not done and why. Printed by `plan`, `simulate`, events and logs from the same structures.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::{PodKey, Requirements, ResourceList};
@@ -63,6 +64,22 @@ pub struct PricedOffering {
     pub price: f64,
 }
 
+/// As everybody who tells of it does: `m5.large spot in us-east-1a at $0.0350/h`.
+impl fmt::Display for PricedOffering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            instance_type,
+            zone,
+            capacity_type,
+            price,
+        } = self;
+        write!(
+            f,
+            "{instance_type} {capacity_type} in {zone} at ${price:.4}/h"
+        )
+    }
+}
+
 /// Pods for a node that exists or is on its way.
 #[derive(Clone, Debug)]
 pub struct ExistingPlacement {
@@ -101,6 +118,17 @@ pub struct FunnelStep {
     pub removed: usize,
     /// Instance types left after it.
     pub left: usize,
+}
+
+/// As everybody who tells of it does: `kubernetes.io/arch In [arm64] left 3 of 12 instance types`.
+impl fmt::Display for FunnelStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let before = self.left.saturating_add(self.removed);
+        let Self {
+            constraint, left, ..
+        } = self;
+        write!(f, "{constraint} left {left} of {before} instance types")
+    }
 }
 
 /// A pool that could not be used at all.

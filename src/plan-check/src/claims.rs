@@ -12,7 +12,7 @@ use karpenter_model::{
 
 use crate::Findings;
 use crate::fits::{ports_clash, short_of, untolerated};
-use crate::labels::{Labels, admits, allows, forbids, of_purchase};
+use crate::labels::{Labels, admits, allows, forbids, is_unsure, of_purchase};
 use crate::nodes::has_soft_taints;
 use crate::prices;
 
@@ -299,7 +299,9 @@ fn daemons(
         if tolerated
             && !(daemon.has_resource_claims && problem.options.ignore_dra)
             && !nodes.is_empty()
-            && nodes.iter().all(|l| admits(l, daemon, &problem.labels))
+            && nodes.iter().all(|l| {
+                admits(l, daemon, &problem.labels) && !is_unsure(l, daemon, &problem.labels)
+            })
         {
             total.add(&daemon.requests);
         }

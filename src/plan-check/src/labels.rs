@@ -100,6 +100,14 @@ pub(crate) fn admits(labels: &Labels, pod: &Pod, registry: &LabelRegistry) -> bo
             .is_none_or(|terms| terms.iter().any(|term| term_holds(labels, term, registry)))
 }
 
+/// Whether a pod asks about a label whose value nobody can know yet.
+pub(crate) fn is_unsure(labels: &Labels, pod: &Pod, registry: &LabelRegistry) -> bool {
+    let terms = affinity_terms(pod).into_iter().flatten();
+    let expressions = terms.flat_map(|t| t.match_expressions.iter().flatten());
+    let mut keys = pod.node_selector.keys().chain(expressions.map(|e| &e.key));
+    keys.any(|key| labels.get(registry.normalize(key)) == Some(&None))
+}
+
 /// Required node affinity terms (ORed), if there are any.
 fn affinity_terms(pod: &Pod) -> Option<&Vec<NodeSelectorTerm>> {
     let node = pod.affinity.as_ref()?.node_affinity.as_ref()?;

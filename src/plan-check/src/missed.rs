@@ -11,6 +11,7 @@ use crate::Findings;
 use crate::claims::{offers, spend};
 use crate::fits::{ports_clash, short_of, untolerated};
 use crate::labels::{admits, allows, of_node, of_purchase};
+use crate::nodes::daemons_on;
 use crate::reservations::is_left;
 use crate::volumes::{in_reach, over};
 
@@ -102,13 +103,9 @@ fn takes(
     // DaemonSets may still be on their way to the node: what they will take is not free.
     let labels = of_node(&node.labels);
     let mut coming = ResourceList::new();
-    for daemon in &problem.daemons {
-        if admits(&labels, daemon, &problem.labels)
-            && !(daemon.has_resource_claims && problem.options.ignore_dra)
-            && untolerated(&node.taints, daemon, true).is_none()
-        {
-            coming.add(&daemon.requests);
-        }
+    for daemon in daemons_on(problem, node) {
+        coming.add(&daemon.requests);
+        ports.extend(daemon.host_ports.iter().cloned());
     }
     for (name, amount) in coming.iter() {
         let missing = amount

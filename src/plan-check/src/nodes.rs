@@ -43,6 +43,20 @@ pub(crate) fn has_soft_taints(problem: &Problem) -> bool {
         .any(|t| t.effect == "PreferNoSchedule")
 }
 
+/// The DaemonSets that belong on a node.
+pub(crate) fn daemons_on<'a>(
+    problem: &'a Problem,
+    node: &NodeView,
+) -> impl Iterator<Item = &'a Arc<Pod>> {
+    let labels = of_node(&node.labels);
+    let all = problem.daemons.iter();
+    all.filter(move |daemon| {
+        !(daemon.has_resource_claims && problem.options.ignore_dra)
+            && admits(&labels, daemon, &problem.labels)
+            && untolerated(&node.taints, daemon, true).is_none()
+    })
+}
+
 fn on_node(
     problem: &Problem,
     node: &NodeView,
@@ -53,6 +67,10 @@ fn on_node(
     let labels = of_node(&node.labels);
     let mut need = ResourceList::new();
     let mut ports = node.host_ports.clone();
+    // A port that a DaemonSet will take is taken, be its pod there or not.
+    for daemon in daemons_on(problem, node) {
+        ports.extend(daemon.host_ports.iter().cloned());
+    }
     for pod in placed {
         if let Some(taint) = untolerated(&node.taints, pod, soft) {
             findings.error(

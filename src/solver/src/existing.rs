@@ -61,7 +61,7 @@ impl<'a> Existing<'a> {
             room
         }));
         let nodes = views.iter().map(|view| Node {
-            ports: view.host_ports.clone(),
+            ports: ports_of(problem, view, &daemons),
             attached: view
                 .volumes
                 .as_deref()
@@ -277,26 +277,35 @@ impl<'a> Daemon<'a> {
             })
             .collect()
     }
+
+    /// Whether it belongs on a node.
+    fn runs_on(&self, problem: &Problem, view: &NodeView) -> bool {
+        let hard = view.taints.iter();
+        let hard = hard.filter(|t| t.effect != "PreferNoSchedule");
+        first_untolerated(hard, &self.pod.tolerations).is_none()
+            && self
+                .alternatives
+                .iter()
+                .any(|r| meets(view, r, &problem.labels))
+    }
 }
 
 /// What DaemonSets will still take: the requests of those that belong on the node minus those that are on it.
 fn coming(problem: &Problem, view: &NodeView, daemons: &[Daemon<'_>]) -> ResourceList {
     let mut all = ResourceList::new();
-    let hard: Vec<_> = view
-        .taints
-        .iter()
-        .filter(|t| t.effect != "PreferNoSchedule")
-        .collect();
-    for daemon in daemons {
-        let tolerated = first_untolerated(hard.iter().copied(), &daemon.pod.tolerations).is_none();
-        let wanted = daemon
-            .alternatives
-            .iter()
-            .any(|r| meets(view, r, &problem.labels));
-        if tolerated && wanted {
-            all.add(&daemon.pod.requests);
-        }
+    for daemon in daemons.iter().filter(|d| d.runs_on(problem, view)) {
+        all.add(&daemon.pod.requests);
     }
     all.subtract(&view.daemon_requests);
     all.floored()
+}
+
+/// Host ports that are taken on a node, those among them that DaemonSets will take: a pod in their place would keep them
+/// off.
+fn ports_of(problem: &Problem, view: &NodeView, daemons: &[Daemon<'_>]) -> Vec<HostPort> {
+    let with_ports = daemons.iter().filter(|d| !d.pod.host_ports.is_empty());
+    let coming = with_ports.filter(|d| d.runs_on(problem, view));
+    let mut ports = view.host_ports.clone();
+    ports.extend(coming.flat_map(|d| d.pod.host_ports.iter().cloned()));
+    ports
 }

@@ -2,12 +2,14 @@
 //! sentence with the remedy where there is one.
 
 use karpenter_api::Quantity;
+use karpenter_api::labels::NODEPOOL;
 use karpenter_model::Undefined;
 use karpenter_model::plan::{FunnelStep, PoolFunnel};
 use karpenter_model::taints::{self, first_untolerated};
 use karpenter_model::{Problem, Requirement};
 
 use crate::catalog::{Catalog, Pool, Sold};
+use crate::choose::ports_clash;
 use crate::class::{Attempt, Class, Classes, Demand};
 use crate::dense::{Names, fits};
 use crate::mounts;
@@ -154,6 +156,22 @@ fn tell(
             format!("none of {before} instance types has room for it{largest}"),
         );
     }
+    if !class.ports.is_empty() {
+        let before = left.len();
+        left.retain(|s| s.ports.is_empty() || !ports_clash(&class.ports, &s.ports));
+        let ports = class.ports.iter();
+        let ports = ports.map(|p| format!("{}:{}/{}", p.ip, p.port, p.protocol));
+        let ports = ports.collect::<Vec<_>>().join(", ");
+        push(format!("host ports {ports}"), before, left.len());
+        if left.is_empty() {
+            return done(
+                steps,
+                format!(
+                    "DaemonSets take a host port of the pod ({ports}) on each of {before} instance types; ask for another"
+                ),
+            );
+        }
+    }
     let before = left.len();
     left.retain(|s| pool.admits(&s.instance_type.capacity, None));
     push("limits".to_owned(), before, left.len());
@@ -225,7 +243,9 @@ fn misses(problem: &Problem, class: &Class, demand: &Demand, pool: &Pool) -> usi
                     && s.instance_type.cheapest(&both, &problem.labels).is_some()
             })
         })
-        .count();
+        // A pool that the pod does not mean is farther than any that it does.
+        .map(|r| if &*r.key == NODEPOOL { 2 } else { 1 })
+        .sum::<usize>();
     let resources = none(&|s| fits(&class.requests, &s.room));
     let limits = none(&|s| pool.admits(&s.instance_type.capacity, None));
     let alone = usize::from(taint) + requirements + usize::from(resources) + usize::from(limits);

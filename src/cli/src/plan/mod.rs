@@ -88,6 +88,9 @@ struct NextBest {
     zone: String,
     capacity_type: String,
     price_per_hour: f64,
+    /// The same in the words of events.
+    #[serde(skip)]
+    text: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,6 +118,9 @@ struct Step {
     constraint: String,
     removed: usize,
     left: usize,
+    /// The same in the words of events.
+    #[serde(skip)]
+    text: String,
 }
 
 /// Runs it.
@@ -237,6 +243,7 @@ fn new_node(node: &PlannedNode) -> NewNode {
             zone: o.zone.to_string(),
             capacity_type: o.capacity_type.to_string(),
             price_per_hour: o.price,
+            text: o.to_string(),
         }),
         steps: node.funnel.iter().map(step).collect(),
         pods: keys(&node.pods),
@@ -262,6 +269,7 @@ fn step(step: &FunnelStep) -> Step {
         constraint: step.constraint.clone(),
         removed: step.removed,
         left: step.left,
+        text: step.to_string(),
     }
 }
 
@@ -278,16 +286,10 @@ fn print(document: &Document) {
             node.pods.len()
         ));
         if let Some(next) = &node.next_best {
-            output::line(&format!(
-                "    next best: {} {} in {} at ${:.4}/h",
-                next.instance_type, next.capacity_type, next.zone, next.price_per_hour
-            ));
+            output::line(&format!("    next best: {}", next.text));
         }
         for step in &node.steps {
-            output::line(&format!(
-                "    {} took away {}, left {}",
-                step.constraint, step.removed, step.left
-            ));
+            output::line(&format!("    {}", step.text));
         }
     }
     for node in &document.existing_nodes {
@@ -308,10 +310,7 @@ fn print(document: &Document) {
         output::line(&format!("nowhere: {first}{more}: {reason}"));
         for pool in pods.first().into_iter().flat_map(|p| &p.node_pools) {
             for step in &pool.steps {
-                output::line(&format!(
-                    "    {}: {} took away {}, left {}",
-                    pool.name, step.constraint, step.removed, step.left
-                ));
+                output::line(&format!("    {}: {}", pool.name, step.text));
             }
         }
     }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use karpenter_api::kinds::ManagedKind;
 use karpenter_api::{NodeClaim, NodePool};
 use karpenter_model::Pod;
-use karpenter_model::plan::{FunnelStep, PlannedNode, PricedOffering, Unschedulable};
+use karpenter_model::plan::{PlannedNode, Unschedulable};
 use karpenter_runtime::events::{DEFAULT_DEDUPE_WINDOW, Event, EventType};
 
 /// Most pools named in one event.
@@ -82,7 +82,7 @@ pub(super) fn why(failure: &Unschedulable) -> String {
             .iter()
             .filter(|s| s.removed > 0)
             .take(MAX_STEPS_NAMED)
-            .map(step)
+            .map(ToString::to_string)
             .collect();
         if !steps.is_empty() {
             text.push_str(&format!("; nodepool {}: {}", pool.pool, steps.join(", ")));
@@ -115,33 +115,18 @@ pub(super) fn planned(claim: &NodeClaim, planned: &PlannedNode) -> Event {
 
 /// Why this machine: its price, the next best one's, and what each constraint left over.
 pub(super) fn why_this(planned: &PlannedNode) -> String {
-    let offer = |o: &PricedOffering| {
-        format!(
-            "{} {} in {} at ${:.4}/h",
-            o.instance_type, o.capacity_type, o.zone, o.price
-        )
-    };
     let mut text = format!(
         "Cheapest of {} instance types for {} pod(s) is {}",
         planned.instance_types.len(),
         planned.pods.len(),
-        offer(&planned.cheapest)
+        planned.cheapest
     );
     if let Some(next) = &planned.runner_up {
-        text.push_str(&format!(", next {}", offer(next)));
+        text.push_str(&format!(", next {next}"));
     }
-    let steps: Vec<String> = planned.funnel.iter().map(step).collect();
+    let steps: Vec<String> = planned.funnel.iter().map(ToString::to_string).collect();
     if !steps.is_empty() {
         text.push_str(&format!("; {}", steps.join(", ")));
     }
     text
-}
-
-fn step(step: &FunnelStep) -> String {
-    format!(
-        "{} left {} of {} instance types",
-        step.constraint,
-        step.left,
-        step.left.saturating_add(step.removed)
-    )
 }

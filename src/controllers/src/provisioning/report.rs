@@ -164,13 +164,25 @@ impl Reporter {
 
     fn failures(&mut self, ctx: &Context, problem: &Problem, plan: &Plan) {
         let before = std::mem::take(&mut self.unschedulable);
+        let mut news: BTreeMap<String, Vec<&PodKey>> = BTreeMap::new();
         for (pod, failure) in missing(problem, plan) {
             let why = events::why(failure);
             if before.get(&failure.pod) != Some(&why) {
-                tracing::error!(Pod = %failure.pod, error = %why, "could not schedule pod");
+                news.entry(why.clone()).or_default().push(&failure.pod);
             }
             ctx.events.publish(events::failed_scheduling(pod, &why));
             self.unschedulable.insert(failure.pod.clone(), why);
+        }
+        // A thousand equal pods are one line.
+        for (why, pods) in news {
+            match pods[..] {
+                [pod] => tracing::error!(Pod = %pod, error = %why, "could not schedule pod"),
+                _ => tracing::error!(
+                    Pods = %names(pods.into_iter()),
+                    error = %why,
+                    "could not schedule pod"
+                ),
+            }
         }
     }
 }

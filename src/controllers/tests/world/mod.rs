@@ -260,11 +260,18 @@ impl World {
             .unwrap();
     }
     /// Reasons of the events about a pod, in order of creation.
-    pub(crate) fn events_about(&self, pod: &str) -> Vec<String> {
+    pub(crate) fn events_about(&self, object: &str) -> Vec<String> {
+        self.of_events_about(object, "reason")
+    }
+    /// Their messages.
+    pub(crate) fn told_about(&self, object: &str) -> Vec<String> {
+        self.of_events_about(object, "message")
+    }
+    fn of_events_about(&self, object: &str, field: &str) -> Vec<String> {
         let all = self.server.list(gr("", "events"), None);
-        let about = all.iter().filter(|e| e["involvedObject"]["name"] == pod);
+        let about = all.iter().filter(|e| e["involvedObject"]["name"] == object);
         about
-            .map(|e| e["reason"].as_str().unwrap().to_owned())
+            .map(|e| e[field].as_str().unwrap().to_owned())
             .collect()
     }
 

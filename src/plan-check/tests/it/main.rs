@@ -123,6 +123,12 @@ const SPOILS: &[(&str, &str, Spoil)] = &[
         world::node(problem).host_ports.push(port(80));
         world::edit(problem, "a").host_ports.push(port(80));
     }),
+    ("existing_port_of_a_daemon", "host-ports", |problem, _| {
+        let mut daemon = karpenter_model::Pod::clone(&pod("d", 0, 0));
+        daemon.host_ports.push(port(80));
+        problem.daemons.push(std::sync::Arc::new(daemon));
+        world::edit(problem, "a").host_ports.push(port(80));
+    }),
     ("existing_with_claims", "resource-claims", |problem, _| {
         world::edit(problem, "a").has_resource_claims = true;
     }),

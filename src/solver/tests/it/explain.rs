@@ -6,8 +6,8 @@ use karpenter_model::{Pod, PoolView};
 use rstest::rstest;
 
 use crate::world::{
-    affine, expression, ladder, list, machine_with, pod, pods, pool, problem, selecting, show,
-    solve, taint,
+    affine, daemon, expression, ladder, list, machine_with, pod, pods, pool, port, problem,
+    selecting, show, solve, taint,
 };
 
 fn lines(funnels: &[PoolFunnel]) -> Vec<String> {
@@ -47,6 +47,27 @@ fn one_sentence(#[case] pool: PoolView, #[case] pod: Pod, #[case] words: &[&str]
     let plan = solve(&problem(vec![pool], vec![pod]));
     let reason = &plan.unschedulable[0].reason;
     assert!(words.iter().all(|w| reason.contains(w)), "{reason}");
+}
+
+/// What a DaemonSet takes on each machine is told, and the port that it is about.
+#[test]
+fn a_port_that_daemons_take_is_named() {
+    let mut wanting = pod("a", "cpu=1");
+    wanting.host_ports = vec![port(80)];
+    let mut taking = Pod::clone(&daemon("d", "cpu=100m", serde_json::json!({})));
+    taking.host_ports = vec![port(80)];
+    let mut asked = problem(vec![pool("p", "", ladder())], vec![wanting]);
+    asked.daemons = vec![std::sync::Arc::new(taking)];
+    let plan = solve(&asked);
+    let left = &plan.unschedulable[0];
+    assert_eq!(
+        left.reason,
+        "NodePool p: DaemonSets take a host port of the pod (0.0.0.0:80/TCP) on each of 4 instance types; ask for another"
+    );
+    assert_eq!(
+        lines(&left.pools).last().unwrap(),
+        "p | host ports 0.0.0.0:80/TCP | -4 =0"
+    );
 }
 
 #[test]
@@ -89,6 +110,18 @@ fn the_nearest_miss_comes_first() {
         .collect();
     assert_eq!(order, ["near", "far"]);
     assert!(plan.unschedulable[0].reason.starts_with("NodePool near:"));
+}
+
+/// Each pool has one thing against the pod; the one that it names is the one to be told of.
+#[test]
+fn a_pool_that_the_pod_names_is_nearer_than_others() {
+    let mut kept = pool("kept", "", ladder());
+    kept.taints = vec![taint("x", "NoSchedule")];
+    let any = pool("any", "", ladder());
+    let named = selecting("a", "cpu=1", l::NODEPOOL, "kept");
+    let plan = solve(&problem(vec![any, kept], vec![named]));
+    let reason = &plan.unschedulable[0].reason;
+    assert!(reason.starts_with("NodePool kept:"), "{reason}");
 }
 
 #[test]

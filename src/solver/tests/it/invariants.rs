@@ -110,13 +110,51 @@ fn arb_pool(name: &'static str) -> impl Strategy<Value = PoolView> {
         })
 }
 
+/// A DaemonSet that runs everywhere, or on some types, zones, capacity types or pools only; some take a port.
+fn arb_daemon() -> impl Strategy<Value = Arc<Pod>> {
+    let requests = prop::sample::select(vec![
+        "cpu=50m memory=32Mi",
+        "cpu=200m",
+        "cpu=1 memory=1Gi",
+        "memory=2Gi",
+    ]);
+    let ports = prop::sample::select(vec![0, 0, 80, 81]);
+    (0_usize..8, requests, any::<bool>(), ports, any::<bool>()).prop_map(
+        |(kind, requests, tolerates, taken, claims)| {
+            let on = |terms: serde_json::Value| {
+                json!({"affinity": {"nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
+            };
+            let mut spec = match kind {
+                0 => json!({"nodeSelector": {l::ARCH: "arm64"}}),
+                1 => json!({"nodeSelector": {l::ZONE: "a"}}),
+                2 => json!({"nodeSelector": {l::CAPACITY_TYPE: "spot"}}),
+                3 => json!({"nodeSelector": {"team": "x"}}),
+                4 => on(json!([expression("example.com/integer", "Gt", &["4"])])),
+                5 => on(json!([
+                    expression(l::INSTANCE_TYPE, "In", &["m1", "m8"]),
+                    expression(l::ARCH, "In", &["arm64"]),
+                ])),
+                _ => json!({}),
+            };
+            if tolerates {
+                spec["tolerations"] = json!([{"operator": "Exists"}]);
+            }
+            let mut made = Pod::clone(&daemon("x", requests, spec));
+            made.host_ports = Vec::from_iter((taken > 0).then(|| port(taken)));
+            made.has_resource_claims = claims && kind == 7;
+            Arc::new(made)
+        },
+    )
+}
+
 fn arb_problem() -> impl Strategy<Value = Problem> {
     (
         prop::collection::vec(arb_pod(), 0..24),
         arb_pool("p"),
         arb_pool("q"),
         0_usize..4,
-        any::<bool>(),
+        prop::collection::vec(arb_daemon(), 0..4),
         prop::option::of((0_u32..4, 0_u32..4)),
     )
         .prop_map(|(pods, mut p, mut q, nodes, daemons, units)| {
@@ -147,20 +185,13 @@ fn arb_problem() -> impl Strategy<Value = Problem> {
                     Arc::new(n)
                 })
                 .collect();
-            if daemons {
-                problem.daemons = vec![
-                    daemon(
-                        "all",
-                        "cpu=50m memory=32Mi",
-                        json!({"tolerations": [{"operator": "Exists"}]}),
-                    ),
-                    daemon(
-                        "arm",
-                        "cpu=200m",
-                        json!({"nodeSelector": {l::ARCH: "arm64"}}),
-                    ),
-                ];
-            }
+            let daemons = daemons.into_iter().enumerate();
+            problem.daemons = daemons
+                .map(|(i, made)| {
+                    let name = format!("daemon-{i}");
+                    Arc::new(crate::world::named(Pod::clone(&made), &name))
+                })
+                .collect();
             problem
         })
 }
@@ -193,7 +224,11 @@ proptest! {
     fn plans_are_sound_and_final(problem in arb_problem()) {
         // What variety keeps off new machines may find room once one of the types it had to allow is there.
         let varied = problem.pools.iter().any(|p| p.requirements.has_min_values());
-        let plan = if varied { checked(&problem) } else { solve(&problem) };
+        // So it is with DaemonSets of some zones or capacity types: they are charged wherever a machine may come to be.
+        let placed = problem.daemons.iter().any(|d| {
+            [l::ZONE, l::CAPACITY_TYPE].iter().any(|key| d.node_selector.contains_key(*key))
+        });
+        let plan = if varied || placed { checked(&problem) } else { solve(&problem) };
         accounted(&problem, &plan);
     }
 

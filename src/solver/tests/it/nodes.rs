@@ -168,3 +168,29 @@ fn preferences_do_not_buy_machines() {
         "n: 1 pods"
     );
 }
+
+/// The DaemonSet's pod is not there yet; its port is not free all the same.
+#[test]
+fn a_port_that_a_daemon_will_take_is_not_given_away() {
+    let mut wanting = pod("a", "cpu=1");
+    wanting.host_ports = vec![port(80)];
+    let mut taking = Pod::clone(&daemon(
+        "d",
+        "cpu=100m",
+        serde_json::json!({"nodeSelector": {l::ZONE: "a"}}),
+    ));
+    taking.host_ports = vec![port(80)];
+    let mut asked = problem(vec![], vec![wanting]);
+    asked.daemons = vec![Arc::new(taking)];
+    let on = |zone| {
+        Arc::new(node(
+            &format!("in-{zone}"),
+            "cpu=4 memory=8Gi",
+            &[(l::ZONE, zone)],
+        ))
+    };
+    asked.nodes = vec![on("a")];
+    assert_eq!(solve(&asked).unschedulable.len(), 1);
+    asked.nodes = vec![on("a"), on("b")];
+    assert_eq!(show(&solve(&asked)), "in-b: 1 pods");
+}

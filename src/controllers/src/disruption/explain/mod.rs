@@ -428,11 +428,7 @@ fn bought(new: &PlannedNode) -> String {
 fn funnels(unschedulable: &Unschedulable) -> Vec<Funnel> {
     let each = unschedulable.pools.iter().map(|pool| Funnel {
         node_pool: pool.pool.to_string(),
-        steps: pool
-            .steps
-            .iter()
-            .map(|s| format!("{}: took away {}, left {}", s.constraint, s.removed, s.left))
-            .collect(),
+        steps: pool.steps.iter().map(ToString::to_string).collect(),
     });
     each.collect()
 }

@@ -73,7 +73,7 @@ pub struct PodReport {
 pub struct Funnel {
     /// NodePool.
     pub node_pool: String,
-    /// `constraint: took away N, left M`, in the order applied.
+    /// `constraint left N of M instance types`, in the order applied.
     pub steps: Vec<String>,
 }
 
