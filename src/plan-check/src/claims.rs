@@ -6,41 +6,35 @@ use std::sync::Arc;
 use karpenter_api::Quantity;
 use karpenter_model::plan::{MAX_INSTANCE_TYPES_PER_CLAIM, PlannedNode};
 use karpenter_model::resources::names::NODES;
-use karpenter_model::{
-    InstanceType, Offering, Plan, Pod, PodKey, PoolView, Problem, Requirement, ResourceList,
-};
+use karpenter_model::{Pod, PoolView, Problem, ResourceList};
 
 use crate::Findings;
+use crate::case::{Case, Purchase, zone};
 use crate::fits::{ports_clash, short_of, untolerated};
-use crate::labels::{Labels, admits, allows, forbids, is_unsure, of_purchase};
+use crate::labels::{Labelled as _, admits, allows, is_unsure};
 use crate::nodes::has_soft_taints;
 use crate::prices;
 
 /// Prices closer than this are the same: they are sums and products of decimal literals.
 pub(crate) const PRICE_EPSILON: f64 = 1e-9;
 
-pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
-    let pods: BTreeMap<&PodKey, &Arc<Pod>> = problem.pods.iter().map(|p| (&p.key, p)).collect();
-    let pools: BTreeMap<&str, &Arc<PoolView>> =
-        problem.pools.iter().map(|p| (p.name.as_ref(), p)).collect();
-    let soft = has_soft_taints(problem);
-    let mut spent: BTreeMap<&str, ResourceList> = BTreeMap::new();
-    for (index, node) in plan.new_nodes.iter().enumerate() {
-        let Some(pool) = pools.get(node.pool.as_ref()) else {
+pub(crate) fn check(case: &Case<'_>, findings: &mut Findings) {
+    let (problem, plan) = (case.problem, case.plan);
+    for node in &plan.new_nodes {
+        if !case.pools.contains_key(node.pool.as_ref()) {
             findings.error(
                 "bookkeeping",
                 format!("pool {} is in the plan but not in the problem", node.pool),
             );
-            continue;
-        };
-        let what = format!("new node {index} of pool {}", node.pool);
-        let placed: Vec<&Arc<Pod>> = node
-            .pods
-            .iter()
-            .filter_map(|k| pods.get(k).copied())
-            .collect();
-        let types = listed_types(pool, node, &what, findings);
-        inside_pool(pool, node, &what, findings);
+        }
+    }
+    let soft = has_soft_taints(problem);
+    let mut spent: BTreeMap<&str, ResourceList> = BTreeMap::new();
+    for purchase in &case.purchases {
+        let (what, pool) = (&purchase.what, purchase.pool);
+        let placed = case.pods_of(&purchase.node.pods);
+        listed_types(purchase, findings);
+        inside_pool(pool, purchase.node, what, findings);
         for pod in &placed {
             if let Some(taint) = untolerated(&pool.taints, pod, soft) {
                 findings.error(
@@ -52,56 +46,40 @@ pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
                 );
             }
         }
-        ports(&placed, &what, findings);
-        purchases(problem, pool, node, &placed, &types, &what, findings);
-        prices::check(pool, node, &what, findings);
-        min_values(node, &types, &what, findings);
-        spend(&mut spent, pool, &types);
+        ports(&placed, what, findings);
+        purchases(problem, purchase, &placed, findings);
+        prices::check(purchase, findings);
+        min_values(purchase, findings);
+        spend(&mut spent, purchase);
     }
     for pool in &problem.pools {
         limits(pool, spent.get(pool.name.as_ref()), findings);
     }
 }
 
-fn listed_types<'a>(
-    pool: &'a PoolView,
-    node: &PlannedNode,
-    what: &str,
-    findings: &mut Findings,
-) -> Vec<&'a Arc<InstanceType>> {
-    let by_name: BTreeMap<&str, &Arc<InstanceType>> = pool
-        .instance_types
-        .iter()
-        // Of several of a name it is the first.
-        .rev()
-        .map(|t| (t.name.as_ref(), t))
-        .collect();
-    if node.instance_types.is_empty() {
+fn listed_types(purchase: &Purchase<'_>, findings: &mut Findings) {
+    let (what, listed) = (&purchase.what, &purchase.node.instance_types);
+    if listed.is_empty() {
         findings.error("instance-types", format!("{what} lists no instance type"));
     }
-    if node.instance_types.len() > MAX_INSTANCE_TYPES_PER_CLAIM {
-        findings.error("instance-types", format!("{what} lists {} instance types, at most {MAX_INSTANCE_TYPES_PER_CLAIM} are allowed", node.instance_types.len()));
+    if listed.len() > MAX_INSTANCE_TYPES_PER_CLAIM {
+        findings.error("instance-types", format!("{what} lists {} instance types, at most {MAX_INSTANCE_TYPES_PER_CLAIM} are allowed", listed.len()));
     }
-    let distinct: BTreeSet<_> = node.instance_types.iter().collect();
-    if distinct.len() != node.instance_types.len() {
+    let distinct: BTreeSet<&str> = listed.iter().map(AsRef::as_ref).collect();
+    if distinct.len() != listed.len() {
         findings.error(
             "instance-types",
             format!("{what} lists an instance type twice"),
         );
     }
-    node.instance_types
-        .iter()
-        .filter_map(|name| {
-            let found = by_name.get(name.as_ref()).copied();
-            if found.is_none() {
-                findings.error(
-                    "instance-types",
-                    format!("{what} lists {name}, which its pool does not sell"),
-                );
-            }
-            found
-        })
-        .collect()
+    let sold = purchase.sold.iter().map(|s| s.instance_type.name.as_ref());
+    let sold: BTreeSet<&str> = sold.collect();
+    for name in listed.iter().filter(|n| !sold.contains(n.as_ref())) {
+        findings.error(
+            "instance-types",
+            format!("{what} lists {name}, which its pool does not sell"),
+        );
+    }
 }
 
 /// The claim's requirements may narrow the pool's, never widen them.
@@ -150,63 +128,24 @@ fn ports(placed: &[&Arc<Pod>], what: &str, findings: &mut Findings) {
     }
 }
 
-/// What can be bought: every listed type with every available offering that the claim allows.
-pub(crate) fn offers<'a>(
-    requirements: &BTreeMap<Arc<str>, Requirement>,
-    instance_type: &'a InstanceType,
-) -> Vec<&'a Offering> {
-    let type_allows = requirements
-        .iter()
-        .all(|(key, want)| meets(want, instance_type.requirements.map.get(key)));
-    if !type_allows {
-        return Vec::new();
-    }
-    instance_type
-        .offerings
-        .iter()
-        .filter(|o| {
-            o.available
-                && requirements
-                    .iter()
-                    .all(|(key, want)| meets(want, o.requirements.map.get(key)))
-        })
-        .collect()
-}
-
-/// Whether what is sold (`have`; none = it says nothing about the key) can be what is wanted.
-fn meets(want: &Requirement, have: Option<&Requirement>) -> bool {
-    let Some(have) = have else { return true };
-    if forbids(have) {
-        return want.complement
-            && !want.values.is_empty()
-            && want.gte.is_none()
-            && want.lte.is_none()
-            || forbids(want);
-    }
-    if have.complement {
-        return !forbids(want);
-    }
-    have.values.iter().any(|v| allows(want, v)) || forbids(have)
-}
-
 fn purchases(
     problem: &Problem,
-    pool: &PoolView,
-    node: &PlannedNode,
+    purchase: &Purchase<'_>,
     placed: &[&Arc<Pod>],
-    types: &[&Arc<InstanceType>],
-    what: &str,
     findings: &mut Findings,
 ) {
+    let (what, node) = (&purchase.what, purchase.node);
     let picky: Vec<&&Arc<Pod>> = distinct_selectors(placed);
     let mut cheapest = f64::INFINITY;
     let mut last_price = f64::NEG_INFINITY;
     let mut capacity_types: BTreeSet<String> = BTreeSet::new();
     let mut pods_need = ResourceList::new();
     placed.iter().for_each(|p| pods_need.add(&p.requests));
-    for instance_type in types {
-        let offers = offers(&node.requirements.map, instance_type);
-        let Some(best) = offers.iter().map(|o| o.price).min_by(f64::total_cmp) else {
+    let daemons = tolerant_daemons(problem, purchase.pool);
+    for sold in &purchase.sold {
+        let instance_type = sold.instance_type;
+        let prices = sold.offers.iter().map(|o| o.price);
+        let Some(best) = prices.min_by(f64::total_cmp) else {
             findings.error(
                 "offerings",
                 format!(
@@ -222,7 +161,14 @@ fn purchases(
         last_price = best;
         cheapest = cheapest.min(best);
         let mut need = pods_need.clone();
-        need.add(&daemons(problem, pool, node, instance_type));
+        // Least that DaemonSets take on this type: those that surely run there, whatever offering is bought.
+        for daemon in &daemons {
+            let mut nodes = purchase.nodes(sold);
+            let labels = &problem.labels;
+            if nodes.all(|n| admits(&n, daemon, labels) && !is_unsure(&n, daemon, labels)) {
+                need.add(&daemon.requests);
+            }
+        }
         if let Some((resource, wants, has)) = short_of(&need, &instance_type.allocatable) {
             findings.error(
                 "resources",
@@ -232,14 +178,15 @@ fn purchases(
                 ),
             );
         }
-        for offer in offers {
-            let labels = of_purchase(&pool.labels, &node.requirements.map, instance_type, offer);
-            if let Some(Some(capacity_type)) = labels.get(karpenter_api::labels::CAPACITY_TYPE) {
-                capacity_types.insert(capacity_type.clone());
+        for node in purchase.nodes(sold) {
+            if let Some(Some(known)) = node.label(karpenter_api::labels::CAPACITY_TYPE)
+                && !capacity_types.contains(known)
+            {
+                capacity_types.insert(known.to_owned());
             }
             for pod in &picky {
-                if !admits(&labels, pod, &problem.labels) {
-                    findings.error("selectors", format!("{what} could become {} in {}, which does not satisfy the node selectors of pod {}", instance_type.name, zone(&labels), pod.key));
+                if !admits(&node, pod, &problem.labels) {
+                    findings.error("selectors", format!("{what} could become {} in {}, which does not satisfy the node selectors of pod {}", instance_type.name, zone(&node), pod.key));
                 }
             }
         }
@@ -254,19 +201,12 @@ fn purchases(
         );
     }
     let said: BTreeSet<String> = node.capacity_types.iter().map(|c| c.to_string()).collect();
-    if !types.is_empty() && said != capacity_types {
+    if !purchase.sold.is_empty() && said != capacity_types {
         findings.error(
             "offerings",
             format!("{what} says it offers {said:?}, its types offer {capacity_types:?}"),
         );
     }
-}
-
-fn zone(labels: &Labels) -> &str {
-    labels
-        .get(karpenter_api::labels::ZONE)
-        .and_then(Option::as_deref)
-        .unwrap_or("some zone")
 }
 
 /// One pod of each set of node selectors: the others would get the same answer.
@@ -282,46 +222,24 @@ fn distinct_selectors<'a, 'b>(placed: &'b [&'a Arc<Pod>]) -> Vec<&'b &'a Arc<Pod
         .collect()
 }
 
-/// Least that DaemonSets take on this type: those that surely run there, whatever offering is bought.
-fn daemons(
-    problem: &Problem,
-    pool: &PoolView,
-    node: &PlannedNode,
-    instance_type: &InstanceType,
-) -> ResourceList {
-    let mut total = ResourceList::new();
-    let nodes: Vec<Labels> = offers(&node.requirements.map, instance_type)
-        .into_iter()
-        .map(|o| of_purchase(&pool.labels, &node.requirements.map, instance_type, o))
-        .collect();
-    for daemon in &problem.daemons {
-        let tolerated = untolerated(&pool.taints, daemon, true).is_none();
-        if tolerated
-            && !(daemon.has_resource_claims && problem.options.ignore_dra)
-            && !nodes.is_empty()
-            && nodes.iter().all(|l| {
-                admits(l, daemon, &problem.labels) && !is_unsure(l, daemon, &problem.labels)
-            })
-        {
-            total.add(&daemon.requests);
-        }
-    }
-    total
+/// DaemonSets whose pods run on the pool's nodes as far as taints go.
+fn tolerant_daemons<'a>(problem: &'a Problem, pool: &PoolView) -> Vec<&'a Arc<Pod>> {
+    let daemons = problem.daemons.iter();
+    let ignored = |d: &Pod| d.has_resource_claims && problem.options.ignore_dra;
+    daemons
+        .filter(|d| untolerated(&pool.taints, d, true).is_none() && !ignored(d))
+        .collect()
 }
 
-fn min_values(
-    node: &PlannedNode,
-    types: &[&Arc<InstanceType>],
-    what: &str,
-    findings: &mut Findings,
-) {
-    for (key, requirement) in &node.requirements.map {
+fn min_values(purchase: &Purchase<'_>, findings: &mut Findings) {
+    for (key, requirement) in &purchase.node.requirements.map {
         let Some(least) = requirement.min_values else {
             continue;
         };
-        let values: BTreeSet<_> = types
+        let values: BTreeSet<_> = purchase
+            .sold
             .iter()
-            .filter_map(|t| t.requirements.map.get(key))
+            .filter_map(|s| s.instance_type.requirements.map.get(key))
             .flat_map(|r| r.values.iter())
             .filter(|v| allows(requirement, v))
             .collect();
@@ -329,7 +247,8 @@ fn min_values(
             findings.error(
                 "min-values",
                 format!(
-                    "{what} leaves {} values of {key}, at least {least} are wanted",
+                    "{} leaves {} values of {key}, at least {least} are wanted",
+                    purchase.what,
                     values.len()
                 ),
             );
@@ -338,21 +257,18 @@ fn min_values(
 }
 
 /// Books the most that the purchase can add to the pool.
-pub(crate) fn spend<'a>(
-    spent: &mut BTreeMap<&'a str, ResourceList>,
-    pool: &'a PoolView,
-    types: &[&Arc<InstanceType>],
-) {
+pub(crate) fn spend<'a>(spent: &mut BTreeMap<&'a str, ResourceList>, purchase: &Purchase<'a>) {
     let mut most = ResourceList::new();
-    for instance_type in types {
-        for (name, amount) in instance_type.capacity.iter() {
+    for sold in &purchase.sold {
+        for (name, amount) in sold.instance_type.capacity.iter() {
             if amount > most.get(name) {
                 most.set(name, amount);
             }
         }
     }
     most.set(NODES, Quantity::from_units(1));
-    spent.entry(pool.name.as_ref()).or_default().add(&most);
+    let pool = purchase.pool.name.as_ref();
+    spent.entry(pool).or_default().add(&most);
 }
 
 fn limits(pool: &PoolView, spent: Option<&ResourceList>, findings: &mut Findings) {

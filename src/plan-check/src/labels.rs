@@ -1,13 +1,69 @@
 //! Which labels a Node has or could have, and whether they satisfy what a pod asks (Kubernetes' semantics).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
 use karpenter_api::labels as names;
 use karpenter_model::{InstanceType, LabelRegistry, Offering, Pod, Requirement};
 
-/// Labels by key; `None` as value = the label is there with some value that nobody can know yet.
-pub(crate) type Labels = BTreeMap<String, Option<String>>;
+/// What has labels, or will have.
+pub(crate) trait Labelled {
+    /// The value of a label; `Some(None)` = it is there with some value that nobody can know yet.
+    fn label(&self, key: &str) -> Option<Option<&str>>;
+}
+
+/// The labels of a Node that is there.
+impl Labelled for BTreeMap<String, String> {
+    fn label(&self, key: &str) -> Option<Option<&str>> {
+        self.get(key).map(|value| Some(value.as_str()))
+    }
+}
+
+/// The Node that comes of buying an offering of an instance type for a claim.
+pub(crate) struct Bought<'a> {
+    /// Labels of the pool's template.
+    pub(crate) labels: &'a BTreeMap<String, String>,
+    /// What the claim requires.
+    pub(crate) requirements: &'a BTreeMap<Arc<str>, Requirement>,
+    pub(crate) instance_type: &'a InstanceType,
+    pub(crate) offering: &'a Offering,
+}
+
+impl Labelled for Bought<'_> {
+    fn label(&self, key: &str) -> Option<Option<&str>> {
+        if let Some(value) = self.labels.get(key) {
+            return Some(Some(value));
+        }
+        let (offering, sold) = (
+            self.offering.requirements.map.get(key),
+            self.instance_type.requirements.map.get(key),
+        );
+        // What the offering says the machine lacks, it lacks, whatever others of the type have.
+        if !offering.is_some_and(forbids) {
+            let claim = self.requirements.get(key).filter(|r| !forbids(r));
+            let said = [offering, sold.filter(|r| !forbids(r)), claim];
+            if let Some(value) = said.into_iter().flatten().find_map(only_value) {
+                return Some(Some(value));
+            }
+            // A key that only the claim names gets a value of the claim's choice.
+            if claim.is_some() && sold.is_none() {
+                return Some(None);
+            }
+        }
+        [names::REGISTERED, names::INITIALIZED]
+            .contains(&key)
+            .then_some(Some("true"))
+    }
+}
+
+impl Bought<'_> {
+    /// Whether every label that there will be has a value that is known.
+    pub(crate) fn is_certain(&self) -> bool {
+        let mut keys = self.requirements.keys();
+        keys.all(|key| self.label(key) != Some(None))
+    }
+}
 
 /// Whether a requirement allows `value`.
 pub(crate) fn allows(requirement: &Requirement, value: &str) -> bool {
@@ -36,64 +92,12 @@ pub(crate) fn only_value(requirement: &Requirement) -> Option<&str> {
     requirement.values.first().map(AsRef::as_ref)
 }
 
-/// The labels of the Node that comes of buying `offering` of `instance_type` for a claim with `requirements`
-/// and template `labels`.
-pub(crate) fn of_purchase(
-    labels: &BTreeMap<String, String>,
-    requirements: &BTreeMap<std::sync::Arc<str>, Requirement>,
-    instance_type: &InstanceType,
-    offering: &Offering,
-) -> Labels {
-    let mut out: Labels = labels
-        .iter()
-        .map(|(k, v)| (k.clone(), Some(v.clone())))
-        .collect();
-    for set in [
-        &offering.requirements.map,
-        &instance_type.requirements.map,
-        requirements,
-    ] {
-        for (key, requirement) in set {
-            // What the offering says the machine lacks, it lacks, whatever others of the type have.
-            let lacks = offering.requirements.map.get(key).is_some_and(forbids);
-            if out.contains_key(key.as_ref()) || forbids(requirement) || lacks {
-                continue;
-            }
-            match only_value(requirement) {
-                Some(value) => {
-                    out.insert(key.to_string(), Some(value.to_owned()));
-                }
-                // A key that only the claim names gets a value of the claim's choice.
-                None if std::ptr::eq(set, requirements)
-                    && !instance_type.requirements.map.contains_key(key) =>
-                {
-                    out.insert(key.to_string(), None);
-                }
-                None => {}
-            }
-        }
-    }
-    out.entry(names::REGISTERED.to_owned())
-        .or_insert_with(|| Some("true".to_owned()));
-    out.entry(names::INITIALIZED.to_owned())
-        .or_insert_with(|| Some("true".to_owned()));
-    out
-}
-
-/// The labels of a Node that is there.
-pub(crate) fn of_node(labels: &BTreeMap<String, String>) -> Labels {
-    labels
-        .iter()
-        .map(|(k, v)| (k.clone(), Some(v.clone())))
-        .collect()
-}
-
 /// Whether a Node with `labels` satisfies node selector and required node affinity of `pod`.
-pub(crate) fn admits(labels: &Labels, pod: &Pod, registry: &LabelRegistry) -> bool {
+pub(crate) fn admits(labels: &impl Labelled, pod: &Pod, registry: &LabelRegistry) -> bool {
     let selected = pod.node_selector.iter().all(|(key, want)| {
         labels
-            .get(registry.normalize(key))
-            .is_some_and(|have| have.as_ref().is_none_or(|h| h == want))
+            .label(registry.normalize(key))
+            .is_some_and(|have| have.is_none_or(|h| h == want))
     });
     selected
         && affinity_terms(pod)
@@ -101,11 +105,11 @@ pub(crate) fn admits(labels: &Labels, pod: &Pod, registry: &LabelRegistry) -> bo
 }
 
 /// Whether a pod asks about a label whose value nobody can know yet.
-pub(crate) fn is_unsure(labels: &Labels, pod: &Pod, registry: &LabelRegistry) -> bool {
+pub(crate) fn is_unsure(labels: &impl Labelled, pod: &Pod, registry: &LabelRegistry) -> bool {
     let terms = affinity_terms(pod).into_iter().flatten();
     let expressions = terms.flat_map(|t| t.match_expressions.iter().flatten());
     let mut keys = pod.node_selector.keys().chain(expressions.map(|e| &e.key));
-    keys.any(|key| labels.get(registry.normalize(key)) == Some(&None))
+    keys.any(|key| labels.label(registry.normalize(key)) == Some(None))
 }
 
 /// Required node affinity terms (ORed), if there are any.
@@ -116,7 +120,7 @@ fn affinity_terms(pod: &Pod) -> Option<&Vec<NodeSelectorTerm>> {
         .map(|s| &s.node_selector_terms)
 }
 
-fn term_holds(labels: &Labels, term: &NodeSelectorTerm, registry: &LabelRegistry) -> bool {
+fn term_holds(labels: &impl Labelled, term: &NodeSelectorTerm, registry: &LabelRegistry) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     // Kubernetes: a term without expressions and fields matches nothing.
@@ -131,21 +135,18 @@ fn term_holds(labels: &Labels, term: &NodeSelectorTerm, registry: &LabelRegistry
 }
 
 fn expression_holds(
-    labels: &Labels,
+    labels: &impl Labelled,
     e: &NodeSelectorRequirement,
     registry: &LabelRegistry,
 ) -> bool {
-    let have = labels.get(registry.normalize(&e.key));
+    let have = labels.label(registry.normalize(&e.key));
     let values = e.values.as_deref().unwrap_or_default();
-    let listed = |v: &String| values.contains(v);
+    let listed = |v: &str| values.iter().any(|value| value == v);
     let bound = || values.first().and_then(|v| v.parse::<i64>().ok());
-    let number = || {
-        have.and_then(Option::as_ref)
-            .and_then(|v| v.parse::<i64>().ok())
-    };
+    let number = || have.flatten()?.parse::<i64>().ok();
     match e.operator.as_str() {
-        "In" => have.is_some_and(|h| h.as_ref().is_none_or(listed)),
-        "NotIn" => have.is_none_or(|h| h.as_ref().is_none_or(|v| !listed(v))),
+        "In" => have.is_some_and(|h| h.is_none_or(listed)),
+        "NotIn" => have.is_none_or(|h| h.is_none_or(|v| !listed(v))),
         "Exists" => have.is_some(),
         "DoesNotExist" => have.is_none(),
         "Gt" => number().zip(bound()).is_some_and(|(n, b)| n > b),

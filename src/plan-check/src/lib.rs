@@ -2,11 +2,13 @@
 //!
 //! It reads the plain data of `karpenter-model` and decides everything anew, in the most direct way there is:
 //! for a machine to be bought it makes up each Node that could come of it, label by label, and asks of each pod
-//! what kube-scheduler would ask. Slow is fine; clever is not.
+//! what kube-scheduler would ask. Nothing is clever here but one thing: pods that nothing can tell apart are judged once.
 
 mod bookkeeping;
+mod case;
 mod claims;
 mod fits;
+mod kinds;
 mod labels;
 mod missed;
 mod nodes;
@@ -61,12 +63,13 @@ impl Findings {
 #[must_use]
 pub fn check(problem: &Problem, plan: &Plan) -> Vec<Finding> {
     let mut findings = Findings::default();
+    let case = case::Case::new(problem, plan);
     bookkeeping::check(problem, plan, &mut findings);
-    nodes::check(problem, plan, &mut findings);
-    claims::check(problem, plan, &mut findings);
-    reservations::check(problem, plan, &mut findings);
-    topology::check(problem, plan, &mut findings);
-    volumes::check(problem, plan, &mut findings);
-    missed::check(problem, plan, &mut findings);
+    nodes::check(&case, &mut findings);
+    claims::check(&case, &mut findings);
+    reservations::check(&case, &mut findings);
+    topology::check(&case, &mut findings);
+    volumes::check(&case, &mut findings);
+    missed::check(&case, &mut findings);
     findings.0
 }

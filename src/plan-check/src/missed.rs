@@ -4,140 +4,176 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_api::Quantity;
+use karpenter_model::pod::HostPort;
 use karpenter_model::resources::names::NODES;
-use karpenter_model::{InstanceType, NodeView, Plan, Pod, PodKey, PoolView, Problem, ResourceList};
+use karpenter_model::{InstanceType, NodeView, Pod, PoolView, Problem, ResourceList};
 
 use crate::Findings;
-use crate::claims::{offers, spend};
+use crate::case::{Case, offers};
+use crate::claims::spend;
 use crate::fits::{ports_clash, short_of, untolerated};
-use crate::labels::{admits, allows, of_node, of_purchase};
+use crate::kinds::Kinds;
+use crate::labels::{Bought, admits, allows};
 use crate::nodes::daemons_on;
 use crate::reservations::is_left;
 use crate::volumes::{in_reach, over};
 
-pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
-    let pods: BTreeMap<&PodKey, &Arc<Pod>> = problem.pods.iter().map(|p| (&p.key, p)).collect();
-    for unschedulable in &plan.unschedulable {
-        let Some(pod) = pods.get(&unschedulable.pod) else {
-            continue;
-        };
-        if !is_plain(pod, problem) {
-            continue;
-        }
-        if let Some(node) = problem
+pub(crate) fn check(case: &Case<'_>, findings: &mut Findings) {
+    let (problem, plan) = (case.problem, case.plan);
+    let homeless: Vec<&Arc<Pod>> = (plan.unschedulable.iter())
+        .filter_map(|u| case.pods.get(&u.pod).copied())
+        .collect();
+    let everybody = || {
+        problem
             .nodes
             .iter()
-            .find(|n| takes(problem, plan, &pods, n, pod))
-        {
-            findings.error(
-                "missed",
-                format!(
-                    "pod {} is called unschedulable but fits node {}",
-                    pod.key, node.name
-                ),
-            );
+            .flat_map(|n| &n.pods)
+            .chain(&problem.pods)
+    };
+    // Whom others avoid, by rules between pods, is judged elsewhere.
+    if homeless.is_empty() || everybody().any(|p| avoids_others(p)) {
+        return;
+    }
+    let seats = seats(case);
+    let left: Vec<Option<ResourceList>> = (problem.pools.iter())
+        .map(|pool| left_of_limits(case, pool))
+        .collect();
+    let mut judged: Vec<(&Arc<Pod>, Vec<String>)> = Vec::new();
+    let mut kinds = Kinds::default();
+    let mut by_kind: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for pod in homeless.into_iter().filter(|p| is_plain(p)) {
+        let alike = by_kind.entry(kinds.of(pod)).or_default();
+        let known = alike.iter().find_map(|at| {
+            let (other, homes) = judged.get(*at)?;
+            fares_alike(other, pod).then_some(homes)
+        });
+        if let Some(homes) = known {
+            homes.iter().for_each(|home| missed(pod, home, findings));
+            continue;
         }
-        if let Some((pool, name)) = problem
-            .pools
-            .iter()
-            .find_map(|p| sells(problem, plan, p, pod).map(|t| (p, t)))
-        {
-            findings.error(
-                "missed",
-                format!(
-                    "pod {} is called unschedulable but {name} of pool {} would take it",
-                    pod.key, pool.name
-                ),
-            );
+        let node = seats.iter().find(|s| s.takes(problem, pod));
+        let mut homes: Vec<String> = node
+            .map(|s| format!("fits node {}", s.node.name))
+            .into_iter()
+            .collect();
+        let mut pools = problem.pools.iter().zip(&left);
+        let sold =
+            pools.find_map(|(pool, left)| Some((pool, sells(case, pool, left.as_ref(), pod)?)));
+        if let Some((pool, name)) = sold {
+            homes.push(format!("{name} of pool {} would take it", pool.name));
         }
+        homes.iter().for_each(|home| missed(pod, home, findings));
+        alike.push(judged.len());
+        judged.push((pod, homes));
     }
 }
 
+fn missed(pod: &Pod, home: &str, findings: &mut Findings) {
+    findings.error(
+        "missed",
+        format!("pod {} is called unschedulable but {home}", pod.key),
+    );
+}
+
+fn avoids_others(pod: &Pod) -> bool {
+    let affinity = pod.affinity.as_ref();
+    affinity.is_some_and(|a| a.pod_anti_affinity.is_some())
+}
+
 /// Pods whose rules reach beyond one node are judged elsewhere.
-fn is_plain(pod: &Pod, problem: &Problem) -> bool {
+fn is_plain(pod: &Pod) -> bool {
     let between_pods = pod
         .affinity
         .as_ref()
         .is_some_and(|a| a.pod_affinity.is_some() || a.pod_anti_affinity.is_some());
-    let avoided = problem
-        .nodes
-        .iter()
-        .flat_map(|n| &n.pods)
-        .chain(&problem.pods)
-        .any(|p| {
-            p.affinity
-                .as_ref()
-                .is_some_and(|a| a.pod_anti_affinity.is_some())
-        });
     !between_pods
-        && !avoided
         && pod.spread.is_empty()
         && pod.storage.as_deref().is_none_or(|s| s.refusal.is_none())
         && (pod.volumes.is_empty() || pod.storage.is_some())
         && !pod.has_resource_claims
 }
 
-fn takes(
-    problem: &Problem,
-    plan: &Plan,
-    pods: &BTreeMap<&PodKey, &Arc<Pod>>,
-    node: &NodeView,
-    pod: &Pod,
-) -> bool {
-    let mut need = pod.requests.clone();
-    let mut ports = node.host_ports.clone();
-    let mut with_volumes = Vec::new();
-    for key in plan
-        .existing
-        .iter()
-        .filter(|e| e.node == node.name)
-        .flat_map(|e| &e.pods)
-    {
-        if let Some(other) = pods.get(key) {
-            need.add(&other.requests);
-            ports.extend(other.host_ports.iter().cloned());
-            with_volumes.push(*other);
+/// Whether what one pod of a kind misses, another misses, too.
+fn fares_alike(a: &Pod, b: &Pod) -> bool {
+    a.requests == b.requests
+        && a.host_ports == b.host_ports
+        && a.storage.is_none()
+        && b.storage.is_none()
+}
+
+/// A node with what it is given by the plan, and with what DaemonSets will take: they may still be on their way to it,
+/// so that this is not free.
+struct Seat<'a> {
+    node: &'a NodeView,
+    need: ResourceList,
+    ports: Vec<HostPort>,
+    placed: Vec<&'a Arc<Pod>>,
+}
+
+fn seats<'a>(case: &Case<'a>) -> Vec<Seat<'a>> {
+    let mut placed: BTreeMap<&str, Vec<&Arc<Pod>>> = BTreeMap::new();
+    for existing in &case.plan.existing {
+        let pods = case.pods_of(&existing.pods);
+        placed.entry(&existing.node).or_default().extend(pods);
+    }
+    let seat = |node: &'a Arc<NodeView>| {
+        let placed = placed.remove(node.name.as_ref()).unwrap_or_default();
+        let mut need = ResourceList::new();
+        let mut ports = node.host_ports.clone();
+        for pod in &placed {
+            need.add(&pod.requests);
+            ports.extend(pod.host_ports.iter().cloned());
         }
+        let mut coming = ResourceList::new();
+        for daemon in daemons_on(case.problem, node) {
+            coming.add(&daemon.requests);
+            ports.extend(daemon.host_ports.iter().cloned());
+        }
+        for (name, amount) in coming.iter() {
+            let there = node.daemon_requests.get(name).nanos();
+            let missing = Quantity::from_nanos(amount.nanos().saturating_sub(there).max(0));
+            need.add(&ResourceList::from_iter([(name, missing)]));
+        }
+        Seat {
+            node,
+            need,
+            ports,
+            placed,
+        }
+    };
+    case.problem.nodes.iter().map(seat).collect()
+}
+
+impl Seat<'_> {
+    fn takes(&self, problem: &Problem, pod: &Arc<Pod>) -> bool {
+        let node = self.node;
+        let mut need = self.need.clone();
+        need.add(&pod.requests);
+        let clashes = |p| self.ports.iter().any(|q| ports_clash(p, q));
+        let with_volumes = || [self.placed.as_slice(), &[pod]].concat();
+        short_of(&need, &node.available).is_none()
+            && untolerated(&node.taints, pod, false).is_none()
+            && admits(&node.labels, pod, &problem.labels)
+            && in_reach(pod, &node.labels)
+            && over(node, &with_volumes()).is_none()
+            && !pod.host_ports.iter().any(clashes)
     }
-    with_volumes.extend(pods.get(&pod.key).copied());
-    // DaemonSets may still be on their way to the node: what they will take is not free.
-    let labels = of_node(&node.labels);
-    let mut coming = ResourceList::new();
-    for daemon in daemons_on(problem, node) {
-        coming.add(&daemon.requests);
-        ports.extend(daemon.host_ports.iter().cloned());
-    }
-    for (name, amount) in coming.iter() {
-        let missing = amount
-            .nanos()
-            .saturating_sub(node.daemon_requests.get(name).nanos())
-            .max(0);
-        need.add(&ResourceList::from_iter([(
-            name,
-            Quantity::from_nanos(missing),
-        )]));
-    }
-    untolerated(&node.taints, pod, false).is_none()
-        && admits(&labels, pod, &problem.labels)
-        && in_reach(pod, &labels)
-        && over(node, &with_volumes).is_none()
-        && short_of(&need, &node.available).is_none()
-        && !pod
-            .host_ports
-            .iter()
-            .any(|p| ports.iter().any(|q| ports_clash(p, q)))
 }
 
 /// The first type that a machine of its own could be bought of for the pod, beside everything that the plan buys.
-fn sells(problem: &Problem, plan: &Plan, pool: &PoolView, pod: &Pod) -> Option<Arc<str>> {
+fn sells(
+    case: &Case<'_>,
+    pool: &PoolView,
+    left: Option<&ResourceList>,
+    pod: &Pod,
+) -> Option<Arc<str>> {
     if untolerated(&pool.taints, pod, true).is_some() {
         return None;
     }
-    let left = left_of_limits(plan, pool);
     let fitting: Vec<&Arc<InstanceType>> = pool
         .instance_types
         .iter()
-        .filter(|t| within(left.as_ref(), t) && becomes(problem, plan, pool, t, pod))
+        .filter(|t| within(left, t) && becomes(case, pool, t, pod))
         .collect();
     // The variety that is asked for has to be there among what fits, unless it may be lowered.
     let varied = pool.requirements.map.iter().all(|(key, requirement)| {
@@ -150,27 +186,20 @@ fn sells(problem: &Problem, plan: &Plan, pool: &PoolView, pod: &Pod) -> Option<A
             .flat_map(|r| &r.values)
             .filter(|v| allows(requirement, v))
             .collect();
-        problem.options.best_effort_min_values
+        case.problem.options.best_effort_min_values
             || i64::try_from(values.len()).is_ok_and(|n| n >= least)
     });
     fitting.first().filter(|_| varied).map(|t| t.name.clone())
 }
 
 /// What the plan leaves of a pool's limits whatever the launches pick; none = there are no limits.
-fn left_of_limits(plan: &Plan, pool: &PoolView) -> Option<ResourceList> {
+fn left_of_limits(case: &Case<'_>, pool: &PoolView) -> Option<ResourceList> {
+    let mut left = pool.limits.clone()?;
     let mut spent = BTreeMap::new();
-    for node in plan.new_nodes.iter().filter(|n| n.pool == pool.name) {
-        let listed: BTreeSet<&str> = node.instance_types.iter().map(AsRef::as_ref).collect();
-        let types: Vec<&Arc<InstanceType>> = pool
-            .instance_types
-            .iter()
-            .filter(|t| listed.contains(&*t.name))
-            .collect();
-        spend(&mut spent, pool, &types);
-    }
+    let bought = case.purchases.iter().filter(|p| p.pool.name == pool.name);
+    bought.for_each(|p| spend(&mut spent, p));
     let mut used = pool.usage.clone();
     used.add(&spent.remove(pool.name.as_ref()).unwrap_or_default());
-    let mut left = pool.limits.clone()?;
     left.subtract(&used);
     Some(left)
 }
@@ -190,13 +219,8 @@ fn within(left: Option<&ResourceList>, sold: &InstanceType) -> bool {
 }
 
 /// Whether some purchase of the type is a node that takes the pod and every DaemonSet.
-fn becomes(
-    problem: &Problem,
-    plan: &Plan,
-    pool: &PoolView,
-    sold: &InstanceType,
-    pod: &Pod,
-) -> bool {
+fn becomes(case: &Case<'_>, pool: &PoolView, sold: &InstanceType, pod: &Pod) -> bool {
+    let problem = case.problem;
     let limits = problem.volume_limits.get(&sold.name).into_iter().flatten();
     let wants = |driver| {
         let attached = &pod.storage.as_deref()?.attached;
@@ -222,12 +246,15 @@ fn becomes(
     short_of(&need, &sold.allocatable).is_none()
         && offers(&pool.requirements.map, sold)
             .into_iter()
-            .filter(|o| is_left(problem, plan, o))
-            .any(|offer| {
-                let labels = of_purchase(&pool.labels, &pool.requirements.map, sold, offer);
+            .filter(|o| is_left(problem, case.plan, o))
+            .any(|offering| {
+                let node = Bought {
+                    labels: &pool.labels,
+                    requirements: &pool.requirements.map,
+                    instance_type: sold,
+                    offering,
+                };
                 // A key that nobody gives a value could take any: such pods are left to the solver.
-                labels.values().all(Option::is_some)
-                    && admits(&labels, pod, &problem.labels)
-                    && in_reach(pod, &labels)
+                node.is_certain() && admits(&node, pod, &problem.labels) && in_reach(pod, &node)
             })
 }

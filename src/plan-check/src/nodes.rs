@@ -1,21 +1,18 @@
 //! Pods that are put on nodes that exist: taints, labels, room, ports.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use karpenter_model::{NodeView, Plan, Pod, PodKey, Problem, ResourceList};
+use karpenter_model::{NodeView, Pod, Problem, ResourceList};
 
 use crate::Findings;
+use crate::case::Case;
 use crate::fits::{ports_clash, short_of, untolerated};
-use crate::labels::{admits, of_node};
+use crate::labels::admits;
 
-pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
-    let pods: BTreeMap<&PodKey, &Arc<Pod>> = problem.pods.iter().map(|p| (&p.key, p)).collect();
-    let nodes: BTreeMap<&str, &Arc<NodeView>> =
-        problem.nodes.iter().map(|n| (n.name.as_ref(), n)).collect();
-    let soft = has_soft_taints(problem);
-    for placement in &plan.existing {
-        let Some(node) = nodes.get(placement.node.as_ref()) else {
+pub(crate) fn check(case: &Case<'_>, findings: &mut Findings) {
+    let soft = has_soft_taints(case.problem);
+    for placement in &case.plan.existing {
+        let Some(node) = case.nodes.get(placement.node.as_ref()) else {
             findings.error(
                 "bookkeeping",
                 format!(
@@ -25,12 +22,8 @@ pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
             );
             continue;
         };
-        let placed: Vec<&Arc<Pod>> = placement
-            .pods
-            .iter()
-            .filter_map(|k| pods.get(k).copied())
-            .collect();
-        on_node(problem, node, &placed, soft, findings);
+        let placed = case.pods_of(&placement.pods);
+        on_node(case.problem, node, &placed, soft, findings);
     }
 }
 
@@ -46,13 +39,12 @@ pub(crate) fn has_soft_taints(problem: &Problem) -> bool {
 /// The DaemonSets that belong on a node.
 pub(crate) fn daemons_on<'a>(
     problem: &'a Problem,
-    node: &NodeView,
+    node: &'a NodeView,
 ) -> impl Iterator<Item = &'a Arc<Pod>> {
-    let labels = of_node(&node.labels);
     let all = problem.daemons.iter();
     all.filter(move |daemon| {
         !(daemon.has_resource_claims && problem.options.ignore_dra)
-            && admits(&labels, daemon, &problem.labels)
+            && admits(&node.labels, daemon, &problem.labels)
             && untolerated(&node.taints, daemon, true).is_none()
     })
 }
@@ -64,7 +56,6 @@ fn on_node(
     soft: bool,
     findings: &mut Findings,
 ) {
-    let labels = of_node(&node.labels);
     let mut need = ResourceList::new();
     let mut ports = node.host_ports.clone();
     // A port that a DaemonSet will take is taken, be its pod there or not.
@@ -81,7 +72,7 @@ fn on_node(
                 ),
             );
         }
-        if !admits(&labels, pod, &problem.labels) {
+        if !admits(&node.labels, pod, &problem.labels) {
             findings.error(
                 "selectors",
                 format!(

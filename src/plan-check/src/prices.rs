@@ -1,27 +1,24 @@
 //! What a plan says of prices: the offering that a launch is expected to buy and the next best one are real, at the
 //! price that is asked for them now, which NodeOverlays may have changed, and nothing else would be cheaper.
 
-use karpenter_model::plan::{PlannedNode, PricedOffering};
-use karpenter_model::{InstanceType, Offering, PoolView};
+use karpenter_model::Offering;
+use karpenter_model::plan::PricedOffering;
 
 use crate::Findings;
-use crate::claims::{PRICE_EPSILON, offers};
+use crate::case::{Purchase, Sold};
+use crate::claims::PRICE_EPSILON;
 use crate::labels::only_value;
 
-pub(crate) fn check(pool: &PoolView, node: &PlannedNode, what: &str, findings: &mut Findings) {
-    // Of several types of a name it is the first.
-    let named = |name: &str| pool.instance_types.iter().find(|t| &*t.name == name);
-    let best = |sold: &InstanceType| {
-        let all = offers(&node.requirements.map, sold).into_iter();
+pub(crate) fn check(purchase: &Purchase<'_>, findings: &mut Findings) {
+    let (what, node) = (&purchase.what, purchase.node);
+    let best = |sold: &Sold<'_>| {
+        let all = sold.offers.iter();
         all.map(|o| o.price).min_by(f64::total_cmp)
     };
     let is_sold = |said: &PricedOffering| {
-        let listed = node.instance_types.contains(&said.instance_type);
-        let sold = named(&said.instance_type).filter(|_| listed);
-        sold.is_some_and(|t| {
-            let mut all = offers(&node.requirements.map, t).into_iter();
-            all.any(|o| is_meant(said, o))
-        })
+        let mut listed = purchase.sold.iter();
+        let sold = listed.find(|s| s.instance_type.name == said.instance_type);
+        sold.is_some_and(|s| s.offers.iter().any(|o| is_meant(said, o)))
     };
     for (which, said) in [
         ("cheapest", Some(&node.cheapest)),
@@ -37,11 +34,9 @@ pub(crate) fn check(pool: &PoolView, node: &PlannedNode, what: &str, findings: &
             );
         }
     }
-    let others = node.instance_types.iter();
-    let others = others.filter(|name| **name != node.cheapest.instance_type);
-    let next = others
-        .filter_map(|name| best(named(name)?))
-        .min_by(f64::total_cmp);
+    let others = purchase.sold.iter();
+    let others = others.filter(|s| s.instance_type.name != node.cheapest.instance_type);
+    let next = others.filter_map(best).min_by(f64::total_cmp);
     let said = node.runner_up.as_ref().map(|o| o.price);
     let agree = match (said, next) {
         (Some(said), Some(next)) => (said - next).abs() <= PRICE_EPSILON,

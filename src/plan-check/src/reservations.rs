@@ -1,42 +1,29 @@
 //! Machines out of reservations: whatever the launches pick, no reservation gives more machines than it has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use karpenter_api::labels::{CAPACITY_RESERVED, CAPACITY_TYPE};
-use karpenter_model::{Offering, Plan, PoolView, Problem};
+use karpenter_model::{Offering, Plan, Problem};
 
 use crate::Findings;
-use crate::claims::offers;
+use crate::case::Case;
 
-pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
+pub(crate) fn check(case: &Case<'_>, findings: &mut Findings) {
+    let problem = case.problem;
     let key = problem.labels.reservation_id.as_deref().unwrap_or_default();
-    let pools: BTreeMap<&str, &Arc<PoolView>> =
-        problem.pools.iter().map(|p| (p.name.as_ref(), p)).collect();
     // Every reservation that a machine could come out of counts it.
     let mut held: BTreeMap<String, usize> = BTreeMap::new();
-    for (index, node) in plan.new_nodes.iter().enumerate() {
-        let Some(pool) = pools.get(node.pool.as_ref()) else {
-            continue;
-        };
-        let listed: BTreeSet<&str> = node.instance_types.iter().map(AsRef::as_ref).collect();
+    for purchase in &case.purchases {
+        let what = &purchase.what;
         let mut ids: BTreeSet<Option<String>> = BTreeSet::new();
         let mut otherwise = false;
-        for sold in pool
-            .instance_types
-            .iter()
-            .filter(|t| listed.contains(&*t.name))
-        {
-            let all = offers(&node.requirements.map, sold);
-            for offer in all {
-                if value(offer, CAPACITY_TYPE) == Some(CAPACITY_RESERVED) {
-                    ids.insert(value(offer, key).map(str::to_owned));
-                } else {
-                    otherwise = true;
-                }
+        for offer in purchase.sold.iter().flat_map(|s| &s.offers) {
+            if value(offer, CAPACITY_TYPE) == Some(CAPACITY_RESERVED) {
+                ids.insert(value(offer, key).map(str::to_owned));
+            } else {
+                otherwise = true;
             }
         }
-        let what = format!("new node {index} of pool {}", node.pool);
         // A unit is counted for it: the launch must not be free to leave it, or to take another's.
         if ids.len() > 1 || (otherwise && !ids.is_empty()) {
             let mut from: Vec<&str> = ids.iter().flatten().map(String::as_str).collect();

@@ -3,42 +3,45 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use karpenter_model::plan::PlannedNode;
 use karpenter_model::storage::Attached;
-use karpenter_model::{NodeView, Plan, Pod, PodKey, PoolView, Problem, Requirement, Requirements};
+use karpenter_model::{NodeView, Pod, PodKey, Problem, Requirement, Requirements};
 
 use crate::Findings;
-use crate::claims::offers;
-use crate::labels::{Labels, allows, forbids, of_node, of_purchase};
+use crate::case::{Case, Purchase, zone};
+use crate::labels::{Labelled, allows, forbids};
 
-pub(crate) fn check(problem: &Problem, plan: &Plan, findings: &mut Findings) {
-    let pods: BTreeMap<&PodKey, &Arc<Pod>> = problem.pods.iter().map(|p| (&p.key, p)).collect();
-    let with_storage = |keys: &[PodKey]| -> Vec<&Arc<Pod>> {
-        let found = keys.iter().filter_map(|k| pods.get(k).copied());
-        found.filter(|p| p.storage.is_some()).collect()
+pub(crate) fn check(case: &Case<'_>, findings: &mut Findings) {
+    // A claim that others mount, too, may turn out to be somewhere already: it is not counted ahead.
+    let mut users: BTreeMap<&PodKey, usize> = BTreeMap::new();
+    let pods = case.problem.pods.iter();
+    let storages = pods.filter_map(|p| p.storage.as_deref());
+    for claim in storages.flat_map(|s| s.attached.values().flatten()) {
+        *users.entry(claim).or_default() += 1;
+    }
+    let with_storage = |keys| {
+        let mut found = case.pods_of(keys);
+        found.retain(|p| p.storage.is_some());
+        found
     };
-    for placement in &plan.existing {
+    for placement in &case.plan.existing {
         let placed = with_storage(&placement.pods);
-        let found = problem.nodes.iter().find(|n| n.name == placement.node);
+        let found = case.nodes.get(placement.node.as_ref());
         if let Some(node) = found.filter(|_| !placed.is_empty()) {
             on_node(node, &placed, findings);
         }
     }
-    for (index, node) in plan.new_nodes.iter().enumerate() {
-        let placed = with_storage(&node.pods);
-        let pool = problem.pools.iter().find(|p| p.name == node.pool);
-        if let Some(pool) = pool.filter(|_| !placed.is_empty()) {
-            let what = format!("new node {index} of pool {}", node.pool);
-            on_purchase(problem, pool, node, &placed, &what, findings);
+    for purchase in &case.purchases {
+        let placed = with_storage(&purchase.node.pods);
+        if !placed.is_empty() {
+            on_purchase(case.problem, purchase, &placed, &users, findings);
         }
     }
 }
 
 fn on_node(node: &NodeView, placed: &[&Arc<Pod>], findings: &mut Findings) {
-    let labels = of_node(&node.labels);
     let what = format!("node {}", node.name);
     for pod in placed {
-        reachable(pod, &labels, &what, findings);
+        reachable(pod, &node.labels, &what, findings);
     }
     if let Some((driver, wants, limit)) = over(node, placed) {
         findings.error(
@@ -77,28 +80,18 @@ fn together(placed: &[&Arc<Pod>]) -> Attached {
 
 fn on_purchase(
     problem: &Problem,
-    pool: &PoolView,
-    node: &PlannedNode,
+    purchase: &Purchase<'_>,
     placed: &[&Arc<Pod>],
-    what: &str,
+    users: &BTreeMap<&PodKey, usize>,
     findings: &mut Findings,
 ) {
-    // A claim that others mount, too, may turn out to be somewhere already: it is not counted ahead.
-    let mut users: BTreeMap<&PodKey, usize> = BTreeMap::new();
-    let storages = problem.pods.iter().filter_map(|p| p.storage.as_deref());
-    for claim in storages.flat_map(|s| s.attached.values().flatten()) {
-        *users.entry(claim).or_default() += 1;
-    }
     let brought = together(placed);
-    for name in &node.instance_types {
-        let found = pool.instance_types.iter().find(|t| t.name == *name);
-        let Some(instance_type) = found else { continue };
-        for offer in offers(&node.requirements.map, instance_type) {
-            let labels = of_purchase(&pool.labels, &node.requirements.map, instance_type, offer);
-            let zone = labels.get(karpenter_api::labels::ZONE).cloned().flatten();
-            let what = format!("{what} as {name} in {}", zone.unwrap_or_default());
+    for sold in &purchase.sold {
+        let (what, name) = (&purchase.what, &sold.instance_type.name);
+        for node in purchase.nodes(sold) {
+            let what = format!("{what} as {name} in {}", zone(&node));
             for pod in placed {
-                reachable(pod, &labels, &what, findings);
+                reachable(pod, &node, &what, findings);
             }
         }
         let limits = problem.volume_limits.get(name);
@@ -119,7 +112,7 @@ fn on_purchase(
     }
 }
 
-fn reachable(pod: &Pod, labels: &Labels, what: &str, findings: &mut Findings) {
+fn reachable(pod: &Pod, labels: &impl Labelled, what: &str, findings: &mut Findings) {
     let Some(storage) = pod.storage.as_deref() else {
         return;
     };
@@ -135,21 +128,18 @@ fn reachable(pod: &Pod, labels: &Labels, what: &str, findings: &mut Findings) {
 }
 
 /// Whether a Node with these labels can have the volumes of `pod`.
-pub(crate) fn in_reach(pod: &Pod, labels: &Labels) -> bool {
+pub(crate) fn in_reach(pod: &Pod, labels: &impl Labelled) -> bool {
     pod.storage.as_deref().is_none_or(|s| {
         s.alternatives.is_empty() || s.alternatives.iter().any(|place| holds(place, labels))
     })
 }
 
-fn holds(place: &Requirements, labels: &Labels) -> bool {
-    place
-        .map
-        .iter()
-        .all(|(key, want)| match labels.get(key.as_ref()) {
-            Some(Some(value)) => allows(want, value),
-            Some(None) => !forbids(want),
-            None => may_lack(want),
-        })
+fn holds(place: &Requirements, labels: &impl Labelled) -> bool {
+    place.map.iter().all(|(key, want)| match labels.label(key) {
+        Some(Some(value)) => allows(want, value),
+        Some(None) => !forbids(want),
+        None => may_lack(want),
+    })
 }
 
 /// Whether a Node without the label is meant, too: `NotIn` and `DoesNotExist`.

@@ -1,0 +1,62 @@
+//! Rules between pods, judged on the cluster as it will be: required anti-affinity, required affinity and
+//! DoNotSchedule spread, by hostname and by zone-like keys.
+//!
+//! A machine that is still to be bought may end up in any domain its claim allows. What must never hold is judged
+//! against all of them, what must hold against each of them.
+
+mod affinity;
+mod meant;
+mod places;
+mod spread;
+
+use karpenter_model::Pod;
+
+use crate::Findings;
+use crate::case::Case;
+use places::Places;
+
+pub(crate) fn check(case: &Case<'_>, findings: &mut Findings) {
+    let problem = case.problem;
+    let there = problem.nodes.iter().flat_map(|n| &n.pods);
+    if !problem.pods.iter().chain(there).any(|p| is_ruled(p)) {
+        return;
+    }
+    let places = Places::new(case);
+    for (kind, example) in places.kinds.examples.iter().enumerate() {
+        let affinity = example.affinity.as_deref();
+        let apart = affinity
+            .and_then(|a| a.pod_anti_affinity.as_ref())
+            .and_then(|a| {
+                a.required_during_scheduling_ignored_during_execution
+                    .as_ref()
+            });
+        for term in apart.into_iter().flatten() {
+            affinity::apart(problem, &places, kind, example, term, findings);
+        }
+        if !places.is_planned(kind) {
+            continue;
+        }
+        let together = affinity
+            .and_then(|a| a.pod_affinity.as_ref())
+            .and_then(|a| {
+                a.required_during_scheduling_ignored_during_execution
+                    .as_ref()
+            });
+        for term in together.into_iter().flatten() {
+            affinity::together(problem, &places, kind, example, term, findings);
+        }
+        let hard = example.spread.iter();
+        for constraint in hard.filter(|c| c.when_unsatisfiable == "DoNotSchedule") {
+            spread::check(problem, &places, kind, example, constraint, findings);
+        }
+    }
+}
+
+/// Whether a pod has rules about others.
+fn is_ruled(pod: &Pod) -> bool {
+    !pod.spread.is_empty()
+        || pod
+            .affinity
+            .as_ref()
+            .is_some_and(|a| a.pod_affinity.is_some() || a.pod_anti_affinity.is_some())
+}

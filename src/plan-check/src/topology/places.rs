@@ -1,0 +1,253 @@
+//! The cluster as it will be: nodes with the pods that stay or come, by kind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Taint, TopologySpreadConstraint};
+use karpenter_api::labels as names;
+use karpenter_model::{NodeView, Pod, Problem};
+
+use crate::case::{Case, Purchase};
+use crate::fits::untolerated;
+use crate::kinds::Kinds;
+use crate::labels::{Labelled, admits};
+
+/// All nodes.
+pub(crate) struct Places<'a> {
+    pub(crate) all: Vec<Place<'a>>,
+    pub(crate) kinds: Kinds<'a>,
+    /// The places of each kind's pods.
+    of_kind: Vec<Vec<usize>>,
+    planned: Vec<bool>,
+}
+
+/// A node as it will be.
+pub(crate) struct Place<'a> {
+    what: What<'a>,
+    /// Its host name.
+    name: String,
+    taints: &'a [Taint],
+    /// Its pods by kind.
+    pub(crate) pods: BTreeMap<usize, Group<'a>>,
+}
+
+/// What a place is.
+enum What<'a> {
+    /// It is there.
+    Node(&'a NodeView),
+    /// It is to be bought, with the values that its labels may have.
+    Machine(BTreeMap<String, BTreeSet<String>>),
+}
+
+/// Pods of a kind on a node.
+#[derive(Default)]
+pub(crate) struct Group<'a> {
+    /// Those that the plan puts there.
+    pub(crate) planned: Vec<&'a Pod>,
+    /// Those that are there.
+    pub(crate) there: Vec<&'a Pod>,
+}
+
+impl<'a> Group<'a> {
+    pub(crate) fn len(&self) -> usize {
+        self.planned.len() + self.there.len()
+    }
+
+    /// Every pod, and whether it is the plan that puts it there.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&'a Pod, bool)> {
+        let planned = self.planned.iter().map(|p| (*p, true));
+        planned.chain(self.there.iter().map(|p| (*p, false)))
+    }
+}
+
+impl<'a> Places<'a> {
+    pub(crate) fn new(case: &Case<'a>) -> Self {
+        let mut kinds = Kinds::default();
+        let mut placed: BTreeMap<&str, BTreeSet<_>> = BTreeMap::new();
+        for existing in &case.plan.existing {
+            let on_node = placed.entry(&existing.node).or_default();
+            on_node.extend(&existing.pods);
+        }
+        let mut all = Vec::new();
+        for node in &case.problem.nodes {
+            let mut pods: BTreeMap<usize, Group<'a>> = BTreeMap::new();
+            let planned = placed.get(node.name.as_ref()).into_iter().flatten();
+            for pod in planned.filter_map(|key| case.pods.get(*key).copied()) {
+                pods.entry(kinds.of(pod)).or_default().planned.push(pod);
+            }
+            // Pods that are planned anew leave where they are.
+            for pod in node.pods.iter().filter(|p| !case.pods.contains_key(&p.key)) {
+                pods.entry(kinds.of(pod)).or_default().there.push(pod);
+            }
+            let name = node.labels.get(names::HOSTNAME);
+            all.push(Place {
+                what: What::Node(node),
+                name: name.cloned().unwrap_or_else(|| node.name.to_string()),
+                taints: &node.taints,
+                pods,
+            });
+        }
+        for purchase in &case.purchases {
+            let mut pods: BTreeMap<usize, Group<'a>> = BTreeMap::new();
+            for pod in case.pods_of(&purchase.node.pods) {
+                pods.entry(kinds.of(pod)).or_default().planned.push(pod);
+            }
+            all.push(Place {
+                what: What::Machine(BTreeMap::new()),
+                name: purchase.what.clone(),
+                taints: &purchase.pool.taints,
+                pods,
+            });
+        }
+        // Only what rules or pods ask about is worked out for what may be bought.
+        let keys = keys(&kinds, case.problem);
+        let machines = all.iter_mut().skip(case.problem.nodes.len());
+        for (place, purchase) in machines.zip(&case.purchases) {
+            place.what = What::Machine(values(purchase, &keys));
+        }
+        let mut of_kind = vec![Vec::new(); kinds.examples.len()];
+        let mut planned = vec![false; kinds.examples.len()];
+        for (at, place) in all.iter().enumerate() {
+            for (kind, group) in &place.pods {
+                if let Some(places) = of_kind.get_mut(*kind) {
+                    places.push(at);
+                }
+                if let Some(planned) = planned.get_mut(*kind) {
+                    *planned |= !group.planned.is_empty();
+                }
+            }
+        }
+        Self {
+            all,
+            kinds,
+            of_kind,
+            planned,
+        }
+    }
+
+    /// Whether the plan places pods of a kind.
+    pub(crate) fn is_planned(&self, kind: usize) -> bool {
+        self.planned.get(kind).copied().unwrap_or_default()
+    }
+
+    /// The places where pods of a kind are.
+    pub(crate) fn of(&self, kind: usize) -> impl Iterator<Item = (usize, &Place<'a>)> {
+        let places = self.of_kind.get(kind).into_iter().flatten();
+        places.filter_map(|at| Some((*at, self.all.get(*at)?)))
+    }
+}
+
+/// Label keys that rules and selectors name.
+fn keys(kinds: &Kinds<'_>, problem: &Problem) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    for pod in &kinds.examples {
+        keys.extend(pod.spread.iter().map(|c| c.topology_key.clone()));
+        let selected = pod.node_selector.keys();
+        keys.extend(selected.map(|k| problem.labels.normalize(k).to_owned()));
+        let Some(affinity) = pod.affinity.as_deref() else {
+            continue;
+        };
+        let apart = (affinity.pod_anti_affinity.as_ref()).and_then(|a| {
+            a.required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
+        let together = (affinity.pod_affinity.as_ref()).and_then(|a| {
+            a.required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
+        let terms = apart.into_iter().chain(together).flatten();
+        keys.extend(terms.map(|t| t.topology_key.clone()));
+        let required = (affinity.node_affinity.as_ref()).and_then(|a| {
+            a.required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
+        let terms = required.into_iter().flat_map(|s| &s.node_selector_terms);
+        let expressions = terms.flat_map(|t| t.match_expressions.iter().flatten());
+        keys.extend(expressions.map(|e| problem.labels.normalize(&e.key).to_owned()));
+    }
+    keys
+}
+
+/// The values that labels of a machine may have.
+fn values(purchase: &Purchase<'_>, keys: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<String>> {
+    let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for key in keys {
+        let mut known: BTreeSet<String> = BTreeSet::new();
+        for sold in &purchase.sold {
+            for node in purchase.nodes(sold) {
+                if let Some(Some(value)) = node.label(key)
+                    && !known.contains(value)
+                {
+                    known.insert(value.to_owned());
+                }
+            }
+        }
+        if !known.is_empty() {
+            values.insert(key.clone(), known);
+        }
+    }
+    values
+}
+
+/// A label that has one possible value has it; one of several is there with one that is not known.
+impl Labelled for Place<'_> {
+    fn label(&self, key: &str) -> Option<Option<&str>> {
+        match &self.what {
+            What::Node(node) => node.labels.label(key),
+            What::Machine(values) => {
+                let values = values.get(key)?;
+                let mut all = values.iter();
+                let first = all.next().map(String::as_str);
+                Some(first.filter(|_| all.next().is_none()))
+            }
+        }
+    }
+}
+
+impl Place<'_> {
+    /// Whether it is there, not still to be bought.
+    pub(crate) fn exists(&self) -> bool {
+        matches!(self.what, What::Node(_))
+    }
+
+    /// The domains of `key` that it may be in.
+    pub(crate) fn domains(&self, key: &str) -> Vec<&str> {
+        if key == names::HOSTNAME {
+            return vec![&self.name];
+        }
+        match &self.what {
+            What::Node(node) => node
+                .labels
+                .get(key)
+                .map(String::as_str)
+                .into_iter()
+                .collect(),
+            What::Machine(values) => {
+                let values = values.get(key).into_iter().flatten();
+                values.map(String::as_str).collect()
+            }
+        }
+    }
+
+    /// The domain of `key` that it is in for certain.
+    pub(crate) fn domain(&self, key: &str) -> Option<&str> {
+        match self.domains(key).as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Whether a spread constraint of the pod counts this node: by default nodes that it may not select do not count,
+    /// those whose taints it does not tolerate do.
+    pub(crate) fn counts(
+        &self,
+        problem: &Problem,
+        pod: &Pod,
+        constraint: &TopologySpreadConstraint,
+    ) -> bool {
+        let by_affinity = constraint.node_affinity_policy.as_deref() == Some("Ignore")
+            || admits(self, pod, &problem.labels);
+        let by_taints = constraint.node_taints_policy.as_deref() != Some("Honor")
+            || untolerated(self.taints, pod, true).is_none();
+        by_affinity && by_taints
+    }
+}

@@ -1,0 +1,148 @@
+//! Topology spread constraints that must hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::TopologySpreadConstraint;
+use karpenter_api::labels as names;
+use karpenter_model::{Pod, PoolView, Problem};
+
+use super::meant;
+use super::places::{Place, Places};
+use crate::Findings;
+use crate::case::offers;
+use crate::fits::untolerated;
+use crate::labels::{Bought, Labelled as _, admits, allows};
+
+/// Judges how pods of a kind are spread.
+pub(crate) fn check(
+    problem: &Problem,
+    places: &Places<'_>,
+    kind: usize,
+    owner: &Pod,
+    constraint: &TopologySpreadConstraint,
+    findings: &mut Findings,
+) {
+    if !meant::by_constraint(constraint, owner, owner) {
+        return; // It does not count itself, so the order of placement decides and the end state says nothing.
+    }
+    let key = constraint.topology_key.as_str();
+    let counts: Vec<bool> = (places.all.iter())
+        .map(|p| p.counts(problem, owner, constraint))
+        .collect();
+    let counts = |at: usize| counts.get(at).copied().unwrap_or_default();
+    let mut all: BTreeMap<&str, usize> = BTreeMap::new();
+    // Pods of this plan that do not share the rule are free to come after those that do.
+    let mut sharing: BTreeMap<&str, usize> = BTreeMap::new();
+    for (other, example) in places.kinds.examples.iter().enumerate() {
+        if !meant::by_constraint(constraint, owner, example) {
+            continue;
+        }
+        let has_rule = example.spread.contains(constraint);
+        for (_, place) in places.of(other).filter(|(at, _)| counts(*at)) {
+            let Some(group) = place.pods.get(&other) else {
+                continue;
+            };
+            let planned = if has_rule { group.planned.len() } else { 0 };
+            for domain in place.domains(key) {
+                *all.entry(domain).or_default() += group.len();
+                *sharing.entry(domain).or_default() += group.there.len() + planned;
+            }
+        }
+    }
+    let counting = places.all.iter().enumerate().filter(|(at, _)| counts(*at));
+    let eligible = eligible_domains(problem, owner, constraint, counting.map(|(_, p)| p));
+    let few = constraint
+        .min_domains
+        .is_some_and(|m| i64::try_from(eligible.len()).is_ok_and(|n| n < i64::from(m)));
+    let count = |of: &BTreeMap<&str, usize>, domain: &str| {
+        let pods = of.get(domain).copied().unwrap_or_default();
+        i64::try_from(pods).unwrap_or(i64::MAX)
+    };
+    // A new host is always an option, with nobody on it.
+    let least = if few || key == names::HOSTNAME {
+        0
+    } else {
+        let least = eligible.iter().map(|d| count(&all, d)).min();
+        least.unwrap_or(0)
+    };
+    for (_, here) in places.of(kind) {
+        let planned = here.pods.get(&kind).into_iter().flat_map(|g| &g.planned);
+        let fault = match here.domain(key) {
+            None => Some(format!(
+                "is spread by {key} but may land in any of [{}]",
+                here.domains(key).join(", ")
+            )),
+            Some(domain) => {
+                let skew = count(&sharing, domain) - least;
+                (skew > i64::from(constraint.max_skew)).then(|| {
+                    format!(
+                        "makes a skew of {skew} over {key}, at most {} is allowed",
+                        constraint.max_skew
+                    )
+                })
+            }
+        };
+        let Some(fault) = fault else { continue };
+        for pod in planned {
+            findings.error("spread", format!("pod {} {fault}", pod.key));
+        }
+    }
+}
+
+/// Domains among which the pod is spread: of the nodes that count, and of offerings that it could use.
+fn eligible_domains<'a>(
+    problem: &'a Problem,
+    pod: &Pod,
+    constraint: &TopologySpreadConstraint,
+    counting: impl Iterator<Item = &'a Place<'a>>,
+) -> BTreeSet<String> {
+    let key = constraint.topology_key.as_str();
+    // A machine to be bought is in a domain that can be bought: those are looked at below.
+    let there = counting.filter(|p| p.exists());
+    let mut out: BTreeSet<String> = there
+        .flat_map(|p| p.domains(key))
+        .map(str::to_owned)
+        .collect();
+    // Every new machine is a host of its own, which nobody can name ahead.
+    if key == names::HOSTNAME {
+        return out;
+    }
+    for pool in &problem.pools {
+        if untolerated(&pool.taints, pod, true).is_some() || rules_out(pool, pod, problem) {
+            continue;
+        }
+        let allowed = pool.requirements.map.get(key);
+        for instance_type in &pool.instance_types {
+            for offering in offers(&pool.requirements.map, instance_type) {
+                let node = Bought {
+                    labels: &pool.labels,
+                    requirements: &pool.requirements.map,
+                    instance_type,
+                    offering,
+                };
+                if let Some(Some(value)) = node.label(key)
+                    && !out.contains(value)
+                    && allowed.is_none_or(|r| allows(r, value))
+                    && admits(&node, pod, &problem.labels)
+                {
+                    out.insert(value.to_owned());
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Whether no node of the pool can have the labels that the pod selects.
+fn rules_out(pool: &PoolView, pod: &Pod, problem: &Problem) -> bool {
+    pod.node_selector.iter().any(|(key, want)| {
+        let key = problem.labels.normalize(key);
+        match pool.labels.get(key) {
+            Some(own) => own != want,
+            None => {
+                let allowed = pool.requirements.map.get(key);
+                allowed.is_some_and(|r| !allows(r, want))
+            }
+        }
+    })
+}
