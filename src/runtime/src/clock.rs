@@ -62,6 +62,12 @@ impl Clock {
         self.skew_millis.store(millis, Ordering::Relaxed);
     }
 
+    /// Whether time is simulated.
+    #[must_use]
+    pub fn is_virtual(&self) -> bool {
+        matches!(self.source, Source::Virtual { .. })
+    }
+
     /// Monotonic reading.
     #[must_use]
     pub fn now(&self) -> Instant {

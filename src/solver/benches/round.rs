@@ -21,7 +21,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use karpenter_api::labels as l;
-use karpenter_model::{InstanceType, Plan, Pod, PoolView};
+use karpenter_model::{InstanceType, Plan, Pod, PoolView, Problem};
+use karpenter_solver::Cluster;
 use karpenter_state::Store;
 use measure::{cpu, memory};
 use serde_json::{Value, json};
@@ -90,18 +91,24 @@ fn pod(index: usize, node: Option<&str>) -> Value {
     })
 }
 
-/// Where pods go if the node `without` is not there.
-fn plan(store: &Store, pool: &Arc<PoolView>, pods: Vec<Arc<Pod>>, without: Option<&str>) -> Plan {
-    if pods.is_empty() {
-        return Plan::default();
-    }
+/// What is asked about pods, nodes apart.
+fn question(store: &Store, pool: &Arc<PoolView>, pods: Vec<Arc<Pod>>) -> Problem {
     let mut problem = made::problem(Vec::new(), Vec::new());
     problem.pods = store.for_planning(pods, &problem.labels);
-    problem.nodes = store.problem_nodes(&without.into_iter().map(Arc::from).collect());
     problem.daemons = store.daemons();
     problem.volume_limits = store.volume_limits();
     problem.namespaces = store.namespaces();
     problem.pools = vec![Arc::clone(pool)];
+    problem
+}
+
+/// Where pods go.
+fn plan(store: &Store, pool: &Arc<PoolView>, pods: Vec<Arc<Pod>>) -> Plan {
+    if pods.is_empty() {
+        return Plan::default();
+    }
+    let mut problem = question(store, pool, pods);
+    problem.nodes = store.problem_nodes(&BTreeSet::new());
     karpenter_solver::solve(&problem)
 }
 
@@ -133,15 +140,22 @@ fn main() {
         store.problem_nodes(&BTreeSet::new())
     });
     told("state with views");
-    let round = || plan(&store, &pool, store.provisionable_pods(), None);
+    let round = || plan(&store, &pool, store.provisionable_pods());
     timed("round with nothing pending", 9, round);
     // What disruption asks of each of its candidates: where the pods of this node could go.
-    let mut at = 0;
-    timed("simulation of one node less", 50, || {
-        at += 1;
-        let node = &names[at * 97 % names.len()];
-        plan(&store, &pool, store.pods_on(node), Some(node))
+    let views = store.problem_nodes(&BTreeSet::new());
+    let cluster = timed("making the cluster ready for simulations", 9, || {
+        Cluster::new(&views)
     });
+    let mut at = 0;
+    let mut simulate = || {
+        at += 1;
+        let gone = at * 97 % views.len();
+        let problem = question(&store, &pool, store.pods_on(&views[gone].name));
+        karpenter_solver::solve_without(&problem, &cluster, &[gone])
+    };
+    timed("first simulation of one node less", 1, &mut simulate);
+    timed("simulation of one node less", 500, &mut simulate);
     for i in 0..100 {
         let index = nodes * each + i;
         store.apply_pod(serde_json::from_value(pod(index, None)).unwrap());

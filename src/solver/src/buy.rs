@@ -39,7 +39,7 @@ pub(crate) struct Buyer<'a, 'p> {
     pub(crate) machines: Vec<Machine>,
     /// Room that the chosen types of the machines have left.
     pub(crate) spare: Rooms,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Ledger<'a>,
     pub(crate) existing: Existing<'a>,
     /// Domains of keys that can be bought, by demand.
     pub(crate) purchasable: BTreeMap<(DemandId, KeyId), Arc<Vec<DomainId>>>,

@@ -13,8 +13,10 @@ use karpenter_model::resources::names::{CPU, MEMORY};
 use karpenter_model::{Pod, PodKey, Problem, Requirements, ResourceList};
 
 use crate::catalog::UnitPrices;
+use crate::cluster::Cluster;
 use crate::dense::{Dense, Names};
 use crate::mounts::{Mounts, Shared};
+use crate::rooms::Bits;
 use crate::rules::{self, Rule, Who};
 use crate::{Queue, soft_taints};
 
@@ -106,14 +108,16 @@ impl Classes {
     /// Sorts the problem's pods into classes. Pods that cannot be planned for go to `refused` with the reason.
     pub(crate) fn new(
         problem: &Problem,
+        cluster: &Cluster,
+        gone: &Bits,
         names: &mut Names,
         refused: &mut BTreeMap<PodKey, String>,
     ) -> Self {
         let mut by_shape: BTreeMap<String, usize> = BTreeMap::new();
         let mut all: Vec<Class> = Vec::new();
-        let soft = soft_taints(problem);
-        let meant = meant(problem);
-        let mounts = Mounts::new(problem);
+        let soft = soft_taints(problem) || cluster.has_soft_taints(gone);
+        let meant = meant(problem, cluster, gone);
+        let mounts = Mounts::new(problem, cluster, gone);
         let mut demands = Demands::default();
         for pod in &problem.pods {
             if let Some(refusal) = refusal(problem, pod) {
@@ -248,12 +252,12 @@ fn refusal(problem: &Problem, pod: &Pod) -> Option<String> {
 }
 
 /// Whom rules are about, of pods to be placed and of those that are there.
-fn meant(problem: &Problem) -> Vec<Who> {
+fn meant(problem: &Problem, cluster: &Cluster, gone: &Bits) -> Vec<Who> {
     let mut all: BTreeSet<Who> = BTreeSet::new();
     for pod in &problem.pods {
         all.extend(rules::of(problem, pod).into_iter().map(|r| r.who));
     }
-    for pod in problem.nodes.iter().flat_map(|n| &n.pods) {
+    for (_, pod) in cluster.keepers().iter().filter(|(p, _)| !gone.has(*p)) {
         all.extend(rules::held(problem, pod).map(|(_, who)| who));
     }
     all.into_iter().collect()

@@ -1,7 +1,8 @@
-//! Pods onto nodes that exist or are on their way: first that takes the pod, initialized ones first, then by name.
+//! Pods onto nodes that exist or are on their way: the first that takes the pod. What a node has left is worked out when
+//! it is looked at, so that nodes without room cost nothing.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -12,9 +13,10 @@ use karpenter_model::taints::first_untolerated;
 use karpenter_model::{LabelRegistry, NodeView, Pod, PodKey, Problem, Requirements, ResourceList};
 
 use crate::class::{Class, Classes, Demand, DemandId};
-use crate::dense::{Names, add, count_of, minus, times};
+use crate::cluster::Cluster;
+use crate::dense::{Dense, Names, add, count_of, minus, times};
 use crate::ledger::Ledger;
-use crate::rooms::{BLOCK, Rooms};
+use crate::rooms::{BLOCK, Bits, Rooms};
 use crate::{Budget, Queue, mounts};
 
 /// What of a node changes while pods are put on it, its room apart.
@@ -26,56 +28,86 @@ struct Node {
 
 /// Nodes that exist, in the order they are tried, and what was put on them.
 pub(crate) struct Existing<'a> {
-    labels: &'a LabelRegistry,
-    pub(crate) views: &'a [Arc<NodeView>],
-    nodes: Vec<Node>,
-    rooms: Rooms,
+    problem: &'a Problem,
+    names: &'a Names,
+    cluster: &'a Cluster,
+    gone: &'a Bits,
+    daemons: Vec<Daemon<'a>>,
+    /// Those that something was put on.
+    changed: BTreeMap<usize, Node>,
+    rooms: RefCell<Rooms>,
     /// By demand and block: the nodes that meet it; none where it was never asked, as of nodes without room.
     suitable: RefCell<Vec<Vec<Option<u64>>>>,
     placed: BTreeMap<Arc<str>, Vec<PodKey>>,
 }
 
-/// The nodes of a problem in the order they are tried.
-pub(crate) fn in_order(problem: &Problem) -> Vec<Arc<NodeView>> {
-    let mut nodes = problem.nodes.clone();
-    nodes.sort_by(|a, b| (Reverse(a.initialized), &a.name).cmp(&(Reverse(b.initialized), &b.name)));
-    nodes
-}
-
 impl<'a> Existing<'a> {
-    pub(crate) fn new(problem: &'a Problem, names: &Names, views: &'a [Arc<NodeView>]) -> Self {
-        let daemons = Daemon::all(problem);
-        let mut rooms = Rooms::default();
-        rooms.fill(views.iter().map(|view| {
-            let mut left = view.available.clone();
-            if !daemons.is_empty() {
-                left.deduct(&coming(problem, view, &daemons));
-            }
-            let mut room = names.room(&left);
-            let nothing = BTreeMap::new();
-            let (limits, used) = match view.volumes.as_deref() {
-                Some(volumes) => (Some(&volumes.limits), &volumes.used),
-                None => (None, &nothing),
-            };
-            mounts::set_room(names, &mut room, limits, used);
-            room
-        }));
-        let nodes = views.iter().map(|view| Node {
-            ports: ports_of(problem, view, &daemons),
-            attached: view
-                .volumes
-                .as_deref()
-                .map(|v| mounts::by_position(names, &v.used))
-                .unwrap_or_default(),
+    pub(crate) fn new(
+        problem: &'a Problem,
+        names: &'a Names,
+        cluster: &'a Cluster,
+        gone: &'a Bits,
+    ) -> Self {
+        let most = cluster.most.iter().map(|list| {
+            let mut most = names.room(list);
+            mounts::set_room(names, &mut most, None, &BTreeMap::new());
+            most
         });
         Self {
-            labels: &problem.labels,
-            views,
-            nodes: nodes.collect(),
-            rooms,
+            problem,
+            names,
+            cluster,
+            gone,
+            daemons: Daemon::all(problem),
+            changed: BTreeMap::new(),
+            rooms: RefCell::new(Rooms::unread(cluster.nodes.len(), most.collect())),
             suitable: RefCell::default(),
             placed: BTreeMap::new(),
         }
+    }
+
+    /// The nodes, those that are gone among them.
+    pub(crate) fn views(&self) -> &'a [Arc<NodeView>] {
+        &self.cluster.nodes
+    }
+
+    /// The room that a node has before anything is put on it.
+    fn room(&self, place: usize) -> Dense {
+        let nowhere = Dense::from_elem(-1, 1);
+        let Some(view) = self.views().get(place).filter(|_| !self.gone.has(place)) else {
+            return nowhere;
+        };
+        let mut left = view.available.clone();
+        if !self.daemons.is_empty() {
+            left.deduct(&coming(self.problem, view, &self.daemons));
+        }
+        let mut room = self.names.room(&left);
+        let nothing = BTreeMap::new();
+        let (limits, used) = match view.volumes.as_deref() {
+            Some(volumes) => (Some(&volumes.limits), &volumes.used),
+            None => (None, &nothing),
+        };
+        mounts::set_room(self.names, &mut room, limits, used);
+        room
+    }
+
+    /// Host ports that are taken on a node.
+    fn ports(&self, at: usize) -> Cow<'_, [HostPort]> {
+        match (self.changed.get(&at), self.views().get(at)) {
+            (Some(node), _) => Cow::Borrowed(&node.ports),
+            (None, Some(view)) => ports_of(self.problem, view, &self.daemons).into(),
+            (None, None) => Cow::default(),
+        }
+    }
+
+    /// Claims that are attached to a node, by the position of their driver.
+    fn attached(&self, at: usize) -> BTreeMap<usize, BTreeSet<PodKey>> {
+        if let Some(node) = self.changed.get(&at) {
+            return node.attached.clone();
+        }
+        let volumes = self.views().get(at).and_then(|v| v.volumes.as_deref());
+        let used = volumes.map(|v| mounts::by_position(self.names, &v.used));
+        used.unwrap_or_default()
     }
 
     /// The nodes of a block that meet a demand.
@@ -93,10 +125,10 @@ impl<'a> Existing<'a> {
         if let Some(Some(word)) = row.get(block) {
             return *word;
         }
-        let nodes = self.views.iter().skip(block * BLOCK).take(BLOCK);
+        let nodes = self.views().iter().skip(block * BLOCK).take(BLOCK);
         let word = classes.demand(id).map_or(0, |demand| {
             nodes.enumerate().fold(0, |word, (bit, view)| {
-                word | u64::from(suits(view, demand, self.labels)) << bit
+                word | u64::from(suits(view, demand, &self.problem.labels)) << bit
             })
         });
         if let Some(slot) = row.get_mut(block) {
@@ -119,10 +151,20 @@ impl<'a> Existing<'a> {
             0 => 0,
             open => open & self.suitable(classes, demand, block),
         };
-        let mut from = from;
+        let (mut from, end) = (from, self.views().len());
         loop {
-            let end = self.views.len();
-            let at = self.rooms.find(from, end, &class.requests, &all)?;
+            let next = self.rooms.borrow().next_block(from, end, &class.requests);
+            let block = next?;
+            let unread = self.rooms.borrow().to_read(block);
+            if let Some(places) = unread {
+                let rooms = places.map(|place| self.room(place));
+                self.rooms.borrow_mut().read(block, rooms);
+            }
+            let found = (self.rooms.borrow()).in_block(block, from, end, &class.requests, &all);
+            let Some(at) = found else {
+                from = (block + 1) * BLOCK;
+                continue;
+            };
             let fit = self.how_many(class, at, count);
             if fit > 0 {
                 return Some((at, fit));
@@ -133,12 +175,13 @@ impl<'a> Existing<'a> {
 
     /// How many pods of a class have room on a node, at most `count`.
     fn how_many(&self, class: &Class, at: usize, count: usize) -> usize {
-        let (Some(node), Some(room)) = (self.nodes.get(at), self.rooms.get(at)) else {
+        let rooms = self.rooms.borrow();
+        let Some(room) = rooms.get(at) else {
             return 0;
         };
         let count = if class.ports.is_empty() {
             count
-        } else if crate::choose::ports_clash(&class.ports, &node.ports) {
+        } else if crate::choose::ports_clash(&class.ports, &self.ports(at)) {
             0
         } else {
             count.min(1)
@@ -146,20 +189,27 @@ impl<'a> Existing<'a> {
         if class.shared.is_empty() {
             return times(&class.requests, room, count);
         }
-        let more = mounts::more_on(&node.attached, &class.shared);
+        let more = mounts::more_on(&self.attached(at), &class.shared);
         times(&class.requests, &minus(room, &more), count)
     }
 
     /// Puts pods of a class on a node.
     pub(crate) fn put(&mut self, class: &Class, at: usize, pods: Vec<PodKey>) {
-        let (Some(node), Some(view)) = (self.nodes.get_mut(at), self.views.get(at)) else {
+        let Some(view) = self.views().get(at) else {
             return;
         };
         if pods.is_empty() {
             return;
         }
-        let mut room = self.rooms.get(at).cloned().unwrap_or_default();
+        let mut room = self.rooms.borrow().get(at).cloned().unwrap_or_default();
         add(&mut room, &class.requests, -count_of(pods.len()));
+        let mut node = match self.changed.remove(&at) {
+            Some(node) => node,
+            None => Node {
+                ports: self.ports(at).into_owned(),
+                attached: self.attached(at),
+            },
+        };
         node.ports.extend(class.ports.iter().cloned());
         if !class.shared.is_empty() {
             let more = mounts::more_on(&node.attached, &class.shared);
@@ -169,7 +219,8 @@ impl<'a> Existing<'a> {
                 here.extend(claims.iter().cloned());
             }
         }
-        self.rooms.set(at, room);
+        self.changed.insert(at, node);
+        self.rooms.borrow_mut().set(at, room);
         let here = self.placed.entry(Arc::clone(&view.name)).or_default();
         here.extend(pods);
     }
@@ -216,7 +267,7 @@ impl<'a> Existing<'a> {
 pub(crate) fn place(
     existing: &mut Existing<'_>,
     classes: &Classes,
-    ledger: &Ledger,
+    ledger: &Ledger<'_>,
     queue: &mut Queue,
     budget: &mut Budget,
 ) {

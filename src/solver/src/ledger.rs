@@ -10,6 +10,7 @@ use karpenter_model::{NodeView, Problem, Requirements};
 use smallvec::SmallVec;
 
 use crate::class::Classes;
+use crate::cluster::Cluster;
 use crate::rooms::{BLOCK, Bits};
 use crate::rules::{Demand, Rule};
 use crate::topology::{DomainId, KeyId, Place, Topology};
@@ -88,18 +89,23 @@ struct Concern {
 }
 
 /// All rules that pods to be placed have or are concerned by.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    pub(crate) topology: Topology,
+#[derive(Debug)]
+pub(crate) struct Ledger<'a> {
+    pub(crate) topology: Topology<'a>,
     groups: Vec<Group>,
     held: Vec<Held>,
     by_class: Vec<Concern>,
 }
 
-impl Ledger {
-    /// Of all classes and the pods that are on nodes, which come in the order of their places.
-    pub(crate) fn new(problem: &Problem, nodes: &[Arc<NodeView>], classes: &Classes) -> Self {
-        read::ledger(problem, nodes, classes)
+impl<'a> Ledger<'a> {
+    /// Of all classes and the pods that are on nodes.
+    pub(crate) fn new(
+        problem: &Problem,
+        cluster: &'a Cluster,
+        gone: &Bits,
+        classes: &Classes,
+    ) -> Self {
+        read::ledger(problem, cluster, gone, classes)
     }
 
     fn concern(&self, class: usize) -> Option<&Concern> {
@@ -272,7 +278,7 @@ fn change(counts: &mut Vec<usize>, position: usize, how: impl Fn(&mut usize)) {
 }
 
 impl Held {
-    fn mark(&mut self, position: usize, topology: &Topology) {
+    fn mark(&mut self, position: usize, topology: &Topology<'_>) {
         if self.over == Over::Hosts {
             let any = at(&self.holders, position) > 0;
             for place in topology.places_of_host(position) {
@@ -283,7 +289,7 @@ impl Held {
 }
 
 impl Group {
-    fn mark(&mut self, position: usize, topology: &Topology) {
+    fn mark(&mut self, position: usize, topology: &Topology<'_>) {
         if self.over == Over::Hosts {
             let here = self.count(position);
             for place in topology.places_of_host(position) {
@@ -350,7 +356,7 @@ impl Group {
     /// Domains with pods and how many, by name.
     pub(crate) fn told(
         &self,
-        topology: &Topology,
+        topology: &Topology<'_>,
         nodes: &[Arc<NodeView>],
     ) -> Vec<(String, usize)> {
         let name = |position: usize| match self.over {

@@ -1,6 +1,7 @@
 //! The pure solver: `solve(&Problem) -> Plan`. No I/O, no clock, not async, no randomness.
 //!
 //! ```text
+//! nodes ── cluster.rs: made ready once for any number of questions
 //! pods ── queue ──> classes (pods that ask for the same)
 //!   1. nodes that exist, in order: first that takes the pod            existing.rs
 //!   2. machines to buy, one at a time, each filled before the next:    buy.rs, machine.rs
@@ -26,6 +27,7 @@ mod buy;
 mod catalog;
 mod choose;
 mod class;
+mod cluster;
 mod dense;
 mod existing;
 mod finish;
@@ -52,6 +54,7 @@ use karpenter_model::resources::names::{CPU, MEMORY};
 use buy::Buyer;
 use catalog::Catalog;
 use class::{Class, Classes};
+pub use cluster::Cluster;
 use dense::Names;
 use existing::Existing;
 use ledger::Ledger;
@@ -62,10 +65,18 @@ use sets::Sets;
 /// Plans where the problem's pods go and what to buy for those that fit nowhere.
 #[must_use]
 pub fn solve(problem: &Problem) -> Plan {
+    solve_without(problem, &Cluster::new(&problem.nodes), &[])
+}
+
+/// The same on the nodes of a cluster that was made ready before, without some of them, which are named by their positions
+/// among those that the cluster was made of. The problem's own nodes are not looked at.
+#[must_use]
+pub fn solve_without(problem: &Problem, cluster: &Cluster, gone: &[usize]) -> Plan {
+    let gone = cluster.places_of(gone);
     let mut names = Names::default();
     let mut plan = Plan::default();
     let mut refused: BTreeMap<PodKey, String> = BTreeMap::new();
-    let classes = Classes::new(problem, &mut names, &mut refused);
+    let classes = Classes::new(problem, cluster, &gone, &mut names, &mut refused);
     let mut catalog = Catalog::new(problem, &names, &mut plan.skipped_pools);
     let prices = catalog.unit_prices();
     let mut queue = classes.queue(&prices);
@@ -74,9 +85,8 @@ pub fn solve(problem: &Problem) -> Plan {
         spent: 0,
     };
 
-    let nodes = existing::in_order(problem);
-    let ledger = Ledger::new(problem, &nodes, &classes);
-    let mut existing = Existing::new(problem, &names, &nodes);
+    let ledger = Ledger::new(problem, cluster, &gone, &classes);
+    let mut existing = Existing::new(problem, &names, cluster, &gone);
     existing::place(&mut existing, &classes, &ledger, &mut queue, &mut budget);
     let worth = |class: &Class| {
         let asked = &class.example.requests;
@@ -96,7 +106,7 @@ pub fn solve(problem: &Problem) -> Plan {
         ledger,
         existing,
         purchasable: BTreeMap::new(),
-        units: Units::new(problem),
+        units: Units::new(problem, cluster, &gone),
     };
     buyer.run();
     let ruled_out = buyer.ruled_out_all();
@@ -201,10 +211,8 @@ impl Queue {
     }
 }
 
-/// What pods of a class have in common that decides where they fit.
+/// Whether pods may have to put up with a taint that they would rather avoid, to be on a machine of some pool.
 fn soft_taints(problem: &Problem) -> bool {
-    let pools = problem.pools.iter().flat_map(|p| &p.taints);
-    pools
-        .chain(problem.nodes.iter().flat_map(|n| &n.taints))
-        .any(|t| t.effect == "PreferNoSchedule")
+    let mut taints = problem.pools.iter().flat_map(|p| &p.taints);
+    taints.any(|t| t.effect == "PreferNoSchedule")
 }

@@ -8,7 +8,9 @@ use karpenter_api::Quantity;
 use karpenter_model::storage::{Attached, VolumeLimits};
 use karpenter_model::{Pod, PodKey, Problem, ResourceList};
 
+use crate::cluster::Cluster;
 use crate::dense::{AMPLE, Dense, Names, count_of};
+use crate::rooms::Bits;
 
 /// No name of a resource has a space in it.
 const PREFIX: &str = "volumes of ";
@@ -41,7 +43,7 @@ fn claims(attached: &Attached) -> impl Iterator<Item = &PodKey> {
 }
 
 impl<'a> Mounts<'a> {
-    pub(crate) fn new(problem: &'a Problem) -> Self {
+    pub(crate) fn new(problem: &'a Problem, cluster: &Cluster, gone: &Bits) -> Self {
         let mut users: BTreeMap<&PodKey, usize> = BTreeMap::new();
         for storage in problem.pods.iter().filter_map(|p| p.storage.as_deref()) {
             for claim in claims(&storage.attached) {
@@ -49,7 +51,7 @@ impl<'a> Mounts<'a> {
             }
         }
         if !users.is_empty() {
-            let rooms = problem.nodes.iter().filter_map(|n| n.volumes.as_deref());
+            let rooms = cluster.left(gone).filter_map(|n| n.volumes.as_deref());
             for claim in rooms.flat_map(|r| claims(&r.used)) {
                 if let Some(users) = users.get_mut(claim) {
                     *users += 1;

@@ -10,6 +10,8 @@ use karpenter_model::{LabelRegistry, Offering, Problem, Requirement, Requirement
 
 use crate::buy::Buyer;
 use crate::choose::Candidate;
+use crate::cluster::Cluster;
+use crate::rooms::Bits;
 use crate::sets::SetId;
 
 /// Units left, by reservation.
@@ -20,7 +22,7 @@ pub(crate) struct Units {
 
 impl Units {
     /// What offerings have left (the least of what they say), without what claims that are not launched yet will take.
-    pub(crate) fn new(problem: &Problem) -> Self {
+    pub(crate) fn new(problem: &Problem, cluster: &Cluster, gone: &Bits) -> Self {
         let mut left: BTreeMap<Arc<str>, u32> = BTreeMap::new();
         let labels = &problem.labels;
         let Some(key) = labels.reservation_id.as_deref() else {
@@ -43,7 +45,10 @@ impl Units {
                 *units = (*units).min(offering.reservation_capacity);
             }
         }
-        for node in &problem.nodes {
+        if left.is_empty() {
+            return Self::default();
+        }
+        for node in cluster.left(gone) {
             let reserved = node
                 .labels
                 .get(CAPACITY_TYPE)

@@ -21,6 +21,18 @@ impl Bits {
     pub(crate) fn has(&self, at: usize) -> bool {
         self.word(at / BLOCK) >> (at % BLOCK) & 1 == 1
     }
+    /// All of them, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> {
+        let words = self.words.iter().enumerate();
+        words.flat_map(|(block, word)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(block * BLOCK + bit)
+            })
+        })
+    }
     pub(crate) fn set(&mut self, at: usize, is: bool) {
         let block = at / BLOCK;
         if self.words.len() <= block {
@@ -40,8 +52,10 @@ impl Bits {
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
     rooms: Vec<Dense>,
-    /// By block: the most of each resource.
+    /// By block: the most of each resource; where a block was not read yet, what none of its places has more of.
     most: Vec<Dense>,
+    /// By block: whether its rooms are still to be read. Blocks past the end are not.
+    unread: Vec<bool>,
 }
 
 impl Rooms {
@@ -66,6 +80,41 @@ impl Rooms {
         for block in 0..self.rooms.len().div_ceil(BLOCK) {
             self.remember(block);
         }
+    }
+
+    /// Of so many places whose rooms are read when they are asked for, `most` saying of each block what none of its places
+    /// has more of.
+    pub(crate) fn unread(places: usize, most: Vec<Dense>) -> Self {
+        Self {
+            rooms: vec![Dense::new(); places],
+            unread: vec![true; most.len()],
+            most,
+        }
+    }
+
+    /// The places of a block whose rooms are to be read before it can be looked at.
+    pub(crate) fn to_read(&self, block: usize) -> Option<std::ops::Range<usize>> {
+        let unread = self.unread.get(block).copied().unwrap_or_default();
+        let from = block * BLOCK;
+        unread.then(|| from..(from + BLOCK).min(self.rooms.len()))
+    }
+
+    /// Takes note of the rooms of a block.
+    pub(crate) fn read(&mut self, block: usize, rooms: impl Iterator<Item = Dense>) {
+        let slots = self.rooms.iter_mut().skip(block * BLOCK).take(BLOCK);
+        for (slot, room) in slots.zip(rooms) {
+            *slot = room;
+        }
+        if let Some(unread) = self.unread.get_mut(block) {
+            *unread = false;
+        }
+        self.remember(block);
+    }
+
+    /// The next block from that of `from` on, before `end`, that may have room for `need`.
+    pub(crate) fn next_block(&self, from: usize, end: usize, need: &[i64]) -> Option<usize> {
+        let end = end.min(self.rooms.len()).div_ceil(BLOCK);
+        (from / BLOCK..end).find(|block| self.most.get(*block).is_some_and(|m| fits(need, m)))
     }
 
     fn remember(&mut self, block: usize) {
@@ -94,7 +143,7 @@ impl Rooms {
     }
 
     /// The first place from `from` on and before `end` that has room for `need` and is among those that `allowed` says of
-    /// its block.
+    /// its block. All blocks have been read.
     pub(crate) fn find(
         &self,
         from: usize,
@@ -102,25 +151,40 @@ impl Rooms {
         need: &[i64],
         allowed: &dyn Fn(usize) -> u64,
     ) -> Option<usize> {
-        let end = end.min(self.rooms.len());
         let mut at = from;
-        while at < end {
-            let block = at / BLOCK;
-            let next = (block + 1) * BLOCK;
-            if self.most.get(block).is_some_and(|m| fits(need, m)) {
-                let mut mask = allowed(block) & (u64::MAX << (at % BLOCK));
-                while mask != 0 {
-                    let place = block * BLOCK + mask.trailing_zeros() as usize;
-                    if place >= end {
-                        return None;
-                    }
-                    if self.rooms.get(place).is_some_and(|r| fits(need, r)) {
-                        return Some(place);
-                    }
-                    mask &= mask - 1;
-                }
+        while let Some(block) = self.next_block(at, end, need) {
+            let found = self.in_block(block, at, end, need, allowed);
+            if found.is_some() {
+                return found;
             }
-            at = next;
+            at = (block + 1) * BLOCK;
+        }
+        None
+    }
+
+    /// The same in one block.
+    pub(crate) fn in_block(
+        &self,
+        block: usize,
+        from: usize,
+        end: usize,
+        need: &[i64],
+        allowed: &dyn Fn(usize) -> u64,
+    ) -> Option<usize> {
+        let first = block * BLOCK;
+        let mut mask = allowed(block);
+        if from > first {
+            mask &= u64::MAX << (from - first);
+        }
+        while mask != 0 {
+            let place = first + mask.trailing_zeros() as usize;
+            if place >= end {
+                return None;
+            }
+            if self.rooms.get(place).is_some_and(|r| fits(need, r)) {
+                return Some(place);
+            }
+            mask &= mask - 1;
         }
         None
     }

@@ -164,7 +164,7 @@ impl Buyer<'_, '_> {
         }
         let ledger = &self.ledger;
         // Every domain that is known: nodes are there, or machines can be bought.
-        let mut choices: Vec<Choice> = (0..ledger.topology.domains(key))
+        let mut choices: Vec<Choice> = (ledger.topology.domains(key))
             .filter(|d| !ledger.is_forbidden(class, key, *d))
             .map(|domain| Choice {
                 domain,
@@ -178,7 +178,7 @@ impl Buyer<'_, '_> {
             }
             let is_spread = matches!(group.rule.demand, Demand::Spread { .. });
             let eligible: Vec<DomainId> = if is_spread {
-                let known = 0..ledger.topology.domains(key);
+                let known = ledger.topology.domains(key);
                 known
                     .filter(|d| group.domains.has(*d) || to_buy.contains(d))
                     .collect()
@@ -484,7 +484,7 @@ impl Buyer<'_, '_> {
             .filter(|(g, _)| g.rule.required)
             .map(|(g, _)| {
                 let counts: Vec<String> = g
-                    .told(topology, self.existing.views)
+                    .told(topology, self.existing.views())
                     .into_iter()
                     .map(|(d, n)| format!("{d}={n}"))
                     .take(8)

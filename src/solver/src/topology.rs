@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use karpenter_api::labels::HOSTNAME;
-use karpenter_model::NodeView;
 use smallvec::SmallVec;
 
+use crate::cluster::{Cluster, Domains};
 use crate::rooms::{BLOCK, Bits};
 
 /// Value of a topology key.
@@ -25,67 +25,61 @@ pub(crate) type Combination = SmallVec<[(KeyId, DomainId); 2]>;
 #[derive(Debug)]
 struct Key {
     name: Arc<str>,
-    domains: Vec<Domain>,
+    /// What nodes have.
+    nodes: Arc<Domains>,
+    /// Domains of nodes that are not gone.
+    live: Bits,
+    /// All domains that are known: those, and those that machines are or may be in.
+    known: Bits,
+    /// Domains that no node has.
+    more: Vec<Domain>,
     index: BTreeMap<Domain, DomainId>,
-    /// By place; none where it is not known or there is none.
-    of: Vec<Option<DomainId>>,
-    /// Places by domain.
-    places: Vec<Bits>,
+    /// By machine; none where it is not known.
+    of_machine: Vec<Option<DomainId>>,
+    /// Places of machines by domain.
+    machines: Vec<Bits>,
 }
 
 /// Keys, domains and hosts of all places.
-#[derive(Debug, Default)]
-pub(crate) struct Topology {
+#[derive(Debug)]
+pub(crate) struct Topology<'a> {
+    cluster: &'a Cluster,
     keys: Vec<Key>,
     index: BTreeMap<Arc<str>, KeyId>,
     /// The first place of machines; a multiple of 64.
     base: Place,
-    /// Of nodes that share a host name: the first of them, which stands for the host.
-    twin_of: BTreeMap<Place, Place>,
-    /// All places of hosts that have several.
-    twins: BTreeMap<Place, Vec<Place>>,
 }
 
-impl Topology {
-    /// Of nodes in the order of their places.
-    pub(crate) fn new<'a>(
-        nodes: &[Arc<NodeView>],
-        keys: impl Iterator<Item = &'a Arc<str>>,
+impl<'a> Topology<'a> {
+    /// Of a cluster without the nodes that are gone.
+    pub(crate) fn new<'b>(
+        cluster: &'a Cluster,
+        gone: &Bits,
+        keys: impl Iterator<Item = &'b Arc<str>>,
     ) -> Self {
         let mut out = Self {
-            base: nodes.len().div_ceil(BLOCK) * BLOCK,
-            ..Self::default()
+            cluster,
+            keys: Vec::new(),
+            index: BTreeMap::new(),
+            base: cluster.nodes.len().div_ceil(BLOCK) * BLOCK,
         };
         for key in keys.filter(|k| &***k != HOSTNAME) {
             if out.index.contains_key(key) {
                 continue;
             }
-            let id = out.keys.len();
-            out.index.insert(key.clone(), id);
+            out.index.insert(key.clone(), out.keys.len());
+            let nodes = cluster.domains(key);
+            let live = nodes.without(gone);
             out.keys.push(Key {
                 name: key.clone(),
-                domains: Vec::new(),
+                nodes,
+                known: live.clone(),
+                live,
+                more: Vec::new(),
                 index: BTreeMap::new(),
-                of: Vec::new(),
-                places: Vec::new(),
+                of_machine: Vec::new(),
+                machines: Vec::new(),
             });
-            for (place, node) in nodes.iter().enumerate() {
-                if let Some(value) = node.labels.get(&**key) {
-                    let domain = out.domain_id(id, value);
-                    out.pin(id, domain, place);
-                }
-            }
-        }
-        let mut hosts: BTreeMap<&str, Place> = BTreeMap::new();
-        for (place, node) in nodes.iter().enumerate() {
-            // A node's name stands for a host name that is not there.
-            let host = node.labels.get(HOSTNAME).map_or(&*node.name, |h| h);
-            let first = *hosts.entry(host).or_insert(place);
-            if first != place {
-                out.twin_of.insert(place, first);
-                let twins = out.twins.entry(first).or_insert_with(|| vec![first]);
-                twins.push(place);
-            }
         }
         out
     }
@@ -100,11 +94,11 @@ impl Topology {
     }
     /// The place that stands for the host of a place.
     pub(crate) fn host(&self, place: Place) -> Place {
-        self.twin_of.get(&place).copied().unwrap_or(place)
+        self.cluster.twin_of.get(&place).copied().unwrap_or(place)
     }
     /// All places of the host that a place stands for.
     pub(crate) fn places_of_host(&self, host: Place) -> SmallVec<[Place; 1]> {
-        match self.twins.get(&host) {
+        match self.cluster.twins.get(&host) {
             Some(all) => SmallVec::from_slice(all),
             None => SmallVec::from_slice(&[host]),
         }
@@ -117,11 +111,20 @@ impl Topology {
         Some(&self.keys.get(key)?.name)
     }
     pub(crate) fn domain_name(&self, key: KeyId, domain: DomainId) -> Option<&Domain> {
-        self.keys.get(key)?.domains.get(domain)
+        let key = self.keys.get(key)?;
+        let of_nodes = key.nodes.names.get(domain);
+        of_nodes.or_else(|| key.more.get(domain.checked_sub(key.nodes.names.len())?))
     }
-    /// How many domains of a key are known.
-    pub(crate) fn domains(&self, key: KeyId) -> usize {
-        self.keys.get(key).map_or(0, |k| k.domains.len())
+    /// The domains of a key that are known.
+    pub(crate) fn domains(&self, key: KeyId) -> impl Iterator<Item = DomainId> {
+        self.keys.get(key).into_iter().flat_map(|k| k.known.iter())
+    }
+    /// The domains of a key that nodes are in.
+    pub(crate) fn of_nodes(&self, key: KeyId) -> Bits {
+        self.keys
+            .get(key)
+            .map(|k| k.live.clone())
+            .unwrap_or_default()
     }
 
     /// The number of a domain, made up if it is new.
@@ -129,34 +132,35 @@ impl Topology {
         let Some(key) = self.keys.get_mut(key) else {
             return 0;
         };
-        if let Some(known) = key.index.get(value) {
-            return *known;
-        }
-        let id = key.domains.len();
-        let value: Domain = value.into();
-        key.index.insert(value.clone(), id);
-        key.domains.push(value);
-        key.places.push(Bits::default());
-        id
+        key.id(value)
     }
 
     /// The domain that a place is in, as far as it is known.
     pub(crate) fn domain(&self, key: KeyId, place: Place) -> Option<DomainId> {
-        self.keys.get(key)?.of.get(place).copied().flatten()
+        let key = self.keys.get(key)?;
+        let of = match place.checked_sub(self.base) {
+            Some(machine) => key.of_machine.get(machine),
+            None => key.nodes.of.get(place),
+        };
+        of.copied().flatten()
     }
 
-    /// Takes note of the domain that a place is in.
+    /// Takes note of the domain that a machine is in.
     pub(crate) fn pin(&mut self, key: KeyId, domain: DomainId, place: Place) {
-        let Some(key) = self.keys.get_mut(key) else {
+        let machine = place.checked_sub(self.base);
+        let (Some(key), Some(machine)) = (self.keys.get_mut(key), machine) else {
             return;
         };
-        if key.of.len() <= place {
-            key.of.resize(place + 1, None);
+        if key.of_machine.len() <= machine {
+            key.of_machine.resize(machine + 1, None);
         }
-        if let Some(slot) = key.of.get_mut(place) {
+        if let Some(slot) = key.of_machine.get_mut(machine) {
             *slot = Some(domain);
         }
-        if let Some(bits) = key.places.get_mut(domain) {
+        if key.machines.len() <= domain {
+            key.machines.resize(domain + 1, Bits::default());
+        }
+        if let Some(bits) = key.machines.get_mut(domain) {
             bits.set(place, true);
         }
     }
@@ -164,19 +168,41 @@ impl Topology {
     /// The places of a block that are in all these domains.
     pub(crate) fn inside(&self, wanted: &Combination, block: usize) -> u64 {
         wanted.iter().fold(u64::MAX, |all, (key, domain)| {
-            let bits = self.keys.get(*key).and_then(|k| k.places.get(*domain));
-            all & bits.map_or(0, |b| b.word(block))
+            let key = self.keys.get(*key);
+            all & key.map_or(0, |k| k.inside(*domain, block))
         })
     }
 
-    /// The places of a block that are in none of the other domains of these keys: in these, or nowhere yet.
+    /// The places of a block of machines that are in none of the other domains of these keys: in these, or nowhere yet.
     pub(crate) fn not_outside(&self, wanted: &Combination, block: usize) -> u64 {
         wanted.iter().fold(u64::MAX, |all, (key, domain)| {
             let Some(key) = self.keys.get(*key) else {
                 return 0;
             };
-            let others = key.places.iter().enumerate().filter(|(d, _)| d != domain);
+            let others = key.machines.iter().enumerate().filter(|(d, _)| d != domain);
             all & !others.fold(0, |out, (_, bits)| out | bits.word(block))
         })
+    }
+}
+
+impl Key {
+    fn id(&mut self, value: &str) -> DomainId {
+        let of_nodes = self.nodes.index.get(value).copied();
+        let id = of_nodes
+            .or_else(|| self.index.get(value).copied())
+            .unwrap_or_else(|| {
+                let id = self.nodes.names.len() + self.more.len();
+                let value: Domain = value.into();
+                self.index.insert(value.clone(), id);
+                self.more.push(value);
+                id
+            });
+        self.known.set(id, true);
+        id
+    }
+
+    fn inside(&self, domain: DomainId, block: usize) -> u64 {
+        let of = |places: &[Bits]| places.get(domain).map_or(0, |bits| bits.word(block));
+        of(&self.nodes.places) | of(&self.machines)
     }
 }

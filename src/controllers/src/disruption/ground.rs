@@ -11,6 +11,7 @@ use karpenter_model::{
     LabelRegistry, Namespaces, NodeView, Plan, Pod, PodKey, PoolView, Problem, ResourceList,
     SolveOptions,
 };
+use karpenter_solver::Cluster;
 
 use super::candidate::Candidate;
 use super::method::Replacement;
@@ -34,6 +35,12 @@ pub(crate) struct Ground {
     seated: BTreeMap<PodKey, Arc<str>>,
     /// Nodes and claims that stay.
     nodes: Vec<Arc<NodeView>>,
+    /// The same made ready for simulations, each of which then costs what its own pods cost.
+    cluster: Arc<Cluster>,
+    /// Positions of nodes, by claim.
+    by_claim: BTreeMap<Arc<str>, Vec<usize>>,
+    /// Nodes of ours that are not initialized, by name, with their claims.
+    starting: BTreeMap<Arc<str>, Arc<str>>,
     /// Pools to buy from; their usage is that of all `nodes`.
     pub(crate) pools: Vec<Arc<PoolView>>,
     daemons: Vec<Arc<Pod>>,
@@ -97,7 +104,19 @@ impl Ground {
             .collect();
         let nodes = problem::nodes(facts.state, &stocked, registry);
         let views = problem::pool_views(facts.state, &nodes, &stocked, registry);
+        let mut by_claim: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
+        for (at, node) in nodes.iter().enumerate() {
+            if let Some(claim) = &node.node_claim {
+                by_claim.entry(claim.clone()).or_default().push(at);
+            }
+        }
+        let starting = nodes.iter().filter(|n| n.managed && !n.initialized);
         let mut ground = Self {
+            cluster: Arc::new(Cluster::new(&nodes)),
+            by_claim,
+            starting: starting
+                .map(|n| (n.name.clone(), n.node_claim.clone().unwrap_or_default()))
+                .collect(),
             pending: pods.pending,
             leaving: pods.leaving,
             chunks: pods.chunks.pods,
@@ -120,8 +139,7 @@ impl Ground {
         if self.chunks.is_empty() {
             return;
         }
-        let problem = self.problem(&[], &BTreeMap::new(), Limits::Hold, Timestamp::UNIX_EPOCH);
-        let plan = karpenter_solver::solve(&problem);
+        let plan = self.plan(Timestamp::UNIX_EPOCH);
         let chunks: BTreeSet<&PodKey> = self.chunks.iter().map(|p| &p.key).collect();
         let ready: BTreeMap<&str, &Arc<str>> = self
             .nodes
@@ -150,7 +168,8 @@ impl Ground {
 
     /// Plans for the pods that wait, as the cluster is.
     pub(crate) fn plan(&self, now: Timestamp) -> Plan {
-        karpenter_solver::solve(&self.problem(&[], &BTreeMap::new(), Limits::Hold, now))
+        let problem = self.problem(&[], &BTreeMap::new(), Limits::Hold, now);
+        karpenter_solver::solve_without(&problem, &self.cluster, &[])
     }
 
     /// Plans as if `candidates` were gone.
@@ -163,15 +182,13 @@ impl Ground {
     ) -> Outcome {
         let mut problem = self.problem(candidates, pdbs, terms.limits, now);
         problem.options.fewest_machines = terms.fewest_machines;
-        self.outcome(&problem)
-    }
-
-    fn outcome(&self, problem: &Problem) -> Outcome {
+        let gone: Vec<usize> = self.positions(candidates).collect();
+        let solve = || karpenter_solver::solve_without(&problem, &self.cluster, &gone);
         let plan = match &self.meter {
-            Some(meter) => meter.timed(problem),
-            None => karpenter_solver::solve(problem),
+            Some(meter) => meter.timed(problem.pods.len(), solve),
+            None => solve(),
         };
-        let (failures, buffer_failures) = self.failures(problem, &plan);
+        let (failures, buffer_failures) = self.failures(&plan);
         Outcome {
             failures,
             buffer_failures,
@@ -179,6 +196,13 @@ impl Ground {
         }
     }
 
+    /// Where candidates' nodes are.
+    fn positions(&self, candidates: &[&Candidate]) -> impl Iterator<Item = usize> {
+        let nodes = candidates.iter().filter_map(|c| self.by_claim.get(&c.name));
+        nodes.flatten().copied()
+    }
+
+    /// The question, nodes apart.
     fn problem(
         &self,
         candidates: &[&Candidate],
@@ -186,15 +210,16 @@ impl Ground {
         limits: Limits,
         now: Timestamp,
     ) -> Problem {
-        let gone: BTreeSet<&str> = candidates.iter().map(|c| &*c.name).collect();
-        let is_gone = |n: &NodeView| n.node_claim.as_deref().is_some_and(|c| gone.contains(c));
         let moved = candidates.iter().flat_map(|c| &c.pods).filter(|p| {
             let here = pdbs.get(&p.key.namespace).into_iter().flatten();
             p.is_currently_reschedulable(here, now)
         });
         let mut freed: BTreeMap<&Arc<str>, ResourceList> = BTreeMap::new();
         if limits == Limits::Ignore {
-            for node in self.nodes.iter().filter(|n| is_gone(n)) {
+            for node in self
+                .positions(candidates)
+                .filter_map(|at| self.nodes.get(at))
+            {
                 if let Some(pool) = &node.node_pool {
                     freed.entry(pool).or_default().add(&node.capacity);
                 }
@@ -217,7 +242,7 @@ impl Ground {
                 .chain(&self.chunks)
                 .cloned()
                 .collect(),
-            nodes: self.nodes.iter().filter(|n| !is_gone(n)).cloned().collect(),
+            nodes: Vec::new(),
             pools: pools.collect(),
             daemons: self.daemons.clone(),
             volume_limits: self.volume_limits.clone(),
@@ -228,7 +253,7 @@ impl Ground {
     }
 
     /// Why pods, and why chunks of buffers, that have a place now would have none. Pods that wait anyway do not count.
-    fn failures(&self, problem: &Problem, plan: &Plan) -> (Vec<String>, Vec<String>) {
+    fn failures(&self, plan: &Plan) -> (Vec<String>, Vec<String>) {
         let standing = self
             .chunks
             .iter()
@@ -256,23 +281,16 @@ impl Ground {
         {
             fails(&u.pod, format!("{} => {}", u.pod, u.reason));
         }
-        let starting: BTreeMap<&str, &Arc<NodeView>> = problem
-            .nodes
-            .iter()
-            .filter(|n| n.managed && !n.initialized)
-            .map(|n| (&*n.name, n))
-            .collect();
         for placement in &plan.existing {
-            let Some(node) = starting.get(&*placement.node) else {
+            let node = &placement.node;
+            let Some(claim) = self.starting.get(node) else {
                 continue;
             };
-            let claim = node.node_claim.as_deref().unwrap_or_default();
             for pod in placement.pods.iter().filter(|p| !excused(p)) {
                 fails(
                     pod,
                     format!(
-                        "{pod} => would schedule against uninitialized nodeclaim/{claim}, node/{}",
-                        node.name
+                        "{pod} => would schedule against uninitialized nodeclaim/{claim}, node/{node}"
                     ),
                 );
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::abreast::abreast;
 use super::allowance::Allowance;
 use super::balanced::{self, Verdict};
 use super::candidate::{Candidate, Refusal};
@@ -65,9 +66,11 @@ impl Method for MultiNode {
             .iter()
             .map(|c| &c.name)
             .eq(by_pods.iter().map(|c| &c.name));
-        let mut search = longest(snapshot, &candidates);
-        if !same {
-            let other = longest(snapshot, &by_pods);
+        let orders = [candidates, by_pods];
+        let orders = if same { &orders[..1] } else { &orders[..] };
+        let searches = abreast(snapshot.threads, orders, |order| longest(snapshot, order));
+        let mut search = Search::default();
+        for other in searches {
             search.rejected = search.rejected.or(other.rejected);
             if let Some(found) = other.found
                 && search

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::abreast::abreast;
 use super::allowance::Allowance;
 use super::balanced;
 use super::candidate::{Candidate, Refusal};
@@ -71,37 +72,44 @@ impl Method for SingleNode {
         });
         // Those that waited longest first; the sort keeps the order among equals.
         candidates.sort_by_key(|c| state.seen.get(&c.name).map_or(0, |(_, pass)| *pass));
-        let mut looked_at = 0;
-        for candidate in candidates {
-            if looked_at == NODES_A_PASS {
-                // The rest is for the next pass, which comes at once.
-                proposal.wake_at(Some(snapshot.taken));
-                break;
+        candidates.retain(|c| {
+            let may = budgets.take(&c.pool_name);
+            if may {
+                budgets.put_back(&c.pool_name);
             }
-            if !budgets.take(&candidate.pool_name) {
-                continue;
-            }
-            looked_at += 1;
-            match consolidation::compute(snapshot, &[&candidate], KIND) {
-                Ok(command) if command.savings() <= 0.0 && !command.replacements.is_empty() => {}
-                Ok(command) => {
-                    let verdicts = balanced::judge(snapshot, &command);
-                    let approved = balanced::approve(&verdicts);
-                    proposal.judged.extend(verdicts);
-                    if approved {
-                        proposal
-                            .found
-                            .push((candidate.name.clone(), command.savings()));
-                        return vec![command];
+            may
+        });
+        let looked_at = candidates.get(..NODES_A_PASS).unwrap_or(&candidates);
+        // Whoever stands before the first that can go is looked at on one thread as on many; what others find out too
+        // early is forgotten.
+        for several in looked_at.chunks(snapshot.threads.max(1)) {
+            let ask = |c: &Candidate| consolidation::compute(snapshot, &[c], KIND);
+            let outcomes = abreast(snapshot.threads, several, ask);
+            for (candidate, outcome) in several.iter().zip(outcomes) {
+                match outcome {
+                    Ok(command) if command.savings() <= 0.0 && !command.replacements.is_empty() => {
                     }
+                    Ok(command) => {
+                        let verdicts = balanced::judge(snapshot, &command);
+                        let approved = balanced::approve(&verdicts);
+                        proposal.judged.extend(verdicts);
+                        if approved && budgets.take(&candidate.pool_name) {
+                            let found = (candidate.name.clone(), command.savings());
+                            proposal.found.push(found);
+                            return vec![command];
+                        }
+                    }
+                    Err(why) => proposal
+                        .refusals
+                        .push((candidate.name.clone(), Refusal::Unconsolidatable(why))),
                 }
-                Err(why) => proposal
-                    .refusals
-                    .push((candidate.name.clone(), Refusal::Unconsolidatable(why))),
+                let looked = (snapshot.generation, state.passes);
+                state.seen.insert(candidate.name.clone(), looked);
             }
-            budgets.put_back(&candidate.pool_name);
-            let looked = (snapshot.generation, state.passes);
-            state.seen.insert(candidate.name, looked);
+        }
+        if candidates.len() > NODES_A_PASS {
+            // The rest is for the next pass, which comes at once.
+            proposal.wake_at(Some(snapshot.taken));
         }
         Vec::new()
     }

@@ -100,6 +100,7 @@ fn snapshot(members: Vec<Member>, disruption: &Value) -> Snapshot {
         generation: 1,
         taken: now(),
         spot_to_spot: false,
+        threads: 2,
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use karpenter_model::{Plan, Problem};
+use karpenter_model::Plan;
 use karpenter_runtime::metrics::Metrics;
 use karpenter_runtime::{Clock, RngTree};
 use parking_lot::Mutex;
@@ -74,10 +74,11 @@ impl Meter {
         meter
     }
 
-    /// Solves; how long that took is told apart with [`Meter::took`], as what is asked before may count as well.
-    pub(crate) fn solve(&self, problem: &Problem) -> Plan {
-        let id = self.begin(problem.pods.len());
-        let plan = karpenter_solver::solve(problem);
+    /// Lets a question about so many pods be solved; how long that took is told apart with [`Meter::took`], as what is
+    /// asked before may count as well.
+    pub(crate) fn solve(&self, pods: usize, solve: impl FnOnce() -> Plan) -> Plan {
+        let id = self.begin(pods);
+        let plan = solve();
         self.running.lock().by_id.remove(&id);
         plan
     }
@@ -91,9 +92,9 @@ impl Meter {
     }
 
     /// [`Meter::solve`], told of as a scheduling of its own.
-    pub(crate) fn timed(&self, problem: &Problem) -> Plan {
+    pub(crate) fn timed(&self, pods: usize, solve: impl FnOnce() -> Plan) -> Plan {
         let began = self.clock.now();
-        let plan = self.solve(problem);
+        let plan = self.solve(pods, solve);
         self.took(self.clock.now().saturating_duration_since(began));
         plan
     }
@@ -126,7 +127,7 @@ mod tests {
         meter.running.lock().by_id.clear();
         let _ = metrics.render();
         assert_eq!(metrics.value(DEPTH, &[]), None);
-        meter.timed(&Problem::default());
+        meter.timed(0, Plan::default);
         let name = "karpenter_scheduler_scheduling_duration_seconds";
         assert_eq!(metrics.value(name, &[]), Some(1.0));
     }

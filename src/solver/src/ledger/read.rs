@@ -9,10 +9,11 @@ use smallvec::SmallVec;
 
 use super::{Concern, Group, GroupId, Heeded, Held, Ledger, Over, change};
 use crate::class::{Class, Classes};
+use crate::cluster::Cluster;
 use crate::existing::meets;
 use crate::rooms::Bits;
 use crate::rules::{self, Demand, Rule, Who};
-use crate::topology::Topology;
+use crate::topology::{Place, Topology};
 
 /// Whom rules are about, each once.
 #[derive(Default)]
@@ -95,15 +96,21 @@ type Same = (Arc<str>, usize, Demand, bool, Filter);
 
 struct Reading<'a> {
     problem: &'a Problem,
-    nodes: &'a [Arc<NodeView>],
+    cluster: &'a Cluster,
+    gone: &'a Bits,
     whos: Whos,
-    /// By place: how many pods that stay are meant by whom.
-    there: Vec<BTreeMap<usize, usize>>,
+    /// By whom a rule is about: how many pods that stay are meant, by place.
+    there: BTreeMap<usize, BTreeMap<Place, usize>>,
     /// Nodes that count, by what decides it.
     counted: BTreeMap<Filter, Bits>,
 }
 
-pub(super) fn ledger(problem: &Problem, nodes: &[Arc<NodeView>], classes: &Classes) -> Ledger {
+pub(super) fn ledger<'a>(
+    problem: &Problem,
+    cluster: &'a Cluster,
+    gone: &Bits,
+    classes: &Classes,
+) -> Ledger<'a> {
     let mut whos = Whos::default();
     // Pods that are to be placed do not stay.
     let moving: BTreeSet<&PodKey> = problem
@@ -112,18 +119,14 @@ pub(super) fn ledger(problem: &Problem, nodes: &[Arc<NodeView>], classes: &Class
         .filter(|p| p.node_name.is_some())
         .map(|p| &p.key)
         .collect();
-    let stays = |pod: &Pod| moving.is_empty() || !moving.contains(&pod.key);
     let mut holders: BTreeMap<(Arc<str>, usize), Vec<usize>> = BTreeMap::new();
-    for (place, node) in nodes.iter().enumerate() {
-        for pod in node
-            .pods
-            .iter()
-            .filter(|p| p.affinity.is_some() && stays(p))
-        {
-            for (key, who) in rules::held(problem, pod) {
-                let who = whos.id(&who);
-                holders.entry((key, who)).or_default().push(place);
-            }
+    for (place, pod) in cluster.keepers() {
+        if gone.has(*place) || moving.contains(&pod.key) {
+            continue;
+        }
+        for (key, who) in rules::held(problem, pod) {
+            let who = whos.id(&who);
+            holders.entry((key, who)).or_default().push(*place);
         }
     }
     for class in classes.iter() {
@@ -136,27 +139,25 @@ pub(super) fn ledger(problem: &Problem, nodes: &[Arc<NodeView>], classes: &Class
         }
     }
     let all_rules = classes.iter().flat_map(|c| &c.rules).map(|r| &r.key);
-    let topology = Topology::new(nodes, all_rules.chain(holders.keys().map(|(key, _)| key)));
-    let mut ledger = Ledger {
-        topology,
-        ..Ledger::default()
-    };
-    let mut there = vec![BTreeMap::new(); nodes.len()];
-    if !whos.all.is_empty() && classes.iter().any(|c| !c.rules.is_empty()) {
-        for (node, here) in nodes.iter().zip(&mut there) {
-            for pod in node.pods.iter().filter(|p| stays(p)) {
-                for who in whos.meaning(pod) {
-                    *here.entry(who).or_default() += 1;
-                }
-            }
-        }
-    }
+    let keys = all_rules.chain(holders.keys().map(|(key, _)| key));
+    let topology = Topology::new(cluster, gone, keys);
+    let ruled = classes.iter().any(|c| !c.rules.is_empty());
     let mut reading = Reading {
         problem,
-        nodes,
+        cluster,
+        gone,
         whos,
-        there,
+        there: BTreeMap::new(),
         counted: BTreeMap::new(),
+    };
+    if ruled {
+        reading.count();
+    }
+    let mut ledger = Ledger {
+        topology,
+        groups: Vec::new(),
+        held: Vec::new(),
+        by_class: Vec::new(),
     };
     let held_by: BTreeMap<(Arc<str>, usize), usize> = holders
         .into_iter()
@@ -176,12 +177,35 @@ pub(super) fn ledger(problem: &Problem, nodes: &[Arc<NodeView>], classes: &Class
     ledger
 }
 
-fn over(topology: &Topology, key: &str) -> Over {
+fn over(topology: &Topology<'_>, key: &str) -> Over {
     topology.key(key).map_or(Over::Hosts, Over::Key)
 }
 
 impl Reading<'_> {
-    fn held(&self, topology: &Topology, key: &str, places: &[usize]) -> Held {
+    /// Counts the pods that are there and stay.
+    fn count(&mut self) {
+        for kind in self.cluster.kinds() {
+            for who in self.whos.meaning(&kind.example) {
+                let there = self.there.entry(who).or_default();
+                for (place, n) in kind.at.iter().filter(|(p, _)| !self.gone.has(*p)) {
+                    *there.entry(*place).or_default() += n;
+                }
+            }
+        }
+        for pod in &self.problem.pods {
+            let Some(node) = &pod.node_name else { continue };
+            let place = self.cluster.place(node, pod).filter(|p| !self.gone.has(*p));
+            let Some(place) = place else { continue };
+            for who in self.whos.meaning(pod) {
+                let there = self.there.get_mut(&who).and_then(|t| t.get_mut(&place));
+                if let Some(n) = there {
+                    *n = n.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    fn held(&self, topology: &Topology<'_>, key: &str, places: &[usize]) -> Held {
         let over = over(topology, key);
         let mut held = Held {
             over,
@@ -202,7 +226,7 @@ impl Reading<'_> {
     }
 
     /// The groups of every class, with the rules that they come from.
-    fn groups(&mut self, ledger: &mut Ledger, classes: &Classes) -> Vec<Vec<(GroupId, usize)>> {
+    fn groups(&mut self, ledger: &mut Ledger<'_>, classes: &Classes) -> Vec<Vec<(GroupId, usize)>> {
         let mut index: BTreeMap<Same, GroupId> = BTreeMap::new();
         let mut out = Vec::new();
         for class in classes.iter() {
@@ -224,7 +248,7 @@ impl Reading<'_> {
         out
     }
 
-    fn group(&mut self, topology: &Topology, class: &Class, rule: &Rule, who: usize) -> Group {
+    fn group(&mut self, topology: &Topology<'_>, class: &Class, rule: &Rule, who: usize) -> Group {
         let over = over(topology, &rule.key);
         let deciding: SmallVec<[usize; 2]> = match rule.demand {
             Demand::Spread { max_skew, .. } => {
@@ -235,8 +259,9 @@ impl Reading<'_> {
         let filter = filter_of(class, rule);
         if filter.is_some() && !self.counted.contains_key(&filter) {
             let mut bits = Bits::default();
-            for (place, node) in self.nodes.iter().enumerate() {
-                bits.set(place, self.counts(class, rule, node));
+            for (place, node) in self.cluster.nodes.iter().enumerate() {
+                let there = !self.gone.has(place);
+                bits.set(place, there && self.counts(class, rule, node));
             }
             self.counted.insert(filter.clone(), bits);
         }
@@ -255,27 +280,38 @@ impl Reading<'_> {
                 .collect(),
         };
         let counted = self.counted.get(&filter);
-        for (place, here) in self.there.iter().enumerate() {
-            if let Some(counted) = counted {
+        if let Some(counted) = counted {
+            for place in 0..self.cluster.nodes.len() {
                 group.decided.set(place, true);
                 group.passed_over.set(place, !counted.has(place));
             }
-            let position = match over {
-                Over::Hosts => Some(topology.host(place)),
-                Over::Key(key) => topology.domain(key, place),
+        }
+        if let Over::Key(key) = over {
+            group.domains = match counted {
+                None => topology.of_nodes(key),
+                Some(counted) => {
+                    let mut domains = Bits::default();
+                    for domain in counted.iter().filter_map(|p| topology.domain(key, p)) {
+                        domains.set(domain, true);
+                    }
+                    domains
+                }
             };
-            let Some(position) = position.filter(|_| !group.passed_over.has(place)) else {
+        }
+        for (place, meant) in self.there.get(&who).into_iter().flatten() {
+            let position = match over {
+                Over::Hosts => Some(topology.host(*place)),
+                Over::Key(key) => topology.domain(key, *place),
+            };
+            let Some(position) = position.filter(|_| *meant > 0) else {
                 continue;
             };
-            if over != Over::Hosts {
-                group.domains.set(position, true);
+            if counted.is_some_and(|c| !c.has(*place)) {
+                continue;
             }
-            let meant = here.get(&who).copied().unwrap_or(0);
-            if meant > 0 {
-                change(&mut group.counts, position, |n| *n += meant);
-                group.total += meant;
-                group.mark(position, topology);
-            }
+            change(&mut group.counts, position, |n| *n += meant);
+            group.total += meant;
+            group.mark(position, topology);
         }
         group
     }
@@ -307,7 +343,7 @@ impl Reading<'_> {
     /// What rules have to do with a class, except which rules of others mean it.
     fn concern(
         &mut self,
-        ledger: &Ledger,
+        ledger: &Ledger<'_>,
         class: &Class,
         groups: Vec<(GroupId, usize)>,
         held_by: &BTreeMap<(Arc<str>, usize), usize>,
@@ -344,7 +380,7 @@ impl Reading<'_> {
     }
 
     /// Adds the rules that mean each class.
-    fn meant_by(&mut self, ledger: &mut Ledger, classes: &Classes) {
+    fn meant_by(&mut self, ledger: &mut Ledger<'_>, classes: &Classes) {
         let mut by_who: BTreeMap<usize, Vec<GroupId>> = BTreeMap::new();
         for (id, group) in ledger.groups.iter().enumerate() {
             by_who

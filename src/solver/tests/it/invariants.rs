@@ -230,6 +230,7 @@ proptest! {
         });
         let plan = if varied || placed { checked(&problem) } else { solve(&problem) };
         accounted(&problem, &plan);
+        crate::world::left_out(&problem);
     }
 
     #[test]

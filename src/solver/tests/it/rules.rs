@@ -408,6 +408,36 @@ fn machines_that_a_pod_may_not_go_to_do_not_count_for_its_spread() {
     assert_eq!(zones, BTreeMap::from([("a".into(), 5), ("b".into(), 2)]));
 }
 
+/// A pod of theirs goes where the spread pods may not: by policy Honor it does not count, wherever it is put.
+#[rstest]
+#[case::on_a_node(vec![holding("n1", "b", "x", 0, &json!({}))])]
+#[case::on_a_machine(vec![])]
+fn case_39_pods_of_the_same_plan_count_only_where_the_pod_may_go(#[case] nodes: Vec<NodeView>) {
+    let mut spec = json!({ "topologySpreadConstraints": [spread(l::CAPACITY_TYPE, 1, "web")] });
+    spec["nodeSelector"] = json!({ ZONE: "a" });
+    let mut pods = apps("web", 2, &spec);
+    let elsewhere = json!({ "nodeSelector": { ZONE: "b", l::CAPACITY_TYPE: "spot" } });
+    for mut other in apps("web", 3, &elsewhere) {
+        other.key.name = format!("other-{}", other.key.name).into();
+        pods.push(other);
+    }
+    let plan = solve(&with_nodes(pods, nodes));
+    let mut types: Vec<(usize, Vec<Arc<str>>)> = plan
+        .new_nodes
+        .iter()
+        .filter(|n| n.pods.iter().any(|p| !p.name.starts_with("other")))
+        .map(|n| (n.pods.len(), n.capacity_types.clone()))
+        .collect();
+    types.sort();
+    let one_of = |kind: &str| (1, vec![Arc::from(kind)]);
+    assert_eq!(
+        types,
+        [one_of("on-demand"), one_of("spot")],
+        "{}",
+        show(&plan)
+    );
+}
+
 #[test]
 fn plain_pods_share_machines_with_ruled_ones() {
     let mut pods = apps(
@@ -489,6 +519,7 @@ proptest! {
         let plan = karpenter_solver::solve(&problem);
         let findings = karpenter_plan_check::check(&problem, &plan);
         prop_assert!(findings.is_empty(), "{findings:#?}\n{}", show(&plan));
+        crate::world::left_out(&problem);
         let placed: usize = plan.new_nodes.iter().map(|n| n.pods.len()).sum::<usize>()
             + plan.existing.iter().map(|e| e.pods.len()).sum::<usize>();
         prop_assert_eq!(placed + plan.unschedulable.len(), total);

@@ -438,3 +438,19 @@ pub(crate) fn show(plan: &Plan) -> String {
 pub(crate) fn price(plan: &Plan) -> f64 {
     plan.new_nodes.iter().map(|n| n.cheapest.price).sum()
 }
+
+/// A node that is left out of a cluster that was made ready is as if it were not there.
+pub(crate) fn left_out(problem: &Problem) {
+    let cluster = karpenter_solver::Cluster::new(&problem.nodes);
+    for (at, node) in problem.nodes.iter().enumerate() {
+        let mut without = problem.clone();
+        without.nodes.remove(at);
+        // As disruption asks: its pods are to go elsewhere.
+        without.pods.extend(node.pods.iter().cloned());
+        let mut asked = without.clone();
+        asked.nodes.clear();
+        let expected = format!("{:?}", karpenter_solver::solve(&without));
+        let plan = karpenter_solver::solve_without(&asked, &cluster, &[at]);
+        assert_eq!(format!("{plan:?}"), expected, "without {}", node.name);
+    }
+}

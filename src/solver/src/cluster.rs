@@ -1,0 +1,253 @@
+//! The nodes of a cluster made ready for plans. What is worked out here depends on nodes and the pods on them alone, so
+//! that whoever asks many questions about one cluster (what if this node were gone, and that one) pays for it once, and
+//! each question costs what its own pods cost.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use karpenter_api::labels::HOSTNAME;
+use karpenter_model::{NodeView, Pod, ResourceList};
+use parking_lot::Mutex;
+
+use crate::rooms::{BLOCK, Bits};
+use crate::topology::{Domain, DomainId, Place};
+
+/// Nodes in the order they are tried: initialized ones first, then by name. A node keeps its place in questions that
+/// leave others out.
+#[derive(Debug, Default)]
+pub struct Cluster {
+    pub(crate) nodes: Vec<Arc<NodeView>>,
+    /// The place of each node as they were given.
+    places: Vec<Place>,
+    /// The most that any node of a block has of each resource.
+    pub(crate) most: Vec<ResourceList>,
+    /// Nodes with taints that pods would rather avoid.
+    soft: Vec<Place>,
+    /// Nodes that share a host name: the first of them, which stands for the host.
+    pub(crate) twin_of: BTreeMap<Place, Place>,
+    /// All places of hosts that have several.
+    pub(crate) twins: BTreeMap<Place, Vec<Place>>,
+    /// Places by name.
+    index: OnceLock<HashMap<Arc<str>, Place>>,
+    kinds: OnceLock<Vec<Kind>>,
+    keepers: OnceLock<Vec<(Place, Arc<Pod>)>>,
+    keys: Mutex<BTreeMap<Arc<str>, Arc<Domains>>>,
+}
+
+/// Pods of one namespace with the same labels: no rule about others can tell them apart.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    pub(crate) example: Arc<Pod>,
+    /// Where they are, and how many.
+    pub(crate) at: Vec<(Place, usize)>,
+}
+
+/// The values that a label has.
+#[derive(Debug, Default)]
+pub(crate) struct Domains {
+    pub(crate) names: Vec<Domain>,
+    pub(crate) index: BTreeMap<Domain, DomainId>,
+    /// By place; none where the node has no such label.
+    pub(crate) of: Vec<Option<DomainId>>,
+    /// Places by domain.
+    pub(crate) places: Vec<Bits>,
+    /// Nodes by domain.
+    pub(crate) nodes: Vec<usize>,
+}
+
+impl Cluster {
+    /// Of these nodes.
+    #[must_use]
+    pub fn new(given: &[Arc<NodeView>]) -> Self {
+        let mut order: Vec<usize> = (0..given.len()).collect();
+        let rank = |at: &usize| given.get(*at).map(|n| (Reverse(n.initialized), &n.name));
+        order.sort_by(|a, b| rank(a).cmp(&rank(b)));
+        let nodes: Vec<Arc<NodeView>> = order
+            .iter()
+            .filter_map(|at| given.get(*at).cloned())
+            .collect();
+        let mut places = vec![0; given.len()];
+        for (place, at) in order.into_iter().enumerate() {
+            if let Some(slot) = places.get_mut(at) {
+                *slot = place;
+            }
+        }
+        let mut out = Self {
+            places,
+            most: nodes.chunks(BLOCK).map(most).collect(),
+            soft: soft(&nodes),
+            nodes,
+            ..Self::default()
+        };
+        out.pair();
+        out
+    }
+
+    /// Finds the nodes that share a host name.
+    fn pair(&mut self) {
+        let mut hosts: HashMap<&str, Place> = HashMap::with_capacity(self.nodes.len());
+        for (place, node) in self.nodes.iter().enumerate() {
+            // A node's name stands for a host name that is not there.
+            let host = node.labels.get(HOSTNAME).map_or(&*node.name, |h| h);
+            let first = *hosts.entry(host).or_insert(place);
+            if first != place {
+                self.twin_of.insert(place, first);
+                let twins = self.twins.entry(first).or_insert_with(|| vec![first]);
+                twins.push(place);
+            }
+        }
+    }
+
+    /// The places of some nodes, by their positions as they were given.
+    pub(crate) fn places_of(&self, positions: &[usize]) -> Bits {
+        let mut places = Bits::default();
+        for place in positions.iter().filter_map(|at| self.places.get(*at)) {
+            places.set(*place, true);
+        }
+        places
+    }
+
+    /// The nodes that are not gone.
+    pub(crate) fn left(&self, gone: &Bits) -> impl Iterator<Item = &Arc<NodeView>> {
+        let nodes = self.nodes.iter().enumerate();
+        nodes.filter(|(place, _)| !gone.has(*place)).map(|(_, n)| n)
+    }
+
+    /// The place of the node that a pod is on, if it is there by that name and has it.
+    pub(crate) fn place(&self, name: &str, pod: &Pod) -> Option<Place> {
+        let index = self.index.get_or_init(|| {
+            let nodes = self.nodes.iter().enumerate();
+            nodes
+                .map(|(place, n)| (Arc::clone(&n.name), place))
+                .collect()
+        });
+        let place = *index.get(name)?;
+        let node = self.nodes.get(place)?;
+        node.pods.iter().any(|p| p.key == pod.key).then_some(place)
+    }
+
+    /// Whether a node that is not gone has taints that pods would rather avoid.
+    pub(crate) fn has_soft_taints(&self, gone: &Bits) -> bool {
+        self.soft.iter().any(|place| !gone.has(*place))
+    }
+
+    /// Who is where.
+    pub(crate) fn kinds(&self) -> &[Kind] {
+        self.kinds.get_or_init(|| {
+            let mut all: Vec<Kind> = Vec::new();
+            let mut index: HashMap<(&str, &BTreeMap<String, String>), usize> = HashMap::new();
+            for (place, node) in self.nodes.iter().enumerate() {
+                for pod in &node.pods {
+                    let next = all.len();
+                    let who = (pod.key.namespace.as_ref(), &pod.labels);
+                    let kind = *index.entry(who).or_insert(next);
+                    if kind == next {
+                        all.push(Kind {
+                            example: Arc::clone(pod),
+                            at: Vec::new(),
+                        });
+                    }
+                    let Some(kind) = all.get_mut(kind) else {
+                        continue;
+                    };
+                    match kind.at.last_mut() {
+                        Some((at, n)) if *at == place => *n += 1,
+                        _ => kind.at.push((place, 1)),
+                    }
+                }
+            }
+            all
+        })
+    }
+
+    /// Pods that keep others away, and where they are.
+    pub(crate) fn keepers(&self) -> &[(Place, Arc<Pod>)] {
+        self.keepers.get_or_init(|| {
+            let nodes = self.nodes.iter().enumerate();
+            let pods = nodes.flat_map(|(place, n)| n.pods.iter().map(move |p| (place, p)));
+            let keeps = |pod: &Pod| {
+                let affinity = pod.affinity.as_ref();
+                affinity.is_some_and(|a| a.pod_anti_affinity.is_some())
+            };
+            pods.filter(|(_, pod)| keeps(pod))
+                .map(|(place, pod)| (place, Arc::clone(pod)))
+                .collect()
+        })
+    }
+
+    /// The values of a label.
+    pub(crate) fn domains(&self, key: &Arc<str>) -> Arc<Domains> {
+        let mut known = self.keys.lock();
+        let made = known
+            .entry(Arc::clone(key))
+            .or_insert_with(|| Arc::new(Domains::new(&self.nodes, key)));
+        Arc::clone(made)
+    }
+}
+
+impl Domains {
+    fn new(nodes: &[Arc<NodeView>], key: &str) -> Self {
+        let mut out = Self::default();
+        for (place, node) in nodes.iter().enumerate() {
+            let domain = node.labels.get(key).map(|value| out.id(value));
+            if let Some(domain) = domain {
+                if let Some(bits) = out.places.get_mut(domain) {
+                    bits.set(place, true);
+                }
+                if let Some(n) = out.nodes.get_mut(domain) {
+                    *n += 1;
+                }
+            }
+            out.of.push(domain);
+        }
+        out
+    }
+
+    /// The domains that nodes are in when some are gone.
+    pub(crate) fn without(&self, gone: &Bits) -> Bits {
+        let mut left = self.nodes.clone();
+        for place in gone.iter() {
+            let domain = self.of.get(place).copied().flatten();
+            if let Some(n) = domain.and_then(|d| left.get_mut(d)) {
+                *n = n.saturating_sub(1);
+            }
+        }
+        let mut out = Bits::default();
+        for (domain, _) in left.iter().enumerate().filter(|(_, n)| **n > 0) {
+            out.set(domain, true);
+        }
+        out
+    }
+
+    fn id(&mut self, value: &str) -> DomainId {
+        if let Some(known) = self.index.get(value) {
+            return *known;
+        }
+        let id = self.names.len();
+        let value: Domain = value.into();
+        self.index.insert(Arc::clone(&value), id);
+        self.names.push(value);
+        self.places.push(Bits::default());
+        self.nodes.push(0);
+        id
+    }
+}
+
+fn most(nodes: &[Arc<NodeView>]) -> ResourceList {
+    let mut most = ResourceList::new();
+    for (name, amount) in nodes.iter().flat_map(|n| n.available.iter()) {
+        if amount > most.get(name) {
+            most.set(name, amount);
+        }
+    }
+    most
+}
+
+fn soft(nodes: &[Arc<NodeView>]) -> Vec<Place> {
+    let nodes = nodes.iter().enumerate();
+    nodes
+        .filter(|(_, n)| n.taints.iter().any(|t| t.effect == "PreferNoSchedule"))
+        .map(|(place, _)| place)
+        .collect()
+}
