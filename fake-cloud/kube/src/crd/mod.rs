@@ -1,6 +1,7 @@
 //! CustomResourceDefinitions: turning a definition into a served resource, and what its schema does to objects.
 
 pub mod check;
+pub mod cost;
 pub mod definition;
 pub mod formats;
 pub mod rules;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kube::core::cel::{CompiledSchema, ErrorKind, compile_schema, validate_compiled};
 use serde_json::Value;
 
+use super::cost;
 use crate::error::{FieldError, FieldErrorKind};
 use crate::meta::text;
 
@@ -50,6 +51,9 @@ impl Rules {
                     format!("compilation failed: {error}"),
                 ));
             }
+        }
+        for (i, rule) in rules.iter().enumerate() {
+            cost::check(text(rule, &["rule"]), i, schema, path, errors);
         }
         let messages = rules
             .iter()

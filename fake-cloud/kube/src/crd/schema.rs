@@ -161,6 +161,7 @@ impl CrdSchema {
     pub fn new(schema: &Value, path: &str) -> Self {
         let mut errors = Vec::new();
         let root = read(schema, path, 0, &mut errors);
+        require_types(schema, path, 0, &mut errors);
         Self {
             raw: schema.clone(),
             root,
@@ -228,6 +229,41 @@ fn read(schema: &Value, path: &str, depth: usize, errors: &mut Vec<FieldError>) 
         rules,
         has_defaults,
         has_rules,
+    }
+}
+
+/// Fields, items and values have types; branches of `anyOf` and its like have none of their own.
+fn require_types(schema: &Value, path: &str, depth: usize, errors: &mut Vec<FieldError>) {
+    if depth >= DEPTH_MAX {
+        return;
+    }
+    let fields = schema.get("properties").and_then(Value::as_object);
+    for (name, below) in fields.into_iter().flatten() {
+        let path = format!("{path}.properties[{name}]");
+        require_type(below, &path, "specified object fields", errors);
+        require_types(below, &path, depth + 1, errors);
+    }
+    for (key, of) in [
+        ("items", "array items"),
+        ("additionalProperties", "object fields"),
+    ] {
+        if let Some(below) = schema.get(key).filter(|v| v.is_object()) {
+            let path = format!("{path}.{key}");
+            require_type(below, &path, &format!("specified {of}"), errors);
+            require_types(below, &path, depth + 1, errors);
+        }
+    }
+}
+
+/// What is specified has a type, unless anything may be there.
+fn require_type(schema: &Value, path: &str, of: &str, errors: &mut Vec<FieldError>) {
+    let flag = |key: &str| schema.get(key) == Some(&Value::Bool(true));
+    let free = flag("x-kubernetes-int-or-string") || flag("x-kubernetes-preserve-unknown-fields");
+    if text(schema, &["type"]).is_empty() && !free {
+        errors.push(FieldError::required(
+            &format!("{path}.type"),
+            format!("must not be empty for {of}"),
+        ));
     }
 }
 

@@ -33,13 +33,21 @@ pub fn apply(target: &Target, object: &mut Value) {
             let spec = as_map(child(object, "spec"));
             default_to(spec, "persistentVolumeReclaimPolicy", "Retain");
             default_to(spec, "volumeMode", "Filesystem");
+            if let Some(path) = spec.get_mut("hostPath").filter(|p| p.is_object()) {
+                default_to(as_map(path), "type", "");
+            }
             default_to(as_map(child(object, "status")), "phase", "Pending");
         }
         ("", "persistentvolumeclaims") => {
             default_to(as_map(child(object, "spec")), "volumeMode", "Filesystem");
             default_to(as_map(child(object, "status")), "phase", "Pending");
         }
-        ("apps", "deployments") => workloads::deployment(object),
+        ("apps", "deployments") => {
+            workloads::deployment(object);
+            if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+                times(status, &["lastTransitionTime", "lastUpdateTime"]);
+            }
+        }
         ("apps", "replicasets") => workloads::replica_set(object),
         ("apps", "statefulsets") => workloads::stateful_set(object),
         ("apps", "daemonsets") => workloads::daemon_set(object),
@@ -84,6 +92,12 @@ fn namespace(object: &mut Value) {
     }
     if !meta::is_deleting(object) {
         default_to(as_map(child(object, "status")), "phase", "Active");
+    }
+    let spec = object.get_mut("spec").and_then(Value::as_object_mut);
+    if let Some(spec) = spec
+        && spec.get("finalizers") == Some(&json!([]))
+    {
+        spec.remove("finalizers");
     }
 }
 

@@ -334,6 +334,9 @@ pub(super) fn patch(
     let stored = match kind.as_str() {
         "application/apply-patch+yaml" => {
             let force = call.query.flag("force");
+            if matches!(subresource, "" | "status") {
+                super::typed::check_applied(target, &document)?;
+            }
             ops::apply::apply(
                 state,
                 target,

@@ -83,6 +83,40 @@ pub fn read(target: &Target, object: &mut Value, options: &mut WriteOptions) -> 
     Ok(())
 }
 
+/// Refuses an apply configuration with fields that its type does not know, in the words of what compares owned fields.
+///
+/// # Errors
+/// 500 for unknown fields, 400 for values of the wrong type.
+pub fn check_applied(target: &Target, document: &Value) -> Result<()> {
+    let mut options = WriteOptions::default();
+    read(target, &mut document.clone(), &mut options)?;
+    let mut fields: Vec<String> = options
+        .warnings
+        .iter()
+        .filter_map(|w| w.strip_prefix("unknown field \"")?.strip_suffix('"'))
+        .map(|path| format!(".{path}: field not declared in schema"))
+        .collect();
+    let what = match fields.len() {
+        0 => return Ok(()),
+        1 => fields.remove(0),
+        _ => format!("errors:\n  {}", fields.join("\n  ")),
+    };
+    let (group, version) = (&target.info.group, target.api_version());
+    let version = if group.is_empty() {
+        format!("/{version}")
+    } else {
+        version
+    };
+    let (namespace, name) = (
+        text(document, &["metadata", "namespace"]),
+        text(document, &["metadata", "name"]),
+    );
+    Err(ApiError::bare(format!(
+        "failed to create typed patch object ({namespace}/{name}; {version}, Kind={}): {what}",
+        target.info.kind
+    )))
+}
+
 /// Drops from an object what its type did not keep.
 fn prune(object: &mut Value, known: &Value, path: &str, unknown: &mut Vec<String>) {
     match (object, known) {

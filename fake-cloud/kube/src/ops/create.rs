@@ -37,9 +37,12 @@ pub fn create(
             "deletionTimestamp",
             "deletionGracePeriodSeconds",
             "selfLink",
-            "generation",
         ] {
             metadata.remove(key);
+        }
+        // What a client says of a kind that counts none stays.
+        if info.generation == Generation::Spec {
+            metadata.remove("generation");
         }
         if text(&Value::Object(metadata.clone()), &["name"]).is_empty() {
             let prefix = metadata

@@ -45,14 +45,19 @@ pub fn patch(
     let whole = whole.flatten();
     let before = whole.as_ref().unwrap_or(&old);
     let mut new = patch::apply(kind, Some(&Structure::of(target)), before, document)?;
-    super::create::check_kind(target, &mut new)?;
+    let patched = options.wire.then(|| new.clone());
+    super::create::check_kind(target, &mut new).map_err(|error| match &patched {
+        Some(patched) if !target.info.custom && patched.is_object() => {
+            unreadable(kind, document, patched, &error)
+        }
+        _ => error,
+    })?;
     super::create::check_name(&new, name)?;
     super::create::place(target, &mut new)?;
     options.patching = true;
-    if options.wire {
-        let patched = new.clone();
+    if let Some(patched) = &patched {
         crate::http::typed::read(target, &mut new, options)
-            .map_err(|error| unreadable(kind, document, &patched, &error))?;
+            .map_err(|error| unreadable(kind, document, patched, &error))?;
     }
     replace::replace(state, target, &old, part, new, options)
 }

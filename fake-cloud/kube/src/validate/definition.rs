@@ -81,6 +81,9 @@ pub fn definition(crd: &Value, errors: &mut Vec<FieldError>) {
         ));
     }
     let versions = at(crd, &["spec", "versions"]).and_then(Value::as_array);
+    let mut schemas = versions.into_iter().flatten().map(|v| v.get("schema"));
+    let first = schemas.next();
+    let same = schemas.all(|schema| Some(schema) == first);
     let mut storage = 0;
     for (i, version) in versions.into_iter().flatten().enumerate() {
         let path = format!("spec.versions[{i}]");
@@ -88,7 +91,12 @@ pub fn definition(crd: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::required(&format!("{path}.name"), ""));
         }
         storage += usize::from(version.get("storage") == Some(&Value::Bool(true)));
-        let schema_path = format!("{path}.schema.openAPIV3Schema");
+        // What all versions have in common is said of the definition.
+        let schema_path = if same && version.get("schema").is_some() {
+            "spec.validation.openAPIV3Schema".to_owned()
+        } else {
+            format!("{path}.schema.openAPIV3Schema")
+        };
         match at(version, &["schema", "openAPIV3Schema"]) {
             Some(schema) => {
                 if text(schema, &["type"]) != "object" {
@@ -98,9 +106,11 @@ pub fn definition(crd: &Value, errors: &mut Vec<FieldError>) {
                         "must be object at the root",
                     ));
                 }
-                errors.extend(CrdSchema::new(schema, &schema_path).errors);
+                if i == 0 || !same {
+                    errors.extend(CrdSchema::new(schema, &schema_path).errors);
+                }
             }
-            None => errors.push(FieldError::required(&schema_path, "schemas are required")),
+            None => errors.push(FieldError::required(&schema_path, "")),
         }
     }
     if storage != 1 {
