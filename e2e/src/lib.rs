@@ -13,6 +13,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shop;
+pub mod storm;
 pub mod strict;
 pub mod world;
 mod write;

@@ -127,7 +127,6 @@ pub fn end_state(world: &World) -> (Cost, Final) {
     let pods = world.api.list(gr("", "pods"), None);
     let nodes = world.api.list(gr("", "nodes"), None);
     let claims = world.api.list(gr("karpenter.sh", "nodeclaims"), None);
-    let events = world.api.list(gr("", "events"), None);
     let final_nodes = nodes
         .iter()
         .map(|n| FinalNode {
@@ -148,20 +147,6 @@ pub fn end_state(world: &World) -> (Cost, Final) {
                 .collect(),
         })
         .collect();
-    let reason = |pod: &serde_json::Value| {
-        let said = events
-            .iter()
-            .filter(|e| text(e, "/involvedObject/uid") == text(pod, "/metadata/uid"))
-            .filter(|e| {
-                text(e, "/reason") == "FailedScheduling"
-                    && text(e, "/source/component") == "karpenter"
-            })
-            .max_by_key(|e| text(e, "/lastTimestamp").to_owned());
-        said.map_or_else(
-            || condition_field(pod, "PodScheduled", "message").to_owned(),
-            |e| text(e, "/message").to_owned(),
-        )
-    };
     let pending = pods
         .iter()
         .filter(|p| {
@@ -171,7 +156,7 @@ pub fn end_state(world: &World) -> (Cost, Final) {
         })
         .map(|p| PendingPod {
             pod: key(p),
-            reason: reason(p),
+            reason: why_pending(world, p),
         })
         .collect();
     let running = pods
@@ -188,6 +173,22 @@ pub fn end_state(world: &World) -> (Cost, Final) {
             nodes: final_nodes,
             pods: FinalPods { running, pending },
         },
+    )
+}
+
+/// What was said last about a pod that waits.
+pub(crate) fn why_pending(world: &World, pod: &serde_json::Value) -> String {
+    let events = world.api.list(gr("", "events"), None);
+    let said = events
+        .iter()
+        .filter(|e| text(e, "/involvedObject/uid") == text(pod, "/metadata/uid"))
+        .filter(|e| {
+            text(e, "/reason") == "FailedScheduling" && text(e, "/source/component") == "karpenter"
+        })
+        .max_by_key(|e| text(e, "/lastTimestamp").to_owned());
+    said.map_or_else(
+        || condition_field(pod, "PodScheduled", "message").to_owned(),
+        |e| text(e, "/message").to_owned(),
     )
 }
 

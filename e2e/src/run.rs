@@ -64,13 +64,17 @@ pub enum RunError {
 pub async fn run(loaded: &Loaded, seed: Option<u64>) -> Result<Report, RunError> {
     let scenario = &loaded.scenario;
     let seed = seed.unwrap_or(scenario.seed);
-    let world = World::new(WorldOptions {
+    tell(world(loaded, seed)?, loaded, seed).await
+}
+
+/// The world of a scenario in virtual time, with nothing in it yet.
+pub(crate) fn world(loaded: &Loaded, seed: u64) -> Result<World, RunError> {
+    Ok(World::new(WorldOptions {
         seed,
         clock: world::virtual_clock(),
         settings: settings(loaded)?,
         cloud: cloud(loaded)?,
-    })?;
-    tell(world, loaded, seed).await
+    })?)
 }
 
 /// Runs `loaded` on a running cluster, in real time: its waiting is cut short, what it waits for and expects may take its
@@ -162,7 +166,8 @@ fn cloud(loaded: &Loaded) -> Result<CloudKind, RunError> {
     Ok(CloudKind::Kwok { catalog })
 }
 
-async fn take(
+/// Takes one step; what it expects goes into `out`.
+pub(crate) async fn take(
     world: &mut World,
     loaded: &Loaded,
     index: usize,
@@ -228,6 +233,7 @@ async fn take(
             name: Some(scale.name.clone()),
             namespace: scale.namespace.clone(),
             selector: None,
+            first: false,
         };
         // As `kubectl scale` does it; that NodePools can be scaled so is our definition's doing.
         let subresource = match scale.kind.as_str() {
@@ -348,6 +354,9 @@ async fn targets(world: &World, target: &Target) -> Result<Vec<std::sync::Arc<Va
     while world.is_live() && found.is_empty() && world.clock.now() < deadline {
         world.clock.sleep(LOOK_EVERY / 10).await;
         found = look();
+    }
+    if target.first {
+        found.truncate(1);
     }
     if found.is_empty() && target.name.is_some() {
         return Err(format!(

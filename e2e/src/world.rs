@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use karpenter_core::{Controller, Options, Parts};
+use karpenter_fake_kube::deletes::PodDelete;
 use karpenter_fake_kube::flaky::{ClientFaults, Flaky};
 use karpenter_fake_kube::server::{ApiError, ApiServer, InsideFaults, ServerOptions};
 use karpenter_runtime::{Clock, RngTree, Settings};
@@ -213,6 +214,18 @@ impl World {
     /// When this world's cloud has no such fault.
     pub fn cloud_fault(&self, fault: &CloudFault) -> Result<(), String> {
         self.cloud.cloud_fault(&self.around, fault)
+    }
+
+    /// Dollars per hour of an offering now; 0 where it is not sold.
+    #[must_use]
+    pub fn price(&self, instance_type: &str, zone: &str, capacity_type: &str) -> f64 {
+        (self.cloud.prices())(instance_type, zone, capacity_type).unwrap_or_default()
+    }
+
+    /// Pods whose deletion the controller has asked for since this was last asked, evictions left aside.
+    #[must_use]
+    pub fn pod_deletes(&self) -> Vec<PodDelete> {
+        self.flaky.pod_deletes()
     }
 
     /// From now on the controller's requests suffer from these, and from nothing else. Watches that are open keep what

@@ -168,6 +168,9 @@ pub struct Target {
     /// Namespace; none = `default` for namespaced kinds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// Only the first in name order.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub first: bool,
 }
 
 /// A merge patch.

@@ -20,6 +20,7 @@ use karpenter_runtime::{Clock, RngTree};
 use parking_lot::Mutex;
 use serde_json::json;
 
+use crate::deletes::{self, PodDelete};
 use crate::error::ApiError;
 use crate::http::Service;
 use crate::http::body::{self, ResponseBody};
@@ -82,6 +83,7 @@ struct State {
     rng: Rng,
     /// Versions that the server was seen at of late, and when.
     versions: VecDeque<(tokio::time::Instant, u64)>,
+    deletes: Vec<PodDelete>,
 }
 
 /// What is to happen to one request.
@@ -114,6 +116,7 @@ impl Flaky {
             faults: ClientFaults::default(),
             rng: rng.child("flaky-client", "").rng(),
             versions: VecDeque::new(),
+            deletes: Vec::new(),
         };
         Self {
             inner: Arc::new(Inner {
@@ -126,6 +129,12 @@ impl Flaky {
     /// From now on these, instead of those before. Watches that are open keep what they drew.
     pub fn set(&self, faults: ClientFaults) {
         self.inner.state.lock().faults = faults;
+    }
+
+    /// Pods whose deletion was asked for since this was last asked.
+    #[must_use]
+    pub fn pod_deletes(&self) -> Vec<PodDelete> {
+        std::mem::take(&mut self.inner.state.lock().deletes)
     }
 
     /// Notes what version the server is at, for lists to come.
@@ -150,6 +159,7 @@ impl Flaky {
             faults,
             rng,
             versions,
+            ..
         } = &mut *state;
         // Nothing is drawn where nothing can happen: a healed client costs no randomness.
         let mut hit = |rate: u32| rate > 0 && rng.below(1000) < u64::from(rate);
@@ -241,7 +251,8 @@ where
         if let Some(version) = fate.stale {
             at_version(&mut request, version);
         }
-        let clock = self.flaky.inner.clock.clone();
+        let flaky = self.flaky.clone();
+        let clock = flaky.inner.clock.clone();
         let mut inner = self.inner.clone();
         Box::pin(async move {
             if let Some(delay) = fate.delay {
@@ -250,7 +261,13 @@ where
             if let Some(refused) = fate.refused {
                 return Ok(refusal(&refused.error()));
             }
-            let response = inner.call(request).await?;
+            let response = if deletes::is_one(&request) {
+                let (delete, request) = deletes::read(request).await;
+                flaky.inner.state.lock().deletes.push(delete);
+                inner.call(request).await?
+            } else {
+                inner.call(request).await?
+            };
             if fate.lose_answer {
                 return Ok(refusal(&Refusal::Failed.error()));
             }

@@ -6,6 +6,7 @@ pub mod admission;
 pub mod apply;
 pub mod crd;
 pub mod defaults;
+pub mod deletes;
 pub mod error;
 pub mod flaky;
 pub mod http;

@@ -202,6 +202,24 @@ pub trait ProviderControllers: Send + Sync {
     async fn start(&self, context: ProviderContext) -> Vec<tokio::task::JoinHandle<()>>;
 }
 
+/// Something that has to be done before a Node that has joined may take pods: it holds the registration until then.
+#[async_trait]
+pub trait RegistrationHook: Send + Sync {
+    /// Name, for the message of condition `Registered` while it is waited for.
+    fn name(&self) -> &'static str;
+    /// Looks at a claim whose Node has joined; all hooks of a claim are asked at once, and again until each is done.
+    async fn registered(&self, claim: &NodeClaim) -> HookAnswer;
+}
+
+/// How far a hook is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookAnswer {
+    /// Done; the claim and its Node get these labels.
+    Done(BTreeMap<String, String>),
+    /// To be asked again after that time.
+    Pending(Duration),
+}
+
 /// Everything a provider is: handed to `karpenter_core::run`.
 #[derive(Clone)]
 pub struct Provider {
@@ -215,4 +233,6 @@ pub struct Provider {
     pub labels: Arc<LabelRegistry>,
     /// Its loops.
     pub controllers: Arc<dyn ProviderControllers>,
+    /// What holds up the registration of its Nodes.
+    pub registration_hooks: Vec<Arc<dyn RegistrationHook>>,
 }

@@ -145,6 +145,7 @@ impl World {
                 crds: Vec::new(),
                 labels: Arc::new(LabelRegistry::default()),
                 controllers: Arc::new(self.loops.clone()),
+                registration_hooks: vec![],
             },
             client: self.server.client(),
             client_no_retry: self.server.client(),

@@ -59,5 +59,6 @@ pub fn provider(
         },
         crds: vec![nodeclass::crd()],
         controllers: Arc::new(controllers::Controllers { shared }),
+        registration_hooks: Vec::new(),
     }
 }

@@ -43,6 +43,7 @@ pub fn provider(client: kube::Client, clock: Clock, catalog: Catalog, market: Ma
         crds: vec![nodeclass::crd()],
         labels,
         controllers: Arc::new(Controllers { cloud }),
+        registration_hooks: Vec::new(),
     }
 }
 

@@ -15,6 +15,7 @@ use super::emptiness::never_consolidates;
 use super::ground::{Limits, Terms, sentence};
 use super::method::{Command, Reason, Rejection, Replacement, all_still};
 use super::snapshot::Snapshot;
+use super::worth;
 use crate::lifecycle::objects::{conditions, is_true, label};
 
 /// Value of the capacity-type label of spot machines.
@@ -103,16 +104,18 @@ pub(super) fn compute(
         replacements,
     };
     let mut replacements = outcome.replacements;
-    match (replacements.pop(), replacements.len()) {
-        (None, _) => Ok(command(Vec::new())),
-        (Some(replacement), 0) => {
-            cheaper(snapshot, candidates, replacement).map(|r| command(vec![r]))
+    let command = match (replacements.pop(), replacements.len()) {
+        (None, _) => command(Vec::new()),
+        (Some(replacement), 0) => command(vec![cheaper(snapshot, candidates, replacement)?]),
+        (Some(_), others) => {
+            return Err(format!(
+                "Can't remove without creating {} candidates",
+                others + 1
+            ));
         }
-        (Some(_), others) => Err(format!(
-            "Can't remove without creating {} candidates",
-            others + 1
-        )),
-    }
+    };
+    worth::check(&command, now)?;
+    Ok(command)
 }
 
 /// The replacement with only those types left that cost less than the candidates even at their worst.

@@ -16,6 +16,7 @@ use super::balanced::Verdict;
 use super::drift::Drift;
 use super::emptiness::Emptiness;
 use super::method::{Command, Method, Proposal, Reason, Rejection};
+use super::moves::Moves;
 use super::multi::{KIND as MULTI, MultiNode};
 use super::orchestrate::{self, UnderWay};
 use super::single::{KIND as SINGLE, SingleNode};
@@ -63,6 +64,7 @@ pub(crate) fn start(ctx: &Context) -> Vec<JoinHandle<()>> {
         rounds: Rounds::new(CONTROLLER, &ctx.rng),
         command_rounds: Rounds::new(QUEUE_CONTROLLER, &ctx.rng),
         commands: JoinSet::new(),
+        moves: Moves::start(ctx),
         meter: Meter::new(CONTROLLER, ctx.clock.clone(), ctx.metrics.clone(), &ctx.rng),
     };
     vec![tokio::spawn(disruption.run(changes, ctx.stop.clone()))]
@@ -78,6 +80,7 @@ struct Disruption {
     /// One a command that is carried out.
     command_rounds: Rounds,
     commands: JoinSet<()>,
+    moves: Moves,
     meter: Meter,
 }
 
@@ -192,9 +195,9 @@ impl Disruption {
         match orchestrate::begin(&self.ctx, &self.meter, &self.under_way, method, command).await {
             Ok(command) => {
                 let (ctx, under_way) = (self.ctx.clone(), self.under_way.clone());
-                let round = self.command_rounds.begin();
+                let (round, moves) = (self.command_rounds.begin(), self.moves.clone());
                 self.commands
-                    .spawn(round.run(orchestrate::carry_out(ctx, under_way, command)));
+                    .spawn(round.run(orchestrate::carry_out(ctx, under_way, moves, command)));
             }
             Err(why) => self.rejected(method, &found, why),
         }

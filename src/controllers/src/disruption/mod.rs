@@ -13,14 +13,18 @@ mod events;
 pub mod explain;
 mod ground;
 mod method;
+mod moves;
 mod multi;
 mod orchestrate;
 mod replace;
 mod single;
 mod snapshot;
 mod static_drift;
+mod worth;
 
 pub(crate) use controller::start;
 
+#[cfg(test)]
+mod decision_tests;
 #[cfg(test)]
 mod tests;

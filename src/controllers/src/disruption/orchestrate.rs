@@ -16,6 +16,7 @@ use serde_json::json;
 use super::candidate::{Candidate, node_name};
 use super::events;
 use super::method::{Command, Method, Rejection};
+use super::moves::Moves;
 use super::{replace, snapshot};
 use crate::Context;
 use crate::lifecycle::objects::{
@@ -149,7 +150,7 @@ pub(crate) struct Begun {
 
 /// Waits for the replacements of a command that has begun and deletes its claims. If that does not succeed in time
 /// everything is undone; replacements stay, for pods to use or for emptiness to find.
-pub(crate) async fn carry_out(ctx: Context, under_way: UnderWay, begun: Begun) {
+pub(super) async fn carry_out(ctx: Context, under_way: UnderWay, moves: Moves, begun: Begun) {
     let Begun {
         command,
         replacements,
@@ -182,6 +183,7 @@ pub(crate) async fn carry_out(ctx: Context, under_way: UnderWay, begun: Begun) {
             match write::disrupt_claim(&ctx, &candidate.claim, command.reason.metric()).await {
                 Ok(taken) => {
                     if taken {
+                        moves.add(candidate, command.reason, ctx.clock.now());
                         for event in events::terminating(candidate, command.reason) {
                             ctx.events.publish(event);
                         }

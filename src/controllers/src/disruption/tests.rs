@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use karpenter_model::disruption::Pdb;
+use karpenter_model::plan::{PlannedNode, PricedOffering};
 use karpenter_model::pod::{Owner, Phase};
 use karpenter_model::{InstanceType, Offering, Pod, PodKey, Requirements, ResourceList};
 use karpenter_state::PoolCount;
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 use super::candidate::{Refusal, examine};
 use super::emptiness::Emptiness;
 use super::ground::Ground;
-use super::method::{Class, Method, Proposal, Rejection};
+use super::method::{Class, Command, Method, Proposal, Reason, Rejection, Replacement};
 use super::single::SingleNode;
 use super::snapshot::{Member, Pool, Snapshot};
 use super::static_drift::StaticDrift;
@@ -453,4 +455,63 @@ fn a_static_pool_that_cannot_launch_replaces_nothing() {
     object.status.conditions.clear();
     pool.pool = Arc::new(object);
     assert!(StaticDrift.propose(&snapshot, now()).commands.is_empty());
+}
+
+/// A command that replaces one machine of the given price by a cheaper one; it has so long to live.
+fn replacing(price: f64, cheaper: f64, life: Option<&str>) -> Command {
+    let mut member = member("a", "small");
+    let mut claim = (*member.claim).clone();
+    claim.metadata.creation_timestamp = Some(Time(now()));
+    claim.spec.expire_after = life.map(str::to_owned);
+    member.claim = Arc::new(claim);
+    let snapshot = snapshot(vec![member.clone()], &free());
+    let mut candidate = examine(&member, &snapshot, Class::Graceful, now()).expect("a candidate");
+    candidate.price = price;
+    let planned = PlannedNode {
+        pool: "p".into(),
+        pods: Vec::new(),
+        requirements: Requirements::new(),
+        instance_types: vec!["large".into()],
+        capacity_types: vec!["spot".into()],
+        requests: ResourceList::new(),
+        min_values_relaxed: false,
+        cheapest: PricedOffering {
+            instance_type: "large".into(),
+            zone: "z".into(),
+            capacity_type: "spot".into(),
+            price: cheaper,
+        },
+        runner_up: None,
+        funnel: Vec::new(),
+    };
+    Command {
+        reason: Reason::Underutilized,
+        consolidation_type: "single",
+        candidates: vec![candidate],
+        replacements: vec![Replacement {
+            planned,
+            pool: Arc::default(),
+            from_template: false,
+        }],
+    }
+}
+
+#[rstest]
+#[case::half_the_price(1.0, 0.5, None, true)]
+#[case::a_cent_in_the_dollar(1.0, 0.99, None, true)]
+#[case::a_tenth_of_a_cent(1.0, 0.999, None, false)]
+#[case::half_the_price_for_a_day(1.0, 0.5, Some("720h"), true)]
+#[case::half_the_price_for_a_quarter_of_an_hour(1.0, 0.5, Some("15m"), true)]
+#[case::half_the_price_for_ten_minutes(1.0, 0.5, Some("10m"), false)]
+#[case::a_tenth_for_half_an_hour(1.0, 0.9, Some("30m"), false)]
+#[case::nobody_knows_the_price(0.0, 0.0, None, true)]
+fn a_move_has_to_pay_for_itself(
+    #[case] price: f64,
+    #[case] cheaper: f64,
+    #[case] life: Option<&str>,
+    #[case] pays: bool,
+) {
+    let command = replacing(price, cheaper, life);
+    let verdict = super::worth::check(&command, now());
+    assert_eq!(verdict.is_ok(), pays, "{verdict:?}");
 }

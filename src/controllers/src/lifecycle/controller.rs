@@ -13,6 +13,7 @@ use karpenter_runtime::runner::ReconcileError;
 use karpenter_runtime::{Action, Key, Queue, Reconciler};
 
 use super::health::Health;
+use super::hooks;
 use super::initialization::{first_lack, initialized};
 use super::launch::{self, Bought};
 use super::liveness::{Liveness, liveness};
@@ -162,15 +163,22 @@ impl Lifecycle {
         }
         // A launch takes its time: what follows happens after it.
         let now = self.ctx.clock.wall();
-        if let Err(error) = self.register(claim, now).await {
-            pass.error.get_or_insert(error);
+        let mut hooks_wait = None;
+        match self.register(claim, now).await {
+            Ok(wait) => hooks_wait = wait,
+            Err(error) => {
+                pass.error.get_or_insert(error);
+            }
         }
         if let Err(error) = self.initialize(claim, now).await {
             pass.error.get_or_insert(error);
         }
         match liveness(&claim.status.conditions, created(claim, now), now) {
             Liveness::Settled => {}
-            Liveness::Until(deadline) => pass.again = Some(until(deadline, now)),
+            Liveness::Until(deadline) => {
+                let wait = until(deadline, now);
+                pass.again = Some(hooks_wait.map_or(wait, |h: Duration| h.min(wait)));
+            }
             Liveness::TimedOut { reason, timeout } => {
                 match self.time_out(claim, reason, timeout).await {
                     // Whatever else went wrong does not matter any more.
@@ -234,16 +242,21 @@ impl Lifecycle {
         }
     }
 
-    async fn register(&self, claim: &mut NodeClaim, now: Timestamp) -> Result<(), ReconcileError> {
+    /// Returns when to look again at hooks that are not done.
+    async fn register(
+        &self,
+        claim: &mut NodeClaim,
+        now: Timestamp,
+    ) -> Result<Option<Duration>, ReconcileError> {
         let open = condition(&claim.status.conditions, conditions::REGISTERED)
             .is_some_and(|c| c.status == "Unknown");
         if !open {
-            return Ok(());
+            return Ok(None);
         }
         if !is_true(&claim.status.conditions, conditions::LAUNCHED) {
             let waits = Status::unknown("AwaitingReconciliation", "");
             status::set(claim, conditions::REGISTERED, waits, now);
-            return Ok(());
+            return Ok(None);
         }
         let nodes = self
             .ctx
@@ -254,13 +267,13 @@ impl Lifecycle {
                 let waits =
                     Status::unknown("NodeNotFound", "no node has joined with the provider id");
                 status::set(claim, conditions::REGISTERED, waits, now);
-                Ok(())
+                Ok(None)
             }
             registration::Outcome::MultipleNodesFound => {
                 let text = "more than one node has joined with the provider id";
                 let failed = Status::failed("MultipleNodesFound", text);
                 status::set(claim, conditions::REGISTERED, failed, now);
-                Ok(())
+                Ok(None)
             }
             registration::Outcome::Join {
                 node,
@@ -277,12 +290,25 @@ impl Lifecycle {
                     let event = events::unregistered_taint_missing(claim, node_name);
                     self.ctx.events.publish(event);
                 }
+                let asked = &self.ctx.provider.registration_hooks;
+                if let Some(pending) = hooks::ask(asked, claim).await {
+                    write::node(&self.ctx, &node, &registration::synced(claim, &node)).await?;
+                    let waits = Status::unknown("RegistrationHookPending", &pending.message);
+                    status::set(claim, conditions::REGISTERED, waits, now);
+                    return Ok(Some(pending.wait));
+                }
+                let wanted = match asked.as_slice() {
+                    [] => wanted,
+                    // Hooks may have given the claim labels.
+                    _ => Box::new(registration::joined(claim, &node)),
+                };
                 if write::node(&self.ctx, &node, &wanted).await?.is_none() {
-                    return Ok(());
+                    return Ok(None);
                 }
                 status::set(claim, conditions::REGISTERED, Status::True, now);
                 claim.status.node_name = node_name.to_owned();
-                pool_health::record(&self.ctx, &self.health, claim, None).await
+                pool_health::record(&self.ctx, &self.health, claim, None).await?;
+                Ok(None)
             }
         }
     }

@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod expiration;
 pub(crate) mod finalize;
 pub(crate) mod health;
+mod hooks;
 pub(crate) mod hydration;
 pub(crate) mod initialization;
 pub(crate) mod launch;

@@ -50,7 +50,19 @@ fn is_unregistered(taint: &Taint) -> bool {
 }
 
 /// The Node with everything its claim gives it, open for pods.
-fn joined(claim: &NodeClaim, node: &Node) -> Node {
+pub(crate) fn joined(claim: &NodeClaim, node: &Node) -> Node {
+    let mut node = synced(claim, node);
+    let labels_of_node = node.metadata.labels.get_or_insert_default();
+    labels_of_node.insert(labels::REGISTERED.to_owned(), "true".to_owned());
+    let spec = node.spec.get_or_insert_default();
+    let mut taints = spec.taints.take().unwrap_or_default();
+    taints.retain(|t| !is_unregistered(t));
+    spec.taints = (!taints.is_empty()).then_some(taints);
+    node
+}
+
+/// The Node with everything its claim gives it, still closed for pods.
+pub(crate) fn synced(claim: &NodeClaim, node: &Node) -> Node {
     let mut node = node.clone();
     if !has_finalizer(&node.metadata) {
         let finalizers = node.metadata.finalizers.get_or_insert_default();
@@ -69,7 +81,6 @@ fn joined(claim: &NodeClaim, node: &Node) -> Node {
     let sync_taints = node_labels
         .get(labels::DO_NOT_SYNC_TAINTS)
         .is_none_or(|v| v != "true");
-    node_labels.insert(labels::REGISTERED.to_owned(), "true".to_owned());
 
     let spec = node.spec.get_or_insert_default();
     let mut taints = spec.taints.take().unwrap_or_default();
@@ -83,7 +94,6 @@ fn joined(claim: &NodeClaim, node: &Node) -> Node {
             }
         }
     }
-    taints.retain(|t| !is_unregistered(t));
     spec.taints = (!taints.is_empty()).then_some(taints);
     node
 }

@@ -138,6 +138,17 @@ pub(crate) fn node_deadline(node: &Node, deadline: &str) -> Event {
     )
 }
 
+/// The time by which a Node must be empty cannot be read.
+pub(crate) fn bad_deadline(node: &Node, error: &str) -> Event {
+    event(
+        node_reference(node),
+        EventType::Warning,
+        "InvalidTerminationTimestamp",
+        error.to_owned(),
+        vec![name(&node.metadata).to_owned()],
+    )
+}
+
 pub(crate) fn claim_deadline(claim: &NodeClaim, deadline: &str) -> Event {
     event(
         claim_reference(claim),

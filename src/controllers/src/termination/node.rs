@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
-use karpenter_api::{NodeClaim, labels};
+use karpenter_api::{NodeClaim, duration, labels};
 use karpenter_cloud::CloudError;
 use karpenter_model::taints;
 use karpenter_runtime::metrics::Metrics;
@@ -144,13 +144,20 @@ impl NodeTermination {
         claim: &mut Option<NodeClaim>,
     ) -> Result<Phase, ReconcileError> {
         let now = self.ctx.clock.wall();
-        let deadline = match claim.as_ref() {
-            Some(claim) => deadline(claim)?,
+        let told = claim.as_ref().map(|claim| (claim, deadline(claim)));
+        let deadline = match told {
             None => None,
+            Some((_, Ok(deadline))) => deadline,
+            Some((claim, Err(error))) => {
+                tracing::error!(Node = name(&node.metadata), error = %error, "draining by the grace period instead");
+                self.ctx
+                    .events
+                    .publish(events::bad_deadline(node, &error.to_string()));
+                graceful_end(claim)
+            }
         };
-        if let (Some(claim), Some(_)) = (claim.as_ref(), deadline) {
-            let text = annotation(&claim.metadata, labels::TERMINATION_TIMESTAMP);
-            let event = events::node_deadline(node, text.unwrap_or_default());
+        if let Some(deadline) = deadline {
+            let event = events::node_deadline(node, &deadline.to_string());
             self.ctx.events.publish(event);
         }
         match self.await_drain(node, claim.as_mut(), deadline, now) {
@@ -365,6 +372,13 @@ pub(crate) fn untainted(node: &Node) -> Node {
         }
     }
     node
+}
+
+/// The deadline that a claim would have been given: by its own terminationGracePeriod.
+fn graceful_end(claim: &NodeClaim) -> Option<Timestamp> {
+    let deleted = claim.metadata.deletion_timestamp.as_ref()?.0;
+    let grace = duration::parse_hms(claim.spec.termination_grace_period.as_deref()?).ok()?;
+    Some(later(deleted, grace))
 }
 
 /// When a claim's Node must be empty, if there is such a time.

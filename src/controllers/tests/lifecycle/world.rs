@@ -16,7 +16,7 @@ use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use karpenter_api::{NodeClaim, NodePool};
 use karpenter_cloud::{
     CloudError, CloudProvider, Launched, Machine, NodeClassKind, Provider, ProviderContext,
-    ProviderControllers, RepairPolicy,
+    ProviderControllers, RegistrationHook, RepairPolicy,
 };
 use karpenter_controllers::{Context, start_lifecycle, start_provisioning};
 use karpenter_fake_kube::flaky::{ClientFaults, Flaky};
@@ -294,7 +294,7 @@ async fn kubelets(server: ApiServer) {
                 server.clock().sleep_until_wall(at).await;
                 let _ = server.delete(gr("", "pods"), Some(&namespace), &name, Some(0));
             });
-        } else if pod["status"]["phase"] != "Running" {
+        } else if pod["status"]["phase"] == "Pending" {
             let status = json!({"status": {"phase": "Running", "startTime": server.clock().wall().to_string(),
                 "conditions": [{"type": "Ready", "status": "True"}]}});
             let (ns, kind) = (Some(namespace.as_str()), PatchKind::Merge);
@@ -313,6 +313,7 @@ pub(crate) struct World {
     /// Whether the answers to creations of claims come later than the watch tells of them.
     pub(crate) slow_answers: Arc<AtomicBool>,
     settings: Settings,
+    hooks: Vec<Arc<dyn RegistrationHook>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -337,6 +338,14 @@ impl World {
     }
 
     pub(crate) async fn with(settings: Settings) -> Self {
+        Self::with_hooks(settings, vec![]).await
+    }
+
+    /// With hooks that hold up registrations.
+    pub(crate) async fn with_hooks(
+        settings: Settings,
+        hooks: Vec<Arc<dyn RegistrationHook>>,
+    ) -> Self {
         let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
         let rng = RngTree::new(1);
         let server = ApiServer::new(ServerOptions {
@@ -378,12 +387,13 @@ impl World {
         let flaky = Flaky::new(clock.clone(), &rng);
         let slow_answers = Arc::default();
         let client = client(&server, &flaky, &slow_answers);
-        let (context, tasks) = boot(client, &clock, &rng, &cloud, &settings).await;
+        let (context, tasks) = boot(client, &clock, &rng, &cloud, &settings, hooks.clone()).await;
         Self {
             server,
             flaky,
             slow_answers,
             settings,
+            hooks,
             clock,
             rng,
             cloud,
@@ -398,8 +408,15 @@ impl World {
         self.context.stop.cancel();
         self.rng = self.rng.child("next", "");
         let client = client(&self.server, &self.flaky, &self.slow_answers);
-        let (context, tasks) =
-            boot(client, &self.clock, &self.rng, &self.cloud, &self.settings).await;
+        let (context, tasks) = boot(
+            client,
+            &self.clock,
+            &self.rng,
+            &self.cloud,
+            &self.settings,
+            self.hooks.clone(),
+        )
+        .await;
         self.context = context;
         self.tasks = tasks;
     }
@@ -689,6 +706,7 @@ async fn boot(
     rng: &RngTree,
     cloud: &Arc<Cloud>,
     settings: &Settings,
+    hooks: Vec<Arc<dyn RegistrationHook>>,
 ) -> (Context, Vec<JoinHandle<()>>) {
     let context = Context {
         client: client.clone(),
@@ -700,6 +718,7 @@ async fn boot(
             crds: vec![],
             labels: Arc::new(LabelRegistry::default()),
             controllers: Arc::new(NoControllers),
+            registration_hooks: hooks,
         }),
         clock: clock.clone(),
         rng: rng.child("controller", ""),

@@ -528,6 +528,7 @@ async fn boot(
             crds: vec![],
             labels: Arc::new(LabelRegistry::default()),
             controllers: Arc::new(NoControllers),
+            registration_hooks: vec![],
         }),
         clock: clock.clone(),
         rng: rng.child("controller", ""),

@@ -307,6 +307,7 @@ pub const TABLE: &[Row] = &[
     gauge("karpenter_voluntary_disruption_eligible_nodes", &["reason"], "Nodes a disruption method may look at."),
     counter("karpenter_voluntary_disruption_consolidation_timeouts_total", &["consolidation_type"], "Number of times consolidation ran out of time."),
     counter("karpenter_voluntary_disruption_failed_validations_total", &["consolidation_type"], "Number of candidates that failed validation before being disrupted."),
+    gauge("karpenter_voluntary_disruption_pod_moves_per_day", &["nodepool", "reason"], "Pods that had to move within the last 24 hours (or since the start), for each pod that the NodePool has now."),
     counter("karpenter_voluntary_disruption_queue_failures_total", &["decision", "reason", "consolidation_type"], "Number of replacements that never became ready."),
     histogram("karpenter_consolidation_score", SCORES, &["decision", "nodepool", "policy"], "Score of consolidation moves under policy Balanced."),
     counter("karpenter_consolidation_moves_total", &["decision", "nodepool", "policy"], "Number of consolidation moves judged, before validation."),

@@ -26,6 +26,7 @@ use super::candidate::{Candidate, Refusal, check_pods, examine};
 use super::drift::Drift;
 use super::emptiness::Emptiness;
 use super::method::{Method, Proposal, Reason};
+use super::multi::MultiNode;
 use super::single::SingleNode;
 use super::snapshot::{self, Facts, Member, Snapshot};
 use super::static_drift::StaticDrift;
@@ -302,6 +303,20 @@ impl Cluster {
         } else {
             "the plan was cut off before it came to this pod".clone_into(&mut report.outcome);
         }
+    }
+
+    /// What a pass of the disruption loop would begin now, in words: the first method that finds something ends it.
+    #[must_use]
+    pub fn pass(&self) -> Vec<String> {
+        let (multi, single) = (MultiNode::default(), SingleNode::default());
+        let methods: [&dyn Method; 5] = [&Emptiness, &StaticDrift, &Drift, &multi, &single];
+        for method in methods {
+            let commands = method.propose(&self.snapshot, self.now).commands;
+            if !commands.is_empty() {
+                return commands.iter().map(orchestrate::words).collect();
+            }
+        }
+        Vec::new()
     }
 
     /// Explains the budgets of a NodePool.
