@@ -59,8 +59,6 @@ impl Buyer<'_, '_> {
                 self.place_ruled(position);
             }
         }
-        // Pods that were left over the last time.
-        let mut before = None;
         loop {
             self.serve();
             // A pod may wait for one that came after it, or for one that made a machine larger.
@@ -76,12 +74,9 @@ impl Buyer<'_, '_> {
             let moved = self.improve();
             // What was moved may have left two that cost less as one.
             let again = moved && self.merge();
-            // Only so many machines can become one; pods could be moved to and fro for ever.
-            let onward = merged || again || (moved && before != Some(left));
-            if left == 0 || !onward {
+            if !(merged || moved || again) || left == 0 {
                 return;
             }
-            before = Some(left);
         }
     }
 

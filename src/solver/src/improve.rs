@@ -1,12 +1,15 @@
 //! Pods that are better off elsewhere: where a machine could be a smaller one but for a pod, and that pod has room on
 //! another machine at the price this one has, it goes there. Domains stay what they are, so that only rules about hosts
-//! have to be asked again.
+//! have to be asked again. Only what really gets cheaper by it is moved, so that it comes to an end.
+
+use karpenter_model::ResourceList;
+use karpenter_model::pod::HostPort;
 
 use crate::buy::Buyer;
 use crate::choose::ports_clash;
 use crate::class::DemandId;
-use crate::dense::{add, minus};
-use crate::machine::booking;
+use crate::dense::{Dense, add, minus};
+use crate::machine::{Machine, booking};
 use crate::merge::LEAST_SAVING;
 use crate::topology::Combination;
 
@@ -55,9 +58,9 @@ impl Buyer<'_, '_> {
         let Some(machine) = self.machines.get(index).filter(|m| !m.gone()) else {
             return out;
         };
-        let Some(set) = self.sets.get(machine.set).filter(|s| !s.has_min_values) else {
+        if (self.sets.get(machine.set)).is_none_or(|set| set.has_min_values) {
             return out;
-        };
+        }
         for (at, (class, _)) in machine.pods.iter().enumerate() {
             let Some(c) = self.classes.get(*class) else {
                 continue;
@@ -70,8 +73,9 @@ impl Buyer<'_, '_> {
                 machine.price + self.problem.options.node_cost
             } else {
                 let need = minus(&machine.need, &c.requests);
-                let cheapest = set.with_room(&need).next();
-                machine.price - cheapest.map_or(machine.price, |o| o.price)
+                let ports = without(&machine.ports, &c.ports);
+                let smaller = self.cheapest(machine, &need, &ports);
+                smaller.map_or(0.0, |s| machine.price - s.price)
             };
             if saving > LEAST_SAVING {
                 out.push(Leaver {
@@ -159,11 +163,7 @@ impl Buyer<'_, '_> {
         };
         let (_, pod) = machine.pods.remove(leaver.at);
         add(&mut machine.need, &c.requests, -1);
-        for port in &c.ports {
-            if let Some(at) = machine.ports.iter().position(|p| p == port) {
-                machine.ports.swap_remove(at);
-            }
-        }
+        machine.ports = without(&machine.ports, &c.ports);
         self.take_on(to, leaver.class, vec![pod]);
         self.shrink(from);
         true
@@ -171,35 +171,60 @@ impl Buyer<'_, '_> {
 
     /// Takes the cheapest type that a machine's pods have room on, or gives the machine up if it has none.
     fn shrink(&mut self, index: usize) {
-        let Some(machine) = self.machines.get_mut(index) else {
+        let Some(machine) = self.machines.get(index) else {
             return;
         };
         if machine.gone() {
             self.release(index);
             return;
         }
-        let (Some(pool), Some(set)) = (
-            self.catalog.pools.get_mut(machine.pool),
-            self.sets.get(machine.set),
-        ) else {
-            return;
-        };
-        let held = Some(&machine.booked);
-        let cheaper = set.with_room(&machine.need).find_map(|offer| {
-            let sold = pool.types.get(offer.at)?;
-            if ports_clash(&machine.ports, &sold.ports) {
-                return None;
-            }
-            let booked = booking(pool, set, offer.at, &machine.need, &machine.ports, held)?;
-            Some((offer.at, offer.price, booked.amount))
-        });
-        if let Some((chosen, price, amount)) = cheaper
-            && price <= machine.price
+        let smaller = self.cheapest(machine, &machine.need, &machine.ports);
+        if let Some(smaller) = smaller.filter(|s| s.price <= machine.price)
+            && let Some(machine) = self.machines.get_mut(index)
+            && let Some(pool) = self.catalog.pools.get_mut(machine.pool)
         {
-            pool.rebook(&mut machine.booked, amount);
-            machine.chosen = chosen;
-            machine.price = price;
+            pool.rebook(&mut machine.booked, smaller.amount);
+            machine.chosen = smaller.at;
+            machine.price = smaller.price;
         }
         self.remeasure(index);
     }
+
+    /// The cheapest type that a machine could be if its pods asked for this: what they have room on, ports and limits
+    /// permitting.
+    fn cheapest(&self, machine: &Machine, need: &Dense, ports: &[HostPort]) -> Option<Smaller> {
+        let pool = self.catalog.pools.get(machine.pool)?;
+        let set = self.sets.get(machine.set)?;
+        set.with_room(need).find_map(|offer| {
+            let sold = pool.types.get(offer.at)?;
+            if ports_clash(ports, &sold.ports) {
+                return None;
+            }
+            let booked = booking(pool, set, offer.at, need, ports, Some(&machine.booked))?;
+            Some(Smaller {
+                at: offer.at,
+                price: offer.price,
+                amount: booked.amount,
+            })
+        })
+    }
+}
+
+/// A type that a machine could be.
+struct Smaller {
+    at: usize,
+    price: f64,
+    /// What it would hold of the limits.
+    amount: ResourceList,
+}
+
+/// Ports without some of them.
+fn without(ports: &[HostPort], some: &[HostPort]) -> Vec<HostPort> {
+    let mut left = ports.to_vec();
+    for port in some {
+        if let Some(at) = left.iter().position(|p| p == port) {
+            left.swap_remove(at);
+        }
+    }
+    left
 }

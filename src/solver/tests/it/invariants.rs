@@ -173,6 +173,8 @@ fn arb_problem() -> impl Strategy<Value = Problem> {
                 }
             }
             let mut problem = with_reservations(vec![p, q], pods);
+            // Far more than so few pods need: whoever goes round in circles is cut off, and fails.
+            problem.options.work_budget = 200_000;
             problem.nodes = (0..nodes)
                 .map(|i| {
                     let zone = ["a", "b"][i % 2];
@@ -230,6 +232,7 @@ proptest! {
         });
         let plan = if varied || placed { checked(&problem) } else { solve(&problem) };
         accounted(&problem, &plan);
+        prop_assert!(!plan.cut_off, "{} units", plan.work);
         crate::world::left_out(&problem);
     }
 

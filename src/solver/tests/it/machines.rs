@@ -118,6 +118,43 @@ fn growing_a_machine_is_weighed_against_another() {
     assert!(price(&plan) <= 15.0 * 0.4 / 3.0 + 1e-9, "{}", show(&plan));
 }
 
+/// Neither machine gets cheaper without the pod, as a DaemonSet takes the other's port on the small type: it stays where it
+/// is, and a pod that has no place anywhere does not keep it moving to and fro.
+#[test]
+fn a_pod_is_not_moved_where_nothing_is_saved() {
+    let types = vec![
+        machine("amd", "cpu=2 memory=4Gi", 0.1),
+        machine_with(
+            "arm",
+            "cpu=4 memory=8Gi",
+            0.3,
+            "kubernetes.io/arch In arm64",
+        ),
+    ];
+    let on_amd = json!({"nodeSelector": {"kubernetes.io/arch": "amd64"}});
+    let mut taking = daemon("d", "cpu=100m", on_amd);
+    Arc::make_mut(&mut taking).host_ports = vec![port(80)];
+    let with_port = |name: &str| Pod {
+        host_ports: vec![port(80)],
+        ..pod(name, "cpu=500m")
+    };
+    let mut problem = problem(
+        vec![pool("p", "", types)],
+        vec![
+            with_port("a"),
+            with_port("b"),
+            pod("plain", "cpu=1"),
+            pod("huge", "cpu=100"),
+        ],
+    );
+    problem.daemons = vec![taking];
+    problem.options.work_budget = 10_000;
+    let plan = karpenter_solver::solve(&problem);
+    assert!(!plan.cut_off, "{} units, {}", plan.work, show(&plan));
+    assert_eq!(plan.new_nodes.len(), 2, "{}", show(&plan));
+    assert_eq!(plan.unschedulable.len(), 1);
+}
+
 /// §20 3: memory-heavy pods go to memory-rich machines whatever their CPU.
 #[test]
 fn memory_heavy_pods_get_memory_rich_machines() {

@@ -516,6 +516,7 @@ proptest! {
         let mut problem = with_nodes(pods, nodes);
         let team = |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned())]);
         problem.namespaces = Arc::new([("d".into(), team("red")), ("other".into(), team("blue"))].into());
+        problem.options.work_budget = 200_000;
         let plan = karpenter_solver::solve(&problem);
         let findings = karpenter_plan_check::check(&problem, &plan);
         prop_assert!(findings.is_empty(), "{findings:#?}\n{}", show(&plan));

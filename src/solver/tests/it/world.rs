@@ -444,8 +444,6 @@ pub(crate) fn left_out(problem: &Problem) {
     let cluster = karpenter_solver::Cluster::new(&problem.nodes);
     for (at, node) in problem.nodes.iter().enumerate() {
         let mut without = problem.clone();
-        // Far more than so few pods need: whoever goes round in circles is cut off.
-        without.options.work_budget = 200_000;
         without.nodes.remove(at);
         // As disruption asks: its pods are to go elsewhere.
         without.pods.extend(node.pods.iter().cloned());
