@@ -96,6 +96,17 @@ pub fn first_untolerated<'a>(
         .find(|taint| !tolerations.iter().any(|t| tolerates(t, taint)))
 }
 
+/// The same, of those that keep pods off for good if `put_up`: what is only to be avoided (`PreferNoSchedule`) is put up with.
+pub fn first_in_the_way<'a>(
+    taints: impl IntoIterator<Item = &'a Taint>,
+    tolerations: &[Toleration],
+    put_up: bool,
+) -> Option<&'a Taint> {
+    let taints = taints.into_iter();
+    let counting = taints.filter(|t| !(put_up && t.effect == PREFER_NO_SCHEDULE));
+    first_untolerated(counting, tolerations)
+}
+
 /// `key[=value]:effect`, as kubectl writes a taint.
 #[must_use]
 pub fn text(taint: &Taint) -> String {

@@ -106,10 +106,18 @@ pub(crate) fn admits(labels: &impl Labelled, pod: &Pod, registry: &LabelRegistry
 
 /// Whether a pod asks about a label whose value nobody can know yet.
 pub(crate) fn is_unsure(labels: &impl Labelled, pod: &Pod, registry: &LabelRegistry) -> bool {
+    keys_asked(pod, registry).any(|key| labels.label(key) == Some(None))
+}
+
+/// Labels of nodes that a pod asks about, as nodes have them.
+pub(crate) fn keys_asked<'a>(
+    pod: &'a Pod,
+    registry: &'a LabelRegistry,
+) -> impl Iterator<Item = &'a str> {
     let terms = affinity_terms(pod).into_iter().flatten();
     let expressions = terms.flat_map(|t| t.match_expressions.iter().flatten());
-    let mut keys = pod.node_selector.keys().chain(expressions.map(|e| &e.key));
-    keys.any(|key| labels.label(registry.normalize(key)) == Some(None))
+    let keys = pod.node_selector.keys().chain(expressions.map(|e| &e.key));
+    keys.map(|key| registry.normalize(key))
 }
 
 /// Required node affinity terms (ORed), if there are any.

@@ -38,41 +38,40 @@ pub(crate) fn check(case: &Case<'_>, findings: &mut Findings) {
     let left: Vec<Option<ResourceList>> = (problem.pools.iter())
         .map(|pool| left_of_limits(case, pool))
         .collect();
-    let mut judged: Vec<(&Arc<Pod>, Vec<String>)> = Vec::new();
     let mut kinds = Kinds::default();
-    let mut by_kind: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    // What pods that fare alike miss.
+    let mut judged: BTreeMap<usize, Vec<(&Pod, Vec<String>)>> = BTreeMap::new();
     for pod in homeless.into_iter().filter(|p| is_plain(p)) {
-        let alike = by_kind.entry(kinds.of(pod)).or_default();
-        let known = alike.iter().find_map(|at| {
-            let (other, homes) = judged.get(*at)?;
-            fares_alike(other, pod).then_some(homes)
+        let alike = judged.entry(kinds.of(pod)).or_default();
+        let known = alike.iter().position(|(other, _)| fares_alike(other, pod));
+        let known = known.unwrap_or_else(|| {
+            alike.push((pod, homes(case, &seats, &left, pod)));
+            alike.len() - 1
         });
-        if let Some(homes) = known {
-            homes.iter().for_each(|home| missed(pod, home, findings));
-            continue;
+        for home in alike.get(known).into_iter().flat_map(|(_, homes)| homes) {
+            findings.error(
+                "missed",
+                format!("pod {} is called unschedulable but {home}", pod.key),
+            );
         }
-        let node = seats.iter().find(|s| s.takes(problem, pod));
-        let mut homes: Vec<String> = node
-            .map(|s| format!("fits node {}", s.node.name))
-            .into_iter()
-            .collect();
-        let mut pools = problem.pools.iter().zip(&left);
-        let sold =
-            pools.find_map(|(pool, left)| Some((pool, sells(case, pool, left.as_ref(), pod)?)));
-        if let Some((pool, name)) = sold {
-            homes.push(format!("{name} of pool {} would take it", pool.name));
-        }
-        homes.iter().for_each(|home| missed(pod, home, findings));
-        alike.push(judged.len());
-        judged.push((pod, homes));
     }
 }
 
-fn missed(pod: &Pod, home: &str, findings: &mut Findings) {
-    findings.error(
-        "missed",
-        format!("pod {} is called unschedulable but {home}", pod.key),
-    );
+/// Where a pod has a place for all that, in words.
+fn homes(
+    case: &Case<'_>,
+    seats: &[Seat<'_>],
+    left: &[Option<ResourceList>],
+    pod: &Arc<Pod>,
+) -> Vec<String> {
+    let node = seats.iter().find(|s| s.takes(case.problem, pod));
+    let node = node.map(|s| format!("fits node {}", s.node.name));
+    let mut pools = case.problem.pools.iter().zip(left);
+    let sold = pools.find_map(|(pool, left)| {
+        let name = sells(case, pool, left.as_ref(), pod)?;
+        Some(format!("{name} of pool {} would take it", pool.name))
+    });
+    node.into_iter().chain(sold).collect()
 }
 
 fn avoids_others(pod: &Pod) -> bool {

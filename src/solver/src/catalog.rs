@@ -12,7 +12,7 @@ use karpenter_model::plan::SkippedPool;
 use karpenter_model::pod::HostPort;
 use karpenter_model::resources::names::{CPU, MEMORY, NODES, PODS};
 use karpenter_model::storage::Attached;
-use karpenter_model::taints::first_untolerated;
+use karpenter_model::taints::first_in_the_way;
 use karpenter_model::{
     InstanceType, LabelRegistry, Offering, Pod, PoolView, Problem, Requirement, Requirements,
     ResourceList,
@@ -374,11 +374,6 @@ struct Daemons {
 }
 
 fn daemons_of(problem: &Problem, view: &PoolView) -> Daemons {
-    let hard: Vec<_> = view
-        .taints
-        .iter()
-        .filter(|t| t.effect != "PreferNoSchedule")
-        .collect();
     // Nodes get these labels before any pod runs on them, so that DaemonSets may wait for them.
     let mut requirements = view.requirements.clone();
     for key in [REGISTERED, INITIALIZED] {
@@ -388,9 +383,7 @@ fn daemons_of(problem: &Problem, view: &PoolView) -> Daemons {
     let all: Vec<Daemon> = problem
         .daemons
         .iter()
-        .filter(|p| {
-            !ignored(p) && first_untolerated(hard.iter().copied(), &p.tolerations).is_none()
-        })
+        .filter(|p| !ignored(p) && first_in_the_way(&view.taints, &p.tolerations, true).is_none())
         .filter_map(|pod| {
             let demands = pod.node_demands(&problem.labels).ok()?;
             let alternatives: Vec<Requirements> = demands

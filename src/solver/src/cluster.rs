@@ -204,10 +204,10 @@ impl Domains {
         out
     }
 
-    /// The domains that nodes are in when some are gone.
-    pub(crate) fn without(&self, gone: &Bits) -> Bits {
+    /// The domains that nodes are in, some of them left out.
+    pub(crate) fn without(&self, some: &Bits) -> Bits {
         let mut left = self.nodes.clone();
-        for place in gone.iter() {
+        for place in some.iter() {
             let domain = self.of.get(place).copied().flatten();
             if let Some(n) = domain.and_then(|d| left.get_mut(d)) {
                 *n = n.saturating_sub(1);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use karpenter_api::labels::HOSTNAME;
 use karpenter_model::plan::ExistingPlacement;
 use karpenter_model::pod::HostPort;
-use karpenter_model::taints::first_untolerated;
+use karpenter_model::taints::first_in_the_way;
 use karpenter_model::{LabelRegistry, NodeView, Pod, PodKey, Problem, Requirements, ResourceList};
 
 use crate::class::{Class, Classes, Demand, DemandId};
@@ -280,15 +280,8 @@ pub(crate) fn place(
 
 /// Whether a node meets a demand: it has the labels that it has, and its taints are put up with.
 fn suits(view: &NodeView, demand: &Demand, labels: &LabelRegistry) -> bool {
-    let mut taints = view
-        .taints
-        .iter()
-        .filter(|t| !(demand.soft && t.effect == "PreferNoSchedule"))
-        .peekable();
-    if taints.peek().is_some() && first_untolerated(taints, &demand.tolerations).is_some() {
-        return false;
-    }
-    meets(view, &demand.requirements, labels)
+    first_in_the_way(&view.taints, &demand.tolerations, demand.soft).is_none()
+        && meets(view, &demand.requirements, labels)
 }
 
 /// Whether a node's labels meet requirements. Its name stands for a host name that is not there.
@@ -331,9 +324,7 @@ impl<'a> Daemon<'a> {
 
     /// Whether it belongs on a node.
     fn runs_on(&self, problem: &Problem, view: &NodeView) -> bool {
-        let hard = view.taints.iter();
-        let hard = hard.filter(|t| t.effect != "PreferNoSchedule");
-        first_untolerated(hard, &self.pod.tolerations).is_none()
+        first_in_the_way(&view.taints, &self.pod.tolerations, true).is_none()
             && self
                 .alternatives
                 .iter()

@@ -5,7 +5,7 @@ use karpenter_api::Quantity;
 use karpenter_api::labels::NODEPOOL;
 use karpenter_model::Undefined;
 use karpenter_model::plan::{FunnelStep, PoolFunnel};
-use karpenter_model::taints::{self, first_untolerated};
+use karpenter_model::taints::{self, first_in_the_way};
 use karpenter_model::{Problem, Requirement};
 
 use crate::catalog::{Catalog, Pool, Sold};
@@ -105,12 +105,8 @@ fn tell(
             format!("none of its {all} instance types can be had"),
         );
     }
-    let hard = pool
-        .view
-        .taints
-        .iter()
-        .filter(|t| !(demand.soft && t.effect == "PreferNoSchedule"));
-    if let Some(taint) = first_untolerated(hard, &class.tolerations) {
+    let taints = &pool.view.taints;
+    if let Some(taint) = first_in_the_way(taints, &class.tolerations, demand.soft) {
         let taint = taints::text(taint);
         push(format!("taint {taint}"), left.len(), 0);
         return done(
@@ -220,12 +216,8 @@ fn tell(
 
 /// How many constraints no type of the pool meets even by themselves; at least one.
 fn misses(problem: &Problem, class: &Class, demand: &Demand, pool: &Pool) -> usize {
-    let hard = pool
-        .view
-        .taints
-        .iter()
-        .filter(|t| !(demand.soft && t.effect == "PreferNoSchedule"));
-    let taint = first_untolerated(hard, &class.tolerations).is_some();
+    let taints = &pool.view.taints;
+    let taint = first_in_the_way(taints, &class.tolerations, demand.soft).is_some();
     let none = |meets: &dyn Fn(&Sold) -> bool| !pool.types.iter().any(|s| meets(s));
     let requirements = demand
         .requirements

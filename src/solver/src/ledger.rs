@@ -51,10 +51,10 @@ pub(crate) struct Group {
     pub(crate) domains: Bits,
     /// What makes a place count; none: all do.
     heeds: Option<Heeded>,
-    /// Places of which it is known whether they count. Machines are looked at when the first pod that is meant comes.
-    decided: Bits,
-    /// Those of them that do not.
+    /// Places that do not: of nodes, and of machines that were looked at.
     passed_over: Bits,
+    /// Machines that were looked at, which is when the first pod that is meant comes.
+    decided: Bits,
     /// Places where at least so many are, for the numbers that decide.
     reached: SmallVec<[(usize, Bits); 2]>,
 }
@@ -210,7 +210,7 @@ impl<'a> Ledger<'a> {
         })
     }
 
-    /// Finds out whether a place counts for the spreads that mean pods of a class, as far as nobody has yet.
+    /// Finds out whether a machine counts for the spreads that mean pods of a class, as far as nobody has yet.
     pub(crate) fn decide(&mut self, class: usize, place: Place, counts: impl Fn(&Heeded) -> bool) {
         let meant_by = self.by_class.get(class).map_or(&[][..], |c| &c.meant_by);
         for id in meant_by {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use karpenter_api::labels::{CAPACITY_TYPE, ZONE};
-use karpenter_model::taints::first_untolerated;
+use karpenter_model::taints::first_in_the_way;
 use karpenter_model::{Requirements, Undefined};
 
 use crate::buy::Buyer;
@@ -437,12 +437,11 @@ impl Buyer<'_, '_> {
         };
         let labels = &self.problem.labels;
         self.ledger.decide(class, place, |heeded| {
-            let hard = pool.view.taints.iter();
-            let hard = hard.filter(|t| t.effect != "PreferNoSchedule");
+            let taints = &pool.view.taints;
             let tolerated = heeded
                 .tolerations
                 .as_ref()
-                .is_none_or(|own| first_untolerated(hard, own).is_none());
+                .is_none_or(|own| first_in_the_way(taints, own, true).is_none());
             let may_meet = |r: &Requirements| {
                 let mut types = set.offers.iter().filter_map(|o| pool.types.get(o.at));
                 set.requirements

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use karpenter_api::labels::{CAPACITY_RESERVED, CAPACITY_TYPE};
-use karpenter_model::taints::first_untolerated;
+use karpenter_model::taints::first_in_the_way;
 use karpenter_model::{Offering, Problem, Requirement, Requirements, Undefined};
 
 use crate::catalog::{Catalog, Pool, Sold, UnitPrices};
@@ -191,12 +191,8 @@ impl<'a> Sets<'a> {
         let base = self.all.get(set)?;
         let demand = classes.demand(demand)?;
         let pool = catalog.pools.get(base.pool)?;
-        let taints = pool
-            .view
-            .taints
-            .iter()
-            .filter(|t| !(demand.soft && t.effect == "PreferNoSchedule"));
-        if first_untolerated(taints, &demand.tolerations).is_some() {
+        let taints = &pool.view.taints;
+        if first_in_the_way(taints, &demand.tolerations, demand.soft).is_some() {
             return None;
         }
         let labels = &self.problem.labels;

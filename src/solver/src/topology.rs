@@ -27,9 +27,7 @@ struct Key {
     name: Arc<str>,
     /// What nodes have.
     nodes: Arc<Domains>,
-    /// Domains of nodes that are not gone.
-    live: Bits,
-    /// All domains that are known: those, and those that machines are or may be in.
+    /// All domains that are known: of nodes that are not gone, and those that machines are or may be in.
     known: Bits,
     /// Domains that no node has.
     more: Vec<Domain>,
@@ -69,12 +67,10 @@ impl<'a> Topology<'a> {
             }
             out.index.insert(key.clone(), out.keys.len());
             let nodes = cluster.domains(key);
-            let live = nodes.without(gone);
             out.keys.push(Key {
                 name: key.clone(),
+                known: nodes.without(gone),
                 nodes,
-                known: live.clone(),
-                live,
                 more: Vec::new(),
                 index: BTreeMap::new(),
                 of_machine: Vec::new(),
@@ -119,12 +115,10 @@ impl<'a> Topology<'a> {
     pub(crate) fn domains(&self, key: KeyId) -> impl Iterator<Item = DomainId> {
         self.keys.get(key).into_iter().flat_map(|k| k.known.iter())
     }
-    /// The domains of a key that nodes are in.
-    pub(crate) fn of_nodes(&self, key: KeyId) -> Bits {
-        self.keys
-            .get(key)
-            .map(|k| k.live.clone())
-            .unwrap_or_default()
+    /// The domains of a key that nodes are in, some of them left out.
+    pub(crate) fn of_nodes(&self, key: KeyId, without: &Bits) -> Bits {
+        let key = self.keys.get(key);
+        key.map(|k| k.nodes.without(without)).unwrap_or_default()
     }
 
     /// The number of a domain, made up if it is new.

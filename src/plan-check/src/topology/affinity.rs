@@ -9,16 +9,19 @@ use super::meant;
 use super::places::{Place, Places};
 use crate::Findings;
 
-/// Kinds that a term of `owner` means.
+/// Kinds that a term of a kind means.
 fn meant_kinds(
     problem: &Problem,
     places: &Places<'_>,
-    owner: &Pod,
+    kind: usize,
     term: &PodAffinityTerm,
-) -> Vec<usize> {
-    let kinds = places.kinds.examples.iter().enumerate();
+) -> BTreeSet<usize> {
+    let all = &places.kinds.examples;
+    let owner = all.get(kind);
+    let means = |other: &Pod| owner.is_some_and(|o| meant::by_term(problem, term, o, other));
+    let kinds = all.iter().enumerate();
     kinds
-        .filter(|(_, other)| meant::by_term(problem, term, owner, other))
+        .filter(|(_, other)| means(other))
         .map(|(kind, _)| kind)
         .collect()
 }
@@ -28,15 +31,14 @@ pub(crate) fn apart(
     problem: &Problem,
     places: &Places<'_>,
     kind: usize,
-    owner: &Pod,
     term: &PodAffinityTerm,
     findings: &mut Findings,
 ) {
     let key = term.topology_key.as_str();
-    let meant = meant_kinds(problem, places, owner, term);
+    let meant = meant_kinds(problem, places, kind, term);
     let mut by_domain: BTreeMap<&str, Vec<(usize, &Place<'_>, usize)>> = BTreeMap::new();
     for other in &meant {
-        for (at, place) in places.of(*other) {
+        for (at, place, _) in places.of(*other) {
             for domain in place.domains(key) {
                 by_domain
                     .entry(domain)
@@ -45,10 +47,7 @@ pub(crate) fn apart(
             }
         }
     }
-    for (_, here) in places.of(kind) {
-        let Some(mine) = here.pods.get(&kind) else {
-            continue;
-        };
+    for (_, here, mine) in places.of(kind) {
         // In several domains two places are neighbours once all the same.
         let mut neighbours: BTreeMap<(usize, usize), &Place<'_>> = BTreeMap::new();
         for domain in here.domains(key) {
@@ -86,24 +85,18 @@ pub(crate) fn together(
     problem: &Problem,
     places: &Places<'_>,
     kind: usize,
-    owner: &Pod,
     term: &PodAffinityTerm,
     findings: &mut Findings,
 ) {
     let key = term.topology_key.as_str();
-    let meant: BTreeSet<usize> = meant_kinds(problem, places, owner, term)
-        .into_iter()
-        .collect();
+    let meant = meant_kinds(problem, places, kind, term);
     // Pods of this plan that are meant but do not share the rule are free to come after it.
     let mut sharing = 0;
     let mut certain: BTreeMap<&str, usize> = BTreeMap::new();
     for other in &meant {
         let example = places.kinds.examples.get(*other);
-        let has_rule = example.is_some_and(|e| has_affinity(e, term));
-        for (_, place) in places.of(*other) {
-            let Some(group) = place.pods.get(other) else {
-                continue;
-            };
+        let has_rule = example.is_some_and(|e| meant::together(e).contains(term));
+        for (_, place, group) in places.of(*other) {
             sharing += group.there.len();
             if has_rule {
                 sharing += group.planned.len();
@@ -114,10 +107,7 @@ pub(crate) fn together(
         }
     }
     let itself = usize::from(meant.contains(&kind));
-    for (_, here) in places.of(kind) {
-        let Some(mine) = here.pods.get(&kind) else {
-            continue;
-        };
+    for (_, here, mine) in places.of(kind) {
         let on_node = here.pods.iter().filter(|(k, _)| meant.contains(k));
         let on_node: usize = on_node.map(|(_, group)| group.len()).sum();
         let with_me = match here.domain(key) {
@@ -139,16 +129,4 @@ pub(crate) fn together(
             }
         }
     }
-}
-
-/// Whether a pod has a required affinity term equal to this one.
-fn has_affinity(pod: &Pod, term: &PodAffinityTerm) -> bool {
-    pod.affinity
-        .as_ref()
-        .and_then(|a| a.pod_affinity.as_ref())
-        .and_then(|a| {
-            a.required_during_scheduling_ignored_during_execution
-                .as_ref()
-        })
-        .is_some_and(|terms| terms.contains(term))
 }

@@ -6,6 +6,28 @@ use k8s_openapi::api::core::v1::{PodAffinityTerm, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use karpenter_model::{Pod, Problem};
 
+/// Terms of required pod anti-affinity.
+pub(crate) fn apart(pod: &Pod) -> &[PodAffinityTerm] {
+    let affinity = pod.affinity.as_deref();
+    let all = affinity.and_then(|a| a.pod_anti_affinity.as_ref());
+    all.and_then(|a| {
+        a.required_during_scheduling_ignored_during_execution
+            .as_deref()
+    })
+    .unwrap_or_default()
+}
+
+/// Terms of required pod affinity.
+pub(crate) fn together(pod: &Pod) -> &[PodAffinityTerm] {
+    let affinity = pod.affinity.as_deref();
+    let all = affinity.and_then(|a| a.pod_affinity.as_ref());
+    all.and_then(|a| {
+        a.required_during_scheduling_ignored_during_execution
+            .as_deref()
+    })
+    .unwrap_or_default()
+}
+
 /// Whether a term of `owner` means the other pod.
 pub(crate) fn by_term(problem: &Problem, term: &PodAffinityTerm, owner: &Pod, other: &Pod) -> bool {
     let listed = term.namespaces.as_deref().unwrap_or_default();

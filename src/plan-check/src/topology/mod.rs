@@ -23,27 +23,14 @@ pub(crate) fn check(case: &Case<'_>, findings: &mut Findings) {
     }
     let places = Places::new(case);
     for (kind, example) in places.kinds.examples.iter().enumerate() {
-        let affinity = example.affinity.as_deref();
-        let apart = affinity
-            .and_then(|a| a.pod_anti_affinity.as_ref())
-            .and_then(|a| {
-                a.required_during_scheduling_ignored_during_execution
-                    .as_ref()
-            });
-        for term in apart.into_iter().flatten() {
-            affinity::apart(problem, &places, kind, example, term, findings);
+        for term in meant::apart(example) {
+            affinity::apart(problem, &places, kind, term, findings);
         }
         if !places.is_planned(kind) {
             continue;
         }
-        let together = affinity
-            .and_then(|a| a.pod_affinity.as_ref())
-            .and_then(|a| {
-                a.required_during_scheduling_ignored_during_execution
-                    .as_ref()
-            });
-        for term in together.into_iter().flatten() {
-            affinity::together(problem, &places, kind, example, term, findings);
+        for term in meant::together(example) {
+            affinity::together(problem, &places, kind, term, findings);
         }
         let hard = example.spread.iter();
         for constraint in hard.filter(|c| c.when_unsatisfiable == "DoNotSchedule") {

@@ -6,10 +6,11 @@ use k8s_openapi::api::core::v1::{Taint, TopologySpreadConstraint};
 use karpenter_api::labels as names;
 use karpenter_model::{NodeView, Pod, Problem};
 
+use super::meant;
 use crate::case::{Case, Purchase};
 use crate::fits::untolerated;
 use crate::kinds::Kinds;
-use crate::labels::{Labelled, admits};
+use crate::labels::{Labelled, admits, keys_asked};
 
 /// All nodes.
 pub(crate) struct Places<'a> {
@@ -129,10 +130,13 @@ impl<'a> Places<'a> {
         self.planned.get(kind).copied().unwrap_or_default()
     }
 
-    /// The places where pods of a kind are.
-    pub(crate) fn of(&self, kind: usize) -> impl Iterator<Item = (usize, &Place<'a>)> {
+    /// The places where pods of a kind are, and those pods.
+    pub(crate) fn of(&self, kind: usize) -> impl Iterator<Item = (usize, &Place<'a>, &Group<'a>)> {
         let places = self.of_kind.get(kind).into_iter().flatten();
-        places.filter_map(|at| Some((*at, self.all.get(*at)?)))
+        places.filter_map(move |at| {
+            let place = self.all.get(*at)?;
+            Some((*at, place, place.pods.get(&kind)?))
+        })
     }
 }
 
@@ -141,28 +145,9 @@ fn keys(kinds: &Kinds<'_>, problem: &Problem) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     for pod in &kinds.examples {
         keys.extend(pod.spread.iter().map(|c| c.topology_key.clone()));
-        let selected = pod.node_selector.keys();
-        keys.extend(selected.map(|k| problem.labels.normalize(k).to_owned()));
-        let Some(affinity) = pod.affinity.as_deref() else {
-            continue;
-        };
-        let apart = (affinity.pod_anti_affinity.as_ref()).and_then(|a| {
-            a.required_during_scheduling_ignored_during_execution
-                .as_ref()
-        });
-        let together = (affinity.pod_affinity.as_ref()).and_then(|a| {
-            a.required_during_scheduling_ignored_during_execution
-                .as_ref()
-        });
-        let terms = apart.into_iter().chain(together).flatten();
+        keys.extend(keys_asked(pod, &problem.labels).map(str::to_owned));
+        let terms = meant::apart(pod).iter().chain(meant::together(pod));
         keys.extend(terms.map(|t| t.topology_key.clone()));
-        let required = (affinity.node_affinity.as_ref()).and_then(|a| {
-            a.required_during_scheduling_ignored_during_execution
-                .as_ref()
-        });
-        let terms = required.into_iter().flat_map(|s| &s.node_selector_terms);
-        let expressions = terms.flat_map(|t| t.match_expressions.iter().flatten());
-        keys.extend(expressions.map(|e| problem.labels.normalize(&e.key).to_owned()));
     }
     keys
 }

@@ -38,10 +38,7 @@ pub(crate) fn check(
             continue;
         }
         let has_rule = example.spread.contains(constraint);
-        for (_, place) in places.of(other).filter(|(at, _)| counts(*at)) {
-            let Some(group) = place.pods.get(&other) else {
-                continue;
-            };
+        for (_, place, group) in places.of(other).filter(|(at, _, _)| counts(*at)) {
             let planned = if has_rule { group.planned.len() } else { 0 };
             for domain in place.domains(key) {
                 *all.entry(domain).or_default() += group.len();
@@ -65,8 +62,7 @@ pub(crate) fn check(
         let least = eligible.iter().map(|d| count(&all, d)).min();
         least.unwrap_or(0)
     };
-    for (_, here) in places.of(kind) {
-        let planned = here.pods.get(&kind).into_iter().flat_map(|g| &g.planned);
+    for (_, here, mine) in places.of(kind) {
         let fault = match here.domain(key) {
             None => Some(format!(
                 "is spread by {key} but may land in any of [{}]",
@@ -83,7 +79,7 @@ pub(crate) fn check(
             }
         };
         let Some(fault) = fault else { continue };
-        for pod in planned {
+        for pod in &mine.planned {
             findings.error("spread", format!("pod {} {fault}", pod.key));
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use karpenter_model::taints::first_untolerated;
+use karpenter_model::taints::first_in_the_way;
 use karpenter_model::{NodeView, Pod, PodKey, Problem, Requirements};
 use smallvec::SmallVec;
 
@@ -101,8 +101,8 @@ struct Reading<'a> {
     whos: Whos,
     /// By whom a rule is about: how many pods that stay are meant, by place.
     there: BTreeMap<usize, BTreeMap<Place, usize>>,
-    /// Nodes that count, by what decides it.
-    counted: BTreeMap<Filter, Bits>,
+    /// Nodes that do not count, by what decides it.
+    passed_over: BTreeMap<Filter, Bits>,
 }
 
 pub(super) fn ledger<'a>(
@@ -148,7 +148,7 @@ pub(super) fn ledger<'a>(
         gone,
         whos,
         there: BTreeMap::new(),
-        counted: BTreeMap::new(),
+        passed_over: BTreeMap::new(),
     };
     if ruled {
         reading.count();
@@ -257,14 +257,7 @@ impl Reading<'_> {
             Demand::Together | Demand::Apart => SmallVec::from_slice(&[1]),
         };
         let filter = filter_of(class, rule);
-        if filter.is_some() && !self.counted.contains_key(&filter) {
-            let mut bits = Bits::default();
-            for (place, node) in self.cluster.nodes.iter().enumerate() {
-                let there = !self.gone.has(place);
-                bits.set(place, there && self.counts(class, rule, node));
-            }
-            self.counted.insert(filter.clone(), bits);
-        }
+        let passed_over = self.passed_over(class, rule, &filter);
         let mut group = Group {
             rule: rule.clone(),
             over,
@@ -273,47 +266,46 @@ impl Reading<'_> {
             domains: Bits::default(),
             heeds: heeded(class, &filter),
             decided: Bits::default(),
-            passed_over: Bits::default(),
+            passed_over,
             reached: deciding
                 .into_iter()
                 .map(|least| (least, Bits::default()))
                 .collect(),
         };
-        let counted = self.counted.get(&filter);
-        if let Some(counted) = counted {
-            for place in 0..self.cluster.nodes.len() {
-                group.decided.set(place, true);
-                group.passed_over.set(place, !counted.has(place));
-            }
-        }
         if let Over::Key(key) = over {
-            group.domains = match counted {
-                None => topology.of_nodes(key),
-                Some(counted) => {
-                    let mut domains = Bits::default();
-                    for domain in counted.iter().filter_map(|p| topology.domain(key, p)) {
-                        domains.set(domain, true);
-                    }
-                    domains
-                }
-            };
+            group.domains = topology.of_nodes(key, &group.passed_over);
         }
         for (place, meant) in self.there.get(&who).into_iter().flatten() {
             let position = match over {
                 Over::Hosts => Some(topology.host(*place)),
                 Over::Key(key) => topology.domain(key, *place),
             };
-            let Some(position) = position.filter(|_| *meant > 0) else {
+            let counts = *meant > 0 && !group.passed_over.has(*place);
+            let Some(position) = position.filter(|_| counts) else {
                 continue;
             };
-            if counted.is_some_and(|c| !c.has(*place)) {
-                continue;
-            }
             change(&mut group.counts, position, |n| *n += meant);
             group.total += meant;
             group.mark(position, topology);
         }
         group
+    }
+
+    /// Nodes that do not count for a rule of the class, those that are gone among them.
+    fn passed_over(&mut self, class: &Class, rule: &Rule, filter: &Filter) -> Bits {
+        if filter.is_none() {
+            return self.gone.clone();
+        }
+        if let Some(known) = self.passed_over.get(filter) {
+            return known.clone();
+        }
+        let mut bits = Bits::default();
+        for (place, node) in self.cluster.nodes.iter().enumerate() {
+            let counts = !self.gone.has(place) && self.counts(class, rule, node);
+            bits.set(place, !counts);
+        }
+        self.passed_over.insert(filter.clone(), bits.clone());
+        bits
     }
 
     /// Whether a node's domain and pods count for a spread of the class.
@@ -327,9 +319,7 @@ impl Reading<'_> {
             return true;
         };
         // As kube-scheduler: what is only to be avoided counts.
-        let hard = node.taints.iter();
-        let hard = hard.filter(|t| t.effect != "PreferNoSchedule");
-        if honor_taints && first_untolerated(hard, &class.tolerations).is_some() {
+        if honor_taints && first_in_the_way(&node.taints, &class.tolerations, true).is_some() {
             return false;
         }
         if !honor_affinity || class.attempts.is_empty() {
