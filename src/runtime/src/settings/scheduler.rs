@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
+use karpenter_api::validation::is_qualified_name;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -75,7 +76,7 @@ fn check(constraint: &Constraint, seen: &mut BTreeSet<(String, String)>) -> Resu
             constraint.max_skew
         ));
     }
-    if !is_qualified(&constraint.topology_key) {
+    if !is_qualified_name(&constraint.topology_key) {
         return Err(format!(
             "topologyKey: expected the key of a label, got {:?}",
             constraint.topology_key
@@ -117,23 +118,6 @@ fn check(constraint: &Constraint, seen: &mut BTreeSet<(String, String)>) -> Resu
         ));
     }
     Ok(())
-}
-
-/// A label's key: an optional DNS subdomain, a slash, and a name of at most 63 characters.
-fn is_qualified(key: &str) -> bool {
-    let (prefix, name) = match key.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, key),
-    };
-    let framed = |text: &str, inner: &[u8]| {
-        let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
-        let bytes = text.as_bytes();
-        let fits = |b: &u8| b.is_ascii_alphanumeric() || inner.contains(b);
-        ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(fits)
-    };
-    let domain =
-        |p: &str| p.len() <= 253 && p.split('.').all(|l| framed(l, b"-")) && p.to_lowercase() == p;
-    prefix.is_none_or(domain) && name.len() <= 63 && framed(name, b"-_.")
 }
 
 /// The constraints as text that [`default_constraints`] reads; empty if there are none.
