@@ -178,6 +178,11 @@ pub(super) async fn carry_out(ctx: Context, under_way: UnderWay, moves: Moves, b
         return;
     }
     for candidate in &command.candidates {
+        // It may have expired, failed or been deleted meanwhile: then that took it, and that is what is told and counted.
+        let held = ctx.state.node_claim(&candidate.name);
+        if held.is_some_and(|c| is_deleting(&c.metadata)) {
+            continue;
+        }
         let mut wait = DELETE_BACKOFF.0;
         loop {
             match write::disrupt_claim(&ctx, &candidate.claim, command.reason.metric()).await {

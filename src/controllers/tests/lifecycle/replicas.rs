@@ -379,6 +379,38 @@ async fn a_replacement_that_never_comes_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_leaves_by_itself_while_it_is_replaced_is_not_told_to_be_disrupted() {
+    for by_hand in [false, true] {
+        let world = World::with_static_pools().await;
+        world.static_pool(1, json!({}));
+        world.until(60, "a node", |w| initialized(w) == 1).await;
+        let old = names(&world).first().unwrap().clone();
+        recolour(&world, "blue");
+        world
+            .until(5, "a replacement", |w| of_team(w, "blue") == 1)
+            .await;
+        // Its drain takes longer than the replacement.
+        let guard = json!({"annotations": {"karpenter.sh/do-not-disrupt": "true"}});
+        world.pod("held", &format!("node-{old}"), guard, json!({}));
+        if by_hand {
+            world.delete("nodeclaims", &old);
+        }
+        world
+            .until(60, "replaced", |w| {
+                initialized(w) == 1 && !staying(w).contains(&old)
+            })
+            .await;
+        world.pass(30).await;
+        world.context.events.flush().await;
+        let told = world.has_event(&old, "DisruptionTerminating");
+        assert_eq!(told, !by_hand, "{:?}", world.events(&old));
+        let counted = world.disrupted("drifted", "spot");
+        assert_eq!(counted, if by_hand { 0.0 } else { 1.0 });
+        assert!(world.has_pod("held"), "it was still there to be told of");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_controller_killed_in_the_middle_leaves_the_size_right() {
     let mut world = World::with_static_pools().await;
     world.static_pool(3, json!({"limits": {"nodes": "5"}}));
