@@ -113,7 +113,7 @@ async fn tell(mut world: World, loaded: &Loaded, seed: u64) -> Result<Report, Ru
         if let Some(at) = step.at {
             world.clock.sleep(world.pace(world.until(at.0))).await;
         }
-        take(&mut world, loaded, index, step, &mut expectations).await?;
+        take(&mut world, loaded, index, step, &mut expectations, None).await?;
     }
     world.clock.sleep(world.pace(scenario.settle.0)).await;
     let (cost, end) = report::end_state(&world);
@@ -166,13 +166,14 @@ fn cloud(loaded: &Loaded) -> Result<CloudKind, RunError> {
     Ok(CloudKind::Kwok { catalog })
 }
 
-/// Takes one step; what it expects goes into `out`.
+/// Takes one step; what it expects goes into `out`. While it waits, whoever wants to `look` does every [`LOOK_EVERY`].
 pub(crate) async fn take(
     world: &mut World,
     loaded: &Loaded,
     index: usize,
     step: &Step,
     out: &mut Vec<Expectation>,
+    mut look: Option<&mut dyn FnMut(&World)>,
 ) -> Result<(), RunError> {
     let bad = |message: String| RunError::Step {
         step: index,
@@ -302,14 +303,28 @@ pub(crate) async fn take(
         match &wait.until {
             None => {
                 let duration = wait.duration.unwrap_or_default().0;
-                let duration = world.pace(duration);
-                holding.sleep(world, duration).await;
+                let mut left = world.pace(duration);
+                while !left.is_zero() {
+                    let part = if look.is_some() {
+                        left.min(LOOK_EVERY)
+                    } else {
+                        left
+                    };
+                    holding.sleep(world, part).await;
+                    left -= part;
+                    if let Some(look) = &mut look {
+                        look(world);
+                    }
+                }
             }
             Some(expect) => {
                 let timeout = wait.timeout.unwrap_or(DEFAULT_TIMEOUT).0;
                 let deadline = world.clock.now() + world.patience(Some(timeout));
                 while world.clock.now() < deadline && !judge(world, expect).iter().all(|v| v.ok) {
                     holding.sleep(world, LOOK_EVERY).await;
+                    if let Some(look) = &mut look {
+                        look(world);
+                    }
                 }
                 record(world, expect, out);
             }

@@ -106,6 +106,17 @@ pub fn virtual_clock() -> Clock {
     Clock::starting_at(EPOCH.parse().unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
+/// The runtime of a world in virtual time: one thread, and a clock that jumps from event to event.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn virtual_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+}
+
 impl World {
     /// Makes a world and starts everything in it but the controller.
     ///

@@ -1,8 +1,6 @@
 //! `wait.holding` through a scenario's door: what does not hold in between fails it, although all is well at its end.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may fail loudly.
 
-use std::path::Path;
-
 use karpenter_e2e::{report, run, scenario};
 
 /// Two pods lose their node; `least` of them must run all the while.
@@ -39,14 +37,7 @@ steps:
 async fn told(least: u32) -> report::Report {
     let text = STORY.replace("{least}", &least.to_string());
     let scenario = scenario::load::parse(&text, "scenario.yaml").unwrap();
-    let loaded = scenario::Loaded {
-        name: "holding".to_owned(),
-        objects: scenario.objects.clone(),
-        scenario,
-        warnings: Vec::new(),
-        instance_types: None,
-        folder: Path::new(".").to_owned(),
-    };
+    let loaded = scenario::Loaded::of("holding", scenario);
     run::run(&loaded, None).await.unwrap()
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use karpenter_e2e::report::Report;
 use karpenter_e2e::world::LiveCluster;
-use karpenter_e2e::{report, run, scenario};
+use karpenter_e2e::{report, run, scenario, world};
 use karpenter_runtime::Clock;
 use karpenter_runtime::log::{self, MemorySink, Sink};
 use karpenter_runtime::settings::LogLevel;
@@ -120,10 +120,7 @@ fn test(executable: &Path, name: &str) -> Result<(), Failed> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/scenarios");
     let loaded = scenario::load(&folder.join(name)).map_err(|e| e.to_string())?;
     let plane = Plane::start(executable, name);
-    let paused = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()?;
+    let paused = world::virtual_runtime()?;
     let embedded = paused
         .block_on(run::run(&loaded, None))
         .map_err(|e| e.to_string())?;

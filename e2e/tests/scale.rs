@@ -5,6 +5,7 @@
 
 use karpenter_e2e::scenario::{Loaded, Scenario};
 use karpenter_e2e::storm::tell::{Told, watched};
+use karpenter_e2e::world::virtual_runtime;
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 
@@ -31,19 +32,8 @@ fn main() {
 
 fn judge(name: &str, story: Value) -> Result<(), Failed> {
     let scenario: Scenario = serde_json::from_value(story).map_err(|e| e.to_string())?;
-    let loaded = Loaded {
-        name: name.to_owned(),
-        objects: scenario.objects.clone(),
-        scenario,
-        warnings: Vec::new(),
-        instance_types: None,
-        folder: std::path::PathBuf::new(),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .map_err(|e| e.to_string())?;
+    let loaded = Loaded::of(name, scenario);
+    let runtime = virtual_runtime().map_err(|e| e.to_string())?;
     let told = runtime.block_on(watched(&loaded, 1));
     let Told {
         broken,
@@ -105,7 +95,7 @@ fn running(pods: u32, timeout: &str) -> Value {
     json!({"wait": {"until": {"podsRunning": pods, "podsPending": 0}, "timeout": timeout}})
 }
 
-/// Waits until there are at most so many nodes, while all pods but a few run.
+/// Waits until there are at most so many nodes, and no pod waits.
 fn down_to(nodes: u32, timeout: &str) -> Value {
     json!({"wait": {"until": {"nodes": {"max": nodes}, "podsPending": 0}, "timeout": timeout}})
 }
@@ -172,27 +162,32 @@ fn everything_drifts() -> Value {
     )
 }
 
+/// Protected pods come first and fill nodes of their own; the others come and go around them.
 fn protected() -> Value {
     let mut guarded = deployment("guarded", 100, "950m", "450Mi", &json!({}));
     guarded["spec"]["template"]["metadata"]["annotations"] =
         json!({"karpenter.sh/do-not-disrupt": "true"});
-    let held = json!({"podsRunning": {"min": 590}});
+    let others = [
+        deployment("small", 500, "950m", "450Mi", &json!({})),
+        deployment("large", 500, "1", "3900Mi", &json!({})),
+    ];
+    // One that was moved would wait for its next node.
+    let held = json!({"objects": [{"kind": "Pod", "selector": "app=guarded", "path": "/status/phase", "equals": "Running"}]});
+    let mut scaled_in = down_to(45, "35m");
+    scaled_in["wait"]["holding"] = held.clone();
     story(
+        vec![class(), pool(quick(), &["4", "8", "16"]), guarded],
         vec![
-            class(),
-            pool(quick(), &["4", "8", "16"]),
-            deployment("small", 500, "950m", "450Mi", &json!({})),
-            deployment("large", 500, "1", "3900Mi", &json!({})),
-            guarded,
-        ],
-        vec![
+            running(100, "2m"),
+            json!({"apply": {"objects": others}}),
             running(1100, "3m"),
+            json!({"expect": {"nodes": {"min": 70}}}),
             scale("small", 250),
             scale("large", 250),
-            down_to(75, "35m"),
+            scaled_in,
             running(600, "1m"),
             json!({"wait": {"for": "10m", "holding": held}}),
-            json!({"expect": {"events": [{"reason": "DisruptionBlocked", "contains": "pod has \"karpenter.sh/do-not-disrupt\" annotation"}]}}),
+            json!({"expect": {"events": [{"reason": "DisruptionBlocked", "contains": "Pod has \"karpenter.sh/do-not-disrupt\" annotation"}]}}),
         ],
     )
 }

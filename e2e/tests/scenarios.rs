@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use karpenter_e2e::{report, run, scenario};
+use karpenter_e2e::{report, run, scenario, world};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Most lines a golden may have: it is to be read.
@@ -38,11 +38,7 @@ fn main() {
 
 fn test(folder: &Path) -> Result<(), Failed> {
     let loaded = scenario::load(folder).map_err(|e| e.to_string())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .map_err(|e| e.to_string())?;
+    let runtime = world::virtual_runtime().map_err(|e| e.to_string())?;
     let done = runtime
         .block_on(run::run(&loaded, None))
         .map_err(|e| e.to_string())?;

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use karpenter_e2e::run::RunError;
-use karpenter_e2e::scenario;
 use karpenter_e2e::storm::steady::{Rest, random, story};
+use karpenter_e2e::{scenario, world};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Random clusters, and how many of them make a test.
@@ -63,10 +63,6 @@ fn judge(rest: Rest) -> Result<(), Failed> {
 }
 
 fn virtually(told: impl Future<Output = Result<Rest, RunError>>) -> Result<Rest, Failed> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .map_err(|e| e.to_string())?;
+    let runtime = world::virtual_runtime().map_err(|e| e.to_string())?;
     Ok(runtime.block_on(told).map_err(|e| e.to_string())?)
 }

@@ -9,6 +9,7 @@ use karpenter_e2e::run::RunError;
 use karpenter_e2e::scenario::schema::Span;
 use karpenter_e2e::storm::shrink::shrink;
 use karpenter_e2e::storm::tell::{Outcome, Story, tell};
+use karpenter_e2e::world::virtual_runtime;
 
 fn main() -> ExitCode {
     let (mut seeds, mut from, mut every) = (50, 1, 1);
@@ -104,11 +105,7 @@ fn rule(broken: &str) -> &str {
 }
 
 fn told(story: &Story) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build();
-    let told = match runtime {
+    let told = match virtual_runtime() {
         Ok(runtime) => runtime.block_on(tell(story)),
         Err(error) => Err(RunError::Settings(error.to_string())),
     };

@@ -25,6 +25,21 @@ pub struct Loaded {
     pub folder: PathBuf,
 }
 
+impl Loaded {
+    /// A scenario that is in no folder, and refers to no files.
+    #[must_use]
+    pub fn of(name: impl Into<String>, scenario: Scenario) -> Self {
+        Self {
+            name: name.into(),
+            objects: scenario.objects.clone(),
+            scenario,
+            warnings: Vec::new(),
+            instance_types: None,
+            folder: PathBuf::new(),
+        }
+    }
+}
+
 /// Why a scenario cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {

@@ -9,8 +9,6 @@ pub mod steady;
 pub mod tell;
 pub mod watch;
 
-pub use tell::{Outcome, tell};
-
 use karpenter_runtime::rng::Rng;
 
 /// One of several, each as likely as the others.

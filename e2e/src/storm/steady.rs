@@ -8,11 +8,10 @@ use karpenter_api::budget::reason;
 use karpenter_runtime::RngTree;
 
 use super::cluster::{Cluster, Weather};
-use super::listen::Ear;
 use super::operator::rescale;
-use super::tell::loaded;
+use super::tell::{Telling, loaded};
 use super::watch::{Move, Offering, Watch};
-use crate::run::{self, RunError};
+use crate::run::RunError;
 use crate::scenario::Loaded;
 use crate::scenario::schema::{ProviderName, Span, Step};
 use crate::world::World;
@@ -68,26 +67,10 @@ pub async fn random(seed: u64) -> Result<Rest, RunError> {
 /// # Errors
 /// When it cannot be told.
 pub async fn story(loaded: &Loaded, seed: u64) -> Result<Rest, RunError> {
-    let ear = Ear::default();
-    let _listening = ear.listen();
-    let mut world = run::world(loaded, seed)?;
-    for object in &loaded.objects {
-        world.apply(object)?;
-    }
-    let mut watch = Watch::new(&world, ear);
-    world.start_controller().await?;
-    let mut ignored = Vec::new();
-    for (index, step) in loaded.scenario.steps.iter().enumerate() {
-        let at = step.at.unwrap_or_default().0;
-        while !world.until(at).is_zero() {
-            world.clock.sleep(world.until(at).min(LOOK_EVERY)).await;
-            watch.look(&world);
-        }
-        run::take(&mut world, loaded, index, step, &mut ignored).await?;
-        watch.look(&world);
-    }
-    let rest = alone(&world, &mut watch).await;
-    world.end().await;
+    let mut telling = Telling::begin(loaded, seed, LOOK_EVERY).await?;
+    telling.take(&loaded.scenario.steps).await?;
+    let rest = alone(&telling.world, &mut telling.watch).await;
+    telling.world.end().await;
     Ok(rest)
 }
 

@@ -1,6 +1,5 @@
 //! Tells a random story: the storm, watched at every second; then peace, in which everything must come to rest.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use karpenter_api::labels;
@@ -12,7 +11,7 @@ use super::listen::Ear;
 use super::operator::{healing, storm};
 use super::watch::Watch;
 use crate::json::{condition, is_daemon, name, text};
-use crate::report;
+use crate::report::{self, Expectation};
 use crate::run::{self, RunError};
 use crate::scenario::Loaded;
 use crate::scenario::schema::{
@@ -105,13 +104,70 @@ pub fn loaded(cluster: &Cluster, seed: u64, steps: Vec<Step>) -> Loaded {
         steps,
         settle: Span::default(),
     };
-    Loaded {
-        name: format!("storm-{seed}"),
-        objects: scenario.objects.clone(),
-        scenario,
-        warnings: Vec::new(),
-        instance_types: None,
-        folder: PathBuf::new(),
+    Loaded::of(format!("storm-{seed}"), scenario)
+}
+
+/// A story while it is told: its world, with the watch's eyes on it.
+pub(super) struct Telling<'a> {
+    loaded: &'a Loaded,
+    look_every: Duration,
+    pub(super) world: World,
+    pub(super) watch: Watch,
+    /// What steps expected, and what became of it.
+    expectations: Vec<Expectation>,
+    /// Its controller is heard as long as this is there.
+    _listening: tracing::subscriber::DefaultGuard,
+}
+
+impl<'a> Telling<'a> {
+    /// Makes the world of a story, and starts its controller.
+    pub(super) async fn begin(
+        loaded: &'a Loaded,
+        seed: u64,
+        look_every: Duration,
+    ) -> Result<Self, RunError> {
+        let ear = Ear::default();
+        let listening = ear.listen();
+        let mut world = run::world(loaded, seed)?;
+        for object in &loaded.objects {
+            world.apply(object)?;
+        }
+        let watch = Watch::new(&world, ear);
+        world.start_controller().await?;
+        Ok(Self {
+            loaded,
+            look_every,
+            world,
+            watch,
+            expectations: Vec::new(),
+            _listening: listening,
+        })
+    }
+
+    /// Takes steps, each at its time.
+    pub(super) async fn take(
+        &mut self,
+        steps: impl IntoIterator<Item = &Step>,
+    ) -> Result<(), RunError> {
+        let (world, watch) = (&mut self.world, &mut self.watch);
+        for (index, step) in steps.into_iter().enumerate() {
+            let at = step.at.unwrap_or_default().0;
+            while !world.until(at).is_zero() {
+                world
+                    .clock
+                    .sleep(world.until(at).min(self.look_every))
+                    .await;
+                watch.look(world);
+            }
+            if step.cloud.as_ref().is_some_and(|c| c.price.is_some()) {
+                watch.prices_change(world);
+            }
+            let mut look = |world: &World| watch.look(world);
+            let out = &mut self.expectations;
+            run::take(world, self.loaded, index, step, out, Some(&mut look)).await?;
+            watch.look(world);
+        }
+        Ok(())
     }
 }
 
@@ -121,27 +177,12 @@ pub fn loaded(cluster: &Cluster, seed: u64, steps: Vec<Step>) -> Loaded {
 /// When it cannot be told to its end.
 pub async fn tell(story: &Story) -> Result<Outcome, RunError> {
     let loaded = story.loaded();
-    let ear = Ear::default();
-    let _listening = ear.listen();
-    let mut world = run::world(&loaded, story.seed)?;
-    for object in &loaded.objects {
-        world.apply(object)?;
-    }
-    let mut watch = Watch::new(&world, ear);
-    world.start_controller().await?;
+    let mut telling = Telling::begin(&loaded, story.seed, LOOK_EVERY).await?;
     let healing = healing(&story.cluster);
-    let mut ignored = Vec::new();
-    for (index, step) in story.steps.iter().chain(&healing).enumerate() {
-        let at = step.at.unwrap_or_default().0;
-        while !world.until(at).is_zero() {
-            world.clock.sleep(world.until(at).min(LOOK_EVERY)).await;
-            watch.look(&world);
-        }
-        if step.cloud.as_ref().is_some_and(|c| c.price.is_some()) {
-            watch.prices_change(&world);
-        }
-        run::take(&mut world, &loaded, index, step, &mut ignored).await?;
-    }
+    telling.take(story.steps.iter().chain(&healing)).await?;
+    let Telling {
+        world, mut watch, ..
+    } = telling;
     let storm_over = world.elapsed();
     watch.last_change = storm_over;
     loop {
@@ -184,22 +225,14 @@ pub struct Told {
 /// # Errors
 /// When it cannot be told to its end.
 pub async fn watched(loaded: &Loaded, seed: u64) -> Result<Told, RunError> {
-    let ear = Ear::default();
-    let _listening = ear.listen();
-    let mut world = run::world(loaded, seed)?;
-    for object in &loaded.objects {
-        world.apply(object)?;
-    }
-    let mut watch = Watch::new(&world, ear);
-    world.start_controller().await?;
-    let mut expectations = Vec::new();
-    for (index, step) in loaded.scenario.steps.iter().enumerate() {
-        if let Some(at) = step.at {
-            world.clock.sleep(world.until(at.0)).await;
-        }
-        run::take(&mut world, loaded, index, step, &mut expectations).await?;
-        watch.look(&world);
-    }
+    let mut telling = Telling::begin(loaded, seed, LOOK_EVERY).await?;
+    telling.take(&loaded.scenario.steps).await?;
+    let Telling {
+        world,
+        watch,
+        expectations,
+        ..
+    } = telling;
     let mut told = Told {
         broken: watch.broken,
         moves: watch.moves.len(),

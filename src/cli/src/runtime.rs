@@ -7,10 +7,7 @@ use crate::output::Failure;
 /// # Errors
 /// When it cannot be made.
 pub(crate) fn virtual_time() -> Result<tokio::runtime::Runtime, Failure> {
-    Ok(tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()?)
+    Ok(karpenter_e2e::world::virtual_runtime()?)
 }
 
 /// A single-threaded runtime on the machine's clock, with sockets and signals.

@@ -27,4 +27,6 @@ pub(crate) use controller::start;
 #[cfg(test)]
 mod decision_tests;
 #[cfg(test)]
+mod kit;
+#[cfg(test)]
 mod tests;

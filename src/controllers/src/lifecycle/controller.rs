@@ -262,7 +262,7 @@ impl Lifecycle {
             .ctx
             .state
             .nodes_by_provider_id(&claim.status.provider_id);
-        match registration::outcome(claim, &nodes) {
+        match registration::outcome(&nodes) {
             registration::Outcome::NodeNotFound => {
                 let waits =
                     Status::unknown("NodeNotFound", "no node has joined with the provider id");
@@ -277,7 +277,6 @@ impl Lifecycle {
             }
             registration::Outcome::Join {
                 node,
-                wanted,
                 taint_was_missing,
             } => {
                 let node_name = name(&node.metadata);
@@ -297,11 +296,8 @@ impl Lifecycle {
                     status::set(claim, conditions::REGISTERED, waits, now);
                     return Ok(Some(pending.wait));
                 }
-                let wanted = match asked.as_slice() {
-                    [] => wanted,
-                    // Hooks may have given the claim labels.
-                    _ => Box::new(registration::joined(claim, &node)),
-                };
+                // Only now: hooks may have given the claim labels.
+                let wanted = registration::joined(claim, &node);
                 if write::node(&self.ctx, &node, &wanted).await?.is_none() {
                     return Ok(None);
                 }

@@ -19,20 +19,17 @@ pub(crate) enum Outcome {
     Join {
         /// The Node as it is.
         node: Arc<Node>,
-        /// The Node as it has to be.
-        wanted: Box<Node>,
         /// It came without the taint that keeps pods off until registration: they may have landed too early.
         taint_was_missing: bool,
     },
 }
 
 /// Decides on the registration of a launched claim.
-pub(crate) fn outcome(claim: &NodeClaim, nodes: &[Arc<Node>]) -> Outcome {
+pub(crate) fn outcome(nodes: &[Arc<Node>]) -> Outcome {
     match nodes {
         [] => Outcome::NodeNotFound,
         [node] => Outcome::Join {
             node: node.clone(),
-            wanted: Box::new(joined(claim, node)),
             taint_was_missing: !has_true_label(&node.metadata, labels::REGISTERED)
                 && !has_unregistered_taint(node),
         },
@@ -166,23 +163,19 @@ mod tests {
     }
 
     fn join(claim: &NodeClaim, node: Arc<Node>) -> (Node, bool) {
-        match outcome(claim, &[node]) {
+        match outcome(&[node]) {
             Outcome::Join {
-                wanted,
+                node,
                 taint_was_missing,
-                ..
-            } => (*wanted, taint_was_missing),
+            } => (joined(claim, &node), taint_was_missing),
             other => panic!("expected a join, got {other:?}"),
         }
     }
 
     #[test]
     fn no_node_and_two_nodes() {
-        assert_eq!(outcome(&claim(), &[]), Outcome::NodeNotFound);
-        assert_eq!(
-            outcome(&claim(), &[fresh(), fresh()]),
-            Outcome::MultipleNodesFound
-        );
+        assert_eq!(outcome(&[]), Outcome::NodeNotFound);
+        assert_eq!(outcome(&[fresh(), fresh()]), Outcome::MultipleNodesFound);
     }
 
     #[test]
