@@ -16,6 +16,7 @@ use crate::sets::{Offered, POD_WORTH, Set, SetId};
 const SLACK: f64 = 1.0 - 1e-9;
 
 /// A class of the queue as it would share a machine.
+#[derive(Clone, Copy)]
 struct Sharer<'a> {
     position: usize,
     class: &'a Class,
@@ -150,7 +151,8 @@ fn cheapest_work<'a>(
     best.and_then(|(score, position)| Some((score, set.offers.get(position)?)))
 }
 
-/// The best purchase where variety is asked for: fewer pods leave more types, so that the next best may have it.
+/// The best purchase where variety is asked for: fewer pods leave more types, so that where no filling has it, the head
+/// of the queue by itself may, and a single pod of it.
 fn with_variety(
     pool: &Pool,
     set: &Set,
@@ -158,6 +160,30 @@ fn with_variety(
     sharers: &[Sharer<'_>],
     options: &SolveOptions,
 ) -> Option<Candidate> {
+    let head = sharers.get(..1)?;
+    let one: Vec<Sharer<'_>> = head.iter().map(|s| Sharer { count: 1, ..*s }).collect();
+    let mut relaxed: Option<Candidate> = None;
+    for sharers in [sharers, head, &one] {
+        for candidate in by_score(pool, set, id, sharers, options) {
+            if !candidate.booking.short_of_variety {
+                return Some(candidate);
+            }
+            if options.best_effort_min_values && relaxed.is_none() {
+                relaxed = Some(candidate);
+            }
+        }
+    }
+    relaxed
+}
+
+/// What can be bought for the sharers, best first.
+fn by_score(
+    pool: &Pool,
+    set: &Set,
+    id: SetId,
+    sharers: &[Sharer<'_>],
+    options: &SolveOptions,
+) -> impl Iterator<Item = Candidate> {
     let mut scored: Vec<Scored<'_>> = Vec::new();
     for offer in &set.offers {
         let Some(sold) = pool.types.get(offer.at) else {
@@ -173,29 +199,20 @@ fn with_variety(
     }
     // Offers come cheapest first and by name; equal scores keep that order.
     scored.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut relaxed: Option<Candidate> = None;
-    for (score, offer, filled) in scored {
-        let (need, ports) = needed(sharers, &filled);
-        let Some(booking) = booking(pool, set, offer.at, &need, &ports, None) else {
-            continue;
-        };
-        let short = booking.short_of_variety;
-        let candidate = Candidate {
-            score,
-            set: id,
-            chosen: offer.at,
-            price: offer.price,
-            filled,
-            booking,
-        };
-        if !short {
-            return Some(candidate);
-        }
-        if options.best_effort_min_values && relaxed.is_none() {
-            relaxed = Some(candidate);
-        }
-    }
-    relaxed
+    scored
+        .into_iter()
+        .filter_map(move |(score, offer, filled)| {
+            let (need, ports) = needed(sharers, &filled);
+            let booking = booking(pool, set, offer.at, &need, &ports, None)?;
+            Some(Candidate {
+                score,
+                set: id,
+                chosen: offer.at,
+                price: offer.price,
+                filled,
+                booking,
+            })
+        })
 }
 
 /// What the pods are worth that a machine takes of the sharers, nothing if the first of them finds no room; and how many

@@ -321,6 +321,34 @@ fn min_values(
     }
 }
 
+/// What would share its machine takes variety away: a pod that has it by itself is not left over for that.
+#[test]
+fn min_values_of_the_head_by_itself() {
+    let requirements = format!("{} Exists min=2", l::INSTANCE_TYPE);
+    let types = vec![
+        machine("cores", "cpu=8 memory=8Gi", 1.0),
+        machine("memory", "cpu=2 memory=32Gi", 1.0),
+    ];
+    let mut head = pod("head", "cpu=1 memory=1Gi");
+    head.priority = 1;
+    // The one goes with it on either type, and then only on that.
+    let pods = vec![
+        head,
+        pod("busy", "cpu=6 memory=1Gi"),
+        pod("large", "cpu=500m memory=20Gi"),
+    ];
+    // Planned again, "busy" would find room where "cores" was launched.
+    let plan = karpenter_solver::solve(&problem(vec![pool("p", &requirements, types)], pods));
+    let types: Vec<&str> = plan.new_nodes[0]
+        .instance_types
+        .iter()
+        .map(|t| &**t)
+        .collect();
+    assert_eq!(types, ["cores", "memory"], "{}", show(&plan));
+    let left: Vec<&str> = plan.unschedulable.iter().map(|u| &*u.pod.name).collect();
+    assert_eq!(left, ["busy", "large"], "{}", show(&plan));
+}
+
 /// Case 22: lowering happens on the heavy pool before a lighter one is turned to.
 #[test]
 fn case_22_lowered_before_falling_back() {
