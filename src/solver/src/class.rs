@@ -15,6 +15,8 @@ use karpenter_model::{Pod, PodKey, Problem, Requirements, ResourceList};
 use crate::catalog::UnitPrices;
 use crate::cluster::Cluster;
 use crate::dense::{Dense, Names};
+use crate::keepers::{HeldId, Keepers};
+use crate::ledger::Whos;
 use crate::mounts::{Mounts, Shared};
 use crate::rooms::Bits;
 use crate::rules::{self, Rule, Who};
@@ -116,7 +118,7 @@ impl Classes {
         let mut by_shape: BTreeMap<String, usize> = BTreeMap::new();
         let mut all: Vec<Class> = Vec::new();
         let soft = soft_taints(problem) || cluster.has_soft_taints(gone);
-        let meant = meant(problem, cluster, gone);
+        let meant = Meant::new(problem, cluster, gone);
         let mounts = Mounts::new(problem, cluster, gone);
         let mut demands = Demands::default();
         for pod in &problem.pods {
@@ -124,7 +126,7 @@ impl Classes {
                 refused.insert(pod.key.clone(), refusal);
                 continue;
             }
-            let concerned = !meant.is_empty() && meant.iter().any(|w| w.means(pod));
+            let concerned = meant.has(pod);
             let (asked, shared) = mounts.of(names, pod);
             let shape = shape(pod, &asked, &shared, concerned);
             if let Some(class) = by_shape.get(&shape).and_then(|i| all.get_mut(*i)) {
@@ -252,15 +254,31 @@ fn refusal(problem: &Problem, pod: &Pod) -> Option<String> {
 }
 
 /// Whom rules are about, of pods to be placed and of those that are there.
-fn meant(problem: &Problem, cluster: &Cluster, gone: &Bits) -> Vec<Who> {
-    let mut all: BTreeSet<Who> = BTreeSet::new();
-    for pod in &problem.pods {
-        all.extend(rules::of(problem, pod).into_iter().map(|r| r.who));
+struct Meant<'a> {
+    by_placed: Whos,
+    keepers: &'a Keepers,
+    on_gone: BTreeMap<HeldId, usize>,
+}
+
+impl<'a> Meant<'a> {
+    fn new(problem: &Problem, cluster: &'a Cluster, gone: &Bits) -> Self {
+        let mut by_placed = Whos::default();
+        for rule in problem.pods.iter().flat_map(|p| rules::of(problem, p)) {
+            by_placed.id(&rule.who);
+        }
+        let keepers = cluster.keepers(problem);
+        Self {
+            by_placed,
+            on_gone: keepers.on(gone),
+            keepers,
+        }
     }
-    for (_, pod) in cluster.keepers().iter().filter(|(p, _)| !gone.has(*p)) {
-        all.extend(rules::held(problem, pod).map(|(_, who)| who));
+
+    fn has(&self, pod: &Pod) -> bool {
+        let mut held = self.keepers.against(pod);
+        !self.by_placed.meaning(pod).is_empty()
+            || held.any(|id| self.keepers.stays(id, &self.on_gone))
     }
-    all.into_iter().collect()
 }
 
 /// Everything of a pod that placement looks at, as text: equal text, equal answers. Who the pod is matters only where

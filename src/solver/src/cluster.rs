@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use karpenter_api::labels::HOSTNAME;
-use karpenter_model::{NodeView, Pod, ResourceList};
+use karpenter_model::{NodeView, Pod, Problem, ResourceList};
 use parking_lot::Mutex;
 
+use crate::keepers::Keepers;
+use crate::ledger::{Counted, Same};
 use crate::rooms::{BLOCK, Bits};
+use crate::rules::Who;
 use crate::topology::{Domain, DomainId, Place};
 
 /// Nodes in the order they are tried: initialized ones first, then by name. A node keeps its place in questions that
@@ -31,8 +34,11 @@ pub struct Cluster {
     /// Places by name.
     index: OnceLock<HashMap<Arc<str>, Place>>,
     kinds: OnceLock<Vec<Kind>>,
-    keepers: OnceLock<Vec<(Place, Arc<Pod>)>>,
+    kinds_by_label: Mutex<BTreeMap<String, BTreeMap<String, Vec<usize>>>>,
+    keepers: OnceLock<Keepers>,
     keys: Mutex<BTreeMap<Arc<str>, Arc<Domains>>>,
+    /// What rules count that were asked about.
+    counted: Mutex<BTreeMap<Same, Arc<Counted>>>,
 }
 
 /// Pods of one namespace with the same labels: no rule about others can tell them apart.
@@ -52,7 +58,7 @@ pub(crate) struct Domains {
     pub(crate) of: Vec<Option<DomainId>>,
     /// Places by domain.
     pub(crate) places: Vec<Bits>,
-    /// Nodes by domain.
+    /// How many nodes are in each domain.
     pub(crate) nodes: Vec<usize>,
 }
 
@@ -161,19 +167,38 @@ impl Cluster {
         })
     }
 
-    /// Pods that keep others away, and where they are.
-    pub(crate) fn keepers(&self) -> &[(Place, Arc<Pod>)] {
-        self.keepers.get_or_init(|| {
-            let nodes = self.nodes.iter().enumerate();
-            let pods = nodes.flat_map(|(place, n)| n.pods.iter().map(move |p| (place, p)));
-            let keeps = |pod: &Pod| {
-                let affinity = pod.affinity.as_ref();
-                affinity.is_some_and(|a| a.pod_anti_affinity.is_some())
-            };
-            pods.filter(|(_, pod)| keeps(pod))
-                .map(|(place, pod)| (place, Arc::clone(pod)))
-                .collect()
-        })
+    /// Pods that keep others away.
+    pub(crate) fn keepers(&self, problem: &Problem) -> &Keepers {
+        let make = || Keepers::new(&self.nodes, problem);
+        self.keepers.get_or_init(make)
+    }
+
+    /// What a rule counts here, made if nobody has asked yet.
+    pub(crate) fn counted(&self, same: &Same, make: impl FnOnce() -> Counted) -> Arc<Counted> {
+        let mut known = self.counted.lock();
+        if let Some(known) = known.get(same) {
+            return Arc::clone(known);
+        }
+        let made = Arc::new(make());
+        known.insert(same.clone(), Arc::clone(&made));
+        made
+    }
+
+    /// The pods that somebody means, by kind.
+    pub(crate) fn meant(&self, who: &Who) -> impl Iterator<Item = &Kind> {
+        let kinds = self.kinds();
+        let all = match who.label() {
+            None => (0..kinds.len()).collect(),
+            Some((key, value)) => {
+                let mut known = self.kinds_by_label.lock();
+                let by_value = known
+                    .entry(key.to_owned())
+                    .or_insert_with(|| by_value(kinds, key));
+                by_value.get(value).cloned().unwrap_or_default()
+            }
+        };
+        let meant = move |kind: &&Kind| who.means(&kind.example);
+        all.into_iter().filter_map(|at| kinds.get(at)).filter(meant)
     }
 
     /// The values of a label.
@@ -204,20 +229,21 @@ impl Domains {
         out
     }
 
-    /// The domains that nodes are in, some of them left out.
-    pub(crate) fn without(&self, some: &Bits) -> Bits {
+    /// How many nodes are in each domain, some of them left out.
+    pub(crate) fn without(&self, some: &Bits) -> Vec<usize> {
         let mut left = self.nodes.clone();
-        for place in some.iter() {
+        self.take(&mut left, some.iter());
+        left
+    }
+
+    /// Takes nodes off the counts of their domains.
+    pub(crate) fn take(&self, counts: &mut [usize], some: impl Iterator<Item = Place>) {
+        for place in some {
             let domain = self.of.get(place).copied().flatten();
-            if let Some(n) = domain.and_then(|d| left.get_mut(d)) {
+            if let Some(n) = domain.and_then(|d| counts.get_mut(d)) {
                 *n = n.saturating_sub(1);
             }
         }
-        let mut out = Bits::default();
-        for (domain, _) in left.iter().enumerate().filter(|(_, n)| **n > 0) {
-            out.set(domain, true);
-        }
-        out
     }
 
     fn id(&mut self, value: &str) -> DomainId {
@@ -232,6 +258,22 @@ impl Domains {
         self.nodes.push(0);
         id
     }
+}
+
+/// Kinds by the value that they have of a label.
+fn by_value(kinds: &[Kind], key: &str) -> BTreeMap<String, Vec<usize>> {
+    let mut out: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (at, kind) in kinds.iter().enumerate() {
+        if let Some(value) = kind.example.labels.get(key) {
+            match out.get_mut(value) {
+                Some(own) => own.push(at),
+                None => {
+                    out.insert(value.clone(), vec![at]);
+                }
+            }
+        }
+    }
+    out
 }
 
 fn most(nodes: &[Arc<NodeView>]) -> ResourceList {

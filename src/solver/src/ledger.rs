@@ -15,7 +15,12 @@ use crate::rooms::{BLOCK, Bits};
 use crate::rules::{Demand, Rule};
 use crate::topology::{DomainId, KeyId, Place, Topology};
 
+mod counted;
 mod read;
+mod whos;
+
+pub(crate) use counted::{Counted, Same};
+pub(crate) use whos::Whos;
 
 /// Which rule with its counts.
 pub(crate) type GroupId = usize;
@@ -100,9 +105,9 @@ pub(crate) struct Ledger<'a> {
 impl<'a> Ledger<'a> {
     /// Of all classes and the pods that are on nodes.
     pub(crate) fn new(
-        problem: &Problem,
+        problem: &'a Problem,
         cluster: &'a Cluster,
-        gone: &Bits,
+        gone: &'a Bits,
         classes: &Classes,
     ) -> Self {
         read::ledger(problem, cluster, gone, classes)

@@ -33,6 +33,7 @@ mod existing;
 mod finish;
 mod funnel;
 mod improve;
+mod keepers;
 mod ledger;
 mod machine;
 mod merge;
@@ -69,7 +70,8 @@ pub fn solve(problem: &Problem) -> Plan {
 }
 
 /// The same on the nodes of a cluster that was made ready before, without some of them, which are named by their positions
-/// among those that the cluster was made of. The problem's own nodes are not looked at.
+/// among those that the cluster was made of. The problem's own nodes are not looked at. All problems that are asked of a
+/// cluster have the same labels and namespaces: what was worked out for one is used for the next.
 #[must_use]
 pub fn solve_without(problem: &Problem, cluster: &Cluster, gone: &[usize]) -> Plan {
     let gone = cluster.places_of(gone);

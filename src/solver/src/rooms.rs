@@ -14,6 +14,25 @@ pub(crate) struct Bits {
 }
 
 impl Bits {
+    /// The positions of what is not zero.
+    pub(crate) fn of(counts: &[usize]) -> Self {
+        let mut out = Self::default();
+        for (at, _) in counts.iter().enumerate().filter(|(_, n)| **n > 0) {
+            out.set(at, true);
+        }
+        out
+    }
+
+    /// Adds others.
+    pub(crate) fn add(&mut self, others: &Self) {
+        if self.words.len() < others.words.len() {
+            self.words.resize(others.words.len(), 0);
+        }
+        for (word, more) in self.words.iter_mut().zip(&others.words) {
+            *word |= more;
+        }
+    }
+
     /// The 64 places of a block.
     pub(crate) fn word(&self, block: usize) -> u64 {
         self.words.get(block).copied().unwrap_or(0)

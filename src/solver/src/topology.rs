@@ -69,7 +69,7 @@ impl<'a> Topology<'a> {
             let nodes = cluster.domains(key);
             out.keys.push(Key {
                 name: key.clone(),
-                known: nodes.without(gone),
+                known: Bits::of(&nodes.without(gone)),
                 nodes,
                 more: Vec::new(),
                 index: BTreeMap::new(),
@@ -115,10 +115,9 @@ impl<'a> Topology<'a> {
     pub(crate) fn domains(&self, key: KeyId) -> impl Iterator<Item = DomainId> {
         self.keys.get(key).into_iter().flat_map(|k| k.known.iter())
     }
-    /// The domains of a key that nodes are in, some of them left out.
-    pub(crate) fn of_nodes(&self, key: KeyId, without: &Bits) -> Bits {
-        let key = self.keys.get(key);
-        key.map(|k| k.nodes.without(without)).unwrap_or_default()
+    /// The domains of a key as the nodes have them.
+    pub(crate) fn of_nodes(&self, key: KeyId) -> Option<&Domains> {
+        Some(&self.keys.get(key)?.nodes)
     }
 
     /// The number of a domain, made up if it is new.

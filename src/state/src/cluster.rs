@@ -14,6 +14,7 @@ use karpenter_model::{Namespaces, NodeView, Pod, PodKey};
 use kube::core::{DynamicObject, ObjectMeta};
 
 use crate::buffers::Buffers;
+use crate::daemons::LivePods;
 use crate::leaving::{claim_is_leaving, condition_is_true, node_is_leaving};
 use crate::spread::SpreadTables;
 use crate::standing::pool_of;
@@ -45,6 +46,8 @@ pub(crate) struct Cluster {
     /// All of them, until one changes.
     pub(crate) labels_of_namespaces: Option<Arc<Namespaces>>,
 
+    /// Pods of DaemonSets.
+    pub(crate) live: LivePods,
     pods_by_node: BTreeMap<Name, BTreeSet<PodKey>>,
     /// Pods that kube-scheduler gave up on.
     provisionable: BTreeSet<PodKey>,
@@ -205,8 +208,9 @@ impl Cluster {
     }
 
     fn pod_changed(&mut self, step: Step<PodKey, Pod>) {
-        self.storage
-            .pod_changed(step.before.as_deref(), step.after.as_deref());
+        let (before, after) = (step.before.as_deref(), step.after.as_deref());
+        self.storage.pod_changed(before, after);
+        self.live.pod_changed(before, after);
         let node = |p: &Option<Arc<Pod>>| p.as_ref().and_then(|p| p.node_name.clone());
         let (old, new) = (node(&step.before), node(&step.after));
         if old != new {

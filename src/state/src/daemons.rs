@@ -1,8 +1,10 @@
 //! One pod per DaemonSet, as every new node will run it (`scheduling.md` §5 "DaemonSet cache").
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Affinity;
 use karpenter_model::pod::Owner;
@@ -10,29 +12,57 @@ use karpenter_model::{Pod, PodKey};
 
 use crate::cluster::Cluster;
 
-/// In key order of the DaemonSets: the newest live pod of each, else one made from its template.
-pub(crate) fn daemons(cluster: &Cluster) -> Vec<Arc<Pod>> {
-    let mut newest: BTreeMap<PodKey, &Arc<Pod>> = BTreeMap::new();
-    for (key, pod) in cluster.pods.iter() {
-        let Some((kind, name)) = &pod.controller else {
-            continue;
-        };
-        if pod.owner != Owner::DaemonSet || &**kind != "DaemonSet" {
-            continue;
+/// Pods by their DaemonSet, the newest first: asking for one of each must not cost as much as there are pods.
+#[derive(Debug, Default)]
+pub(crate) struct LivePods {
+    by_set: BTreeMap<PodKey, BTreeSet<(Reverse<Option<Timestamp>>, PodKey)>>,
+}
+
+impl LivePods {
+    pub(crate) fn pod_changed(&mut self, before: Option<&Pod>, after: Option<&Pod>) {
+        if let Some(pod) = before
+            && let Some(set) = set_of(pod)
+            && let Some(own) = self.by_set.get_mut(&set)
+        {
+            own.remove(&rank(pod));
+            if own.is_empty() {
+                self.by_set.remove(&set);
+            }
         }
-        let set = PodKey {
-            namespace: key.namespace.clone(),
-            name: name.clone(),
-        };
-        let best = newest.entry(set).or_insert(pod);
-        if pod.created > best.created {
-            *best = pod;
+        if let Some(pod) = after
+            && let Some(set) = set_of(pod)
+        {
+            self.by_set.entry(set).or_default().insert(rank(pod));
         }
     }
+
+    fn newest(&self, set: &PodKey) -> Option<&PodKey> {
+        let (_, key) = self.by_set.get(set)?.first()?;
+        Some(key)
+    }
+}
+
+fn rank(pod: &Pod) -> (Reverse<Option<Timestamp>>, PodKey) {
+    (Reverse(pod.created), pod.key.clone())
+}
+
+/// The DaemonSet that a pod is of.
+fn set_of(pod: &Pod) -> Option<PodKey> {
+    let (kind, name) = pod.controller.as_ref()?;
+    let daemon = pod.owner == Owner::DaemonSet && &**kind == "DaemonSet";
+    daemon.then(|| PodKey {
+        namespace: pod.key.namespace.clone(),
+        name: name.clone(),
+    })
+}
+
+/// In key order of the DaemonSets: the newest live pod of each, else one made from its template.
+pub(crate) fn daemons(cluster: &Cluster) -> Vec<Arc<Pod>> {
+    let newest = |set: &PodKey| cluster.pods.get(cluster.live.newest(set)?);
     cluster
         .daemon_sets
         .iter()
-        .map(|(key, set)| match newest.get(key) {
+        .map(|(key, set)| match newest(key) {
             Some(live) => Arc::new(unpinned(live, set)),
             None => {
                 let template = set.spec.as_ref().map(|s| s.template.clone());

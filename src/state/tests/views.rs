@@ -429,6 +429,10 @@ fn a_daemon_set_is_its_newest_pod_unpinned_or_its_template() {
         .and_then(|a| a.node_affinity.clone())
         .and_then(|n| n.required_during_scheduling_ignored_during_execution);
     assert!(required.is_none(), "the pin to its node is gone");
+    store.delete_pod(&pod("new", 2, json!({})));
+    assert_eq!(cpu(&store), 300, "the newest that is left");
+    store.delete_pod(&pod("old", 2, json!({})));
+    assert_eq!(cpu(&store), 200, "none is left");
 }
 
 #[test]

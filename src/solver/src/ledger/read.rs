@@ -3,357 +3,244 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use karpenter_model::taints::first_in_the_way;
-use karpenter_model::{NodeView, Pod, PodKey, Problem, Requirements};
-use smallvec::SmallVec;
+use karpenter_model::{Pod, Problem};
 
-use super::{Concern, Group, GroupId, Heeded, Held, Ledger, Over, change};
+use super::counted::Counting;
+use super::{Concern, Group, GroupId, Ledger, Over, Same, Whos, change};
 use crate::class::{Class, Classes};
 use crate::cluster::Cluster;
-use crate::existing::meets;
+use crate::keepers::{Held, HeldId};
 use crate::rooms::Bits;
-use crate::rules::{self, Demand, Rule, Who};
+use crate::rules::{Demand, Rule};
 use crate::topology::{Place, Topology};
-
-/// Whom rules are about, each once.
-#[derive(Default)]
-struct Whos {
-    all: Vec<Who>,
-    index: BTreeMap<Who, usize>,
-    /// Those that ask for a value of a label, by label and value.
-    by_label: BTreeMap<String, BTreeMap<String, Vec<usize>>>,
-    /// The others.
-    rest: Vec<usize>,
-}
-
-impl Whos {
-    fn id(&mut self, who: &Who) -> usize {
-        if let Some(known) = self.index.get(who) {
-            return *known;
-        }
-        let id = self.all.len();
-        self.all.push(who.clone());
-        self.index.insert(who.clone(), id);
-        match who.label() {
-            Some((key, value)) => {
-                let values = self.by_label.entry(key.to_owned()).or_default();
-                values.entry(value.to_owned()).or_default().push(id);
-            }
-            None => self.rest.push(id),
-        }
-        id
-    }
-
-    /// All that mean a pod.
-    fn meaning(&self, pod: &Pod) -> SmallVec<[usize; 8]> {
-        let by_label = self.by_label.iter().flat_map(|(key, values)| {
-            let value = pod.labels.get(key);
-            value.and_then(|v| values.get(v)).into_iter().flatten()
-        });
-        by_label
-            .chain(&self.rest)
-            .copied()
-            .filter(|id| self.all.get(*id).is_some_and(|w| w.means(pod)))
-            .collect()
-    }
-}
-
-/// What of a class decides which nodes' domains count for one of its spreads.
-type Filter = Option<(Vec<Requirements>, Option<String>)>;
-
-fn filter_of(class: &Class, rule: &Rule) -> Filter {
-    let Demand::Spread {
-        honor_affinity,
-        honor_taints,
-        ..
-    } = rule.demand
-    else {
-        return None;
-    };
-    let affinity = honor_affinity && class.required.iter().any(|r| !r.is_empty());
-    (affinity || honor_taints).then(|| {
-        let required = if affinity {
-            class.required.clone()
-        } else {
-            Vec::new()
-        };
-        let tolerations = honor_taints.then(|| format!("{:?}", class.tolerations));
-        (required, tolerations)
-    })
-}
-
-/// The same, as machines are judged by it.
-fn heeded(class: &Class, filter: &Filter) -> Option<Heeded> {
-    let (required, tolerations) = filter.as_ref()?;
-    Some(Heeded {
-        required: required.clone(),
-        tolerations: tolerations.as_ref().map(|_| class.tolerations.clone()),
-    })
-}
-
-/// What of a rule has to be the same for two to share their counts.
-type Same = (Arc<str>, usize, Demand, bool, Filter);
 
 struct Reading<'a> {
     problem: &'a Problem,
     cluster: &'a Cluster,
     gone: &'a Bits,
+    /// Whom the rules of classes and what is held against them are about.
     whos: Whos,
-    /// By whom a rule is about: how many pods that stay are meant, by place.
-    there: BTreeMap<usize, BTreeMap<Place, usize>>,
-    /// Nodes that do not count, by what decides it.
-    passed_over: BTreeMap<Filter, Bits>,
+    /// Pods that are to be placed and are on nodes that stay: they do not.
+    moving: Vec<(Place, &'a Arc<Pod>)>,
 }
 
 pub(super) fn ledger<'a>(
-    problem: &Problem,
+    problem: &'a Problem,
     cluster: &'a Cluster,
-    gone: &Bits,
+    gone: &'a Bits,
     classes: &Classes,
 ) -> Ledger<'a> {
+    let holders = holders(problem, cluster, gone, classes);
     let mut whos = Whos::default();
-    // Pods that are to be placed do not stay.
-    let moving: BTreeSet<&PodKey> = problem
-        .pods
-        .iter()
-        .filter(|p| p.node_name.is_some())
-        .map(|p| &p.key)
-        .collect();
-    let mut holders: BTreeMap<(Arc<str>, usize), Vec<usize>> = BTreeMap::new();
-    for (place, pod) in cluster.keepers() {
-        if gone.has(*place) || moving.contains(&pod.key) {
-            continue;
-        }
-        for (key, who) in rules::held(problem, pod) {
-            let who = whos.id(&who);
-            holders.entry((key, who)).or_default().push(*place);
-        }
-    }
-    for class in classes.iter() {
-        for (key, who) in &class.held {
-            let who = whos.id(who);
-            holders.entry((key.clone(), who)).or_default();
-        }
-        for rule in &class.rules {
-            whos.id(&rule.who);
-        }
+    for rule in classes.iter().flat_map(|c| &c.rules) {
+        whos.id(&rule.who);
     }
     let all_rules = classes.iter().flat_map(|c| &c.rules).map(|r| &r.key);
     let keys = all_rules.chain(holders.keys().map(|(key, _)| key));
     let topology = Topology::new(cluster, gone, keys);
-    let ruled = classes.iter().any(|c| !c.rules.is_empty());
     let mut reading = Reading {
         problem,
         cluster,
         gone,
         whos,
-        there: BTreeMap::new(),
-        passed_over: BTreeMap::new(),
+        moving: moving(problem, cluster, gone),
     };
-    if ruled {
-        reading.count();
-    }
     let mut ledger = Ledger {
         topology,
         groups: Vec::new(),
         held: Vec::new(),
         by_class: Vec::new(),
     };
-    let held_by: BTreeMap<(Arc<str>, usize), usize> = holders
-        .into_iter()
-        .enumerate()
-        .map(|(id, (rule, places))| {
-            let held = reading.held(&ledger.topology, &rule.0, &places);
-            ledger.held.push(held);
-            (rule, id)
-        })
-        .collect();
+    let mut by_rule: BTreeMap<Held, usize> = BTreeMap::new();
+    let mut by_who: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (id, (rule, places)) in holders.into_iter().enumerate() {
+        ledger
+            .held
+            .push(held_at(&ledger.topology, &rule.0, &places));
+        let who = reading.whos.id(&rule.1);
+        by_who.entry(who).or_default().push(id);
+        by_rule.insert(rule, id);
+    }
     let group_of = reading.groups(&mut ledger, classes);
     for (class, groups) in classes.iter().zip(group_of) {
-        let concern = reading.concern(&ledger, class, groups, &held_by);
+        let concern = reading.concern(&ledger, class, groups, &by_rule, &by_who);
         ledger.by_class.push(concern);
     }
     reading.meant_by(&mut ledger, classes);
     ledger
 }
 
+/// What is held against pods of the classes, and what they hold themselves, with the places where it is held by pods that
+/// stay.
+fn holders(
+    problem: &Problem,
+    cluster: &Cluster,
+    gone: &Bits,
+    classes: &Classes,
+) -> BTreeMap<Held, Vec<Place>> {
+    let keepers = cluster.keepers(problem);
+    let mut asked: BTreeSet<HeldId> = BTreeSet::new();
+    let mut out: BTreeMap<Held, Vec<Place>> = BTreeMap::new();
+    for class in classes.iter() {
+        asked.extend(keepers.against(&class.example));
+        for held in &class.held {
+            asked.extend(keepers.number(held));
+            out.entry(held.clone()).or_default();
+        }
+    }
+    // Pods that are to be placed do not stay.
+    let mut moving: BTreeMap<HeldId, Vec<Place>> = BTreeMap::new();
+    for pod in problem.pods.iter().filter(|p| p.node_name.is_some()) {
+        let (place, held) = keepers.pod(&pod.key).unwrap_or_default();
+        for id in held.iter().filter(|_| !gone.has(place)) {
+            moving.entry(*id).or_default().push(place);
+        }
+    }
+    for id in asked {
+        let mut places: Vec<Place> = keepers.places(id).to_vec();
+        places.retain(|place| !gone.has(*place));
+        for place in moving.get(&id).into_iter().flatten() {
+            if let Some(at) = places.iter().position(|p| p == place) {
+                places.swap_remove(at);
+            }
+        }
+        let Some(held) = keepers.held(id).filter(|_| !places.is_empty()) else {
+            continue;
+        };
+        out.entry(held.clone()).or_default().extend(places);
+    }
+    out
+}
+
+/// Pods that are to be placed and are on nodes that stay, and where.
+fn moving<'a>(problem: &'a Problem, cluster: &Cluster, gone: &Bits) -> Vec<(Place, &'a Arc<Pod>)> {
+    let place = |pod: &Pod| cluster.place(pod.node_name.as_ref()?, pod);
+    let all = problem.pods.iter().filter_map(|p| Some((place(p)?, p)));
+    all.filter(|(place, _)| !gone.has(*place)).collect()
+}
+
 fn over(topology: &Topology<'_>, key: &str) -> Over {
     topology.key(key).map_or(Over::Hosts, Over::Key)
 }
 
-impl Reading<'_> {
-    /// Counts the pods that are there and stay.
-    fn count(&mut self) {
-        for kind in self.cluster.kinds() {
-            for who in self.whos.meaning(&kind.example) {
-                let there = self.there.entry(who).or_default();
-                for (place, n) in kind.at.iter().filter(|(p, _)| !self.gone.has(*p)) {
-                    *there.entry(*place).or_default() += n;
-                }
-            }
-        }
-        for pod in &self.problem.pods {
-            let Some(node) = &pod.node_name else { continue };
-            let place = self.cluster.place(node, pod).filter(|p| !self.gone.has(*p));
-            let Some(place) = place else { continue };
-            for who in self.whos.meaning(pod) {
-                let there = self.there.get_mut(&who).and_then(|t| t.get_mut(&place));
-                if let Some(n) = there {
-                    *n = n.saturating_sub(1);
-                }
-            }
-        }
-    }
-
-    fn held(&self, topology: &Topology<'_>, key: &str, places: &[usize]) -> Held {
-        let over = over(topology, key);
-        let mut held = Held {
-            over,
-            holders: Vec::new(),
-            places: Bits::default(),
+/// What is held at these places.
+fn held_at(topology: &Topology<'_>, key: &str, places: &[Place]) -> super::Held {
+    let over = over(topology, key);
+    let mut held = super::Held {
+        over,
+        holders: Vec::new(),
+        places: Bits::default(),
+    };
+    for place in places {
+        let position = match over {
+            Over::Hosts => Some(topology.host(*place)),
+            Over::Key(key) => topology.domain(key, *place),
         };
-        for place in places {
-            let position = match over {
-                Over::Hosts => Some(topology.host(*place)),
-                Over::Key(key) => topology.domain(key, *place),
-            };
-            if let Some(position) = position {
-                change(&mut held.holders, position, |n| *n += 1);
-                held.mark(position, topology);
-            }
+        if let Some(position) = position {
+            change(&mut held.holders, position, |n| *n += 1);
+            held.mark(position, topology);
         }
-        held
     }
+    held
+}
 
-    /// The groups of every class, with the rules that they come from.
+impl Reading<'_> {
+    /// The groups of every class, with whom each is about.
     fn groups(&mut self, ledger: &mut Ledger<'_>, classes: &Classes) -> Vec<Vec<(GroupId, usize)>> {
         let mut index: BTreeMap<Same, GroupId> = BTreeMap::new();
         let mut out = Vec::new();
         for class in classes.iter() {
             let mut own = Vec::new();
             for rule in &class.rules {
-                let who = self.whos.id(&rule.who);
-                let filter = filter_of(class, rule);
-                let same = (rule.key.clone(), who, rule.demand, rule.required, filter);
+                let same = Same::of(class, rule);
                 let next = ledger.groups.len();
-                let id = *index.entry(same).or_insert(next);
-                if id == next {
-                    let group = self.group(&ledger.topology, class, rule, who);
-                    ledger.groups.push(group);
-                }
-                own.push((id, who));
+                let id = match index.get(&same) {
+                    Some(known) => *known,
+                    None => {
+                        let group = self.group(&ledger.topology, class, rule, &same);
+                        ledger.groups.push(group);
+                        index.insert(same, next);
+                        next
+                    }
+                };
+                own.push((id, self.whos.id(&rule.who)));
             }
             out.push(own);
         }
         out
     }
 
-    fn group(&mut self, topology: &Topology<'_>, class: &Class, rule: &Rule, who: usize) -> Group {
+    fn group(&self, topology: &Topology<'_>, class: &Class, rule: &Rule, same: &Same) -> Group {
         let over = over(topology, &rule.key);
-        let deciding: SmallVec<[usize; 2]> = match rule.demand {
-            Demand::Spread { max_skew, .. } => {
-                SmallVec::from_slice(&[max_skew, max_skew.saturating_add(1)])
-            }
-            Demand::Together | Demand::Apart => SmallVec::from_slice(&[1]),
-        };
-        let filter = filter_of(class, rule);
-        let passed_over = self.passed_over(class, rule, &filter);
+        let all = self.cluster.counted(same, || {
+            let of = Counting {
+                problem: self.problem,
+                cluster: self.cluster,
+                topology,
+            };
+            of.counted(class, rule, over)
+        });
+        let mut passed_over = all.passed_over.clone();
+        passed_over.add(self.gone);
         let mut group = Group {
             rule: rule.clone(),
             over,
-            counts: Vec::new(),
-            total: 0,
+            counts: all.counts.clone(),
+            total: all.total,
             domains: Bits::default(),
-            heeds: heeded(class, &filter),
+            heeds: same.heeded(class),
             decided: Bits::default(),
             passed_over,
-            reached: deciding
-                .into_iter()
-                .map(|least| (least, Bits::default()))
-                .collect(),
+            reached: all.reached.clone(),
         };
-        if let Over::Key(key) = over {
-            group.domains = topology.of_nodes(key, &group.passed_over);
+        if let Over::Key(key) = over
+            && let Some(domains) = topology.of_nodes(key)
+        {
+            let mut left = all.nodes.clone();
+            let gone = self.gone.iter().filter(|p| !all.passed_over.has(*p));
+            domains.take(&mut left, gone);
+            group.domains = Bits::of(&left);
         }
-        for (place, meant) in self.there.get(&who).into_iter().flatten() {
-            let position = match over {
-                Over::Hosts => Some(topology.host(*place)),
-                Over::Key(key) => topology.domain(key, *place),
-            };
-            let counts = *meant > 0 && !group.passed_over.has(*place);
-            let Some(position) = position.filter(|_| counts) else {
+        let nodes = |place: Place| Some((place, self.cluster.nodes.get(place)?));
+        let left = (self.gone.iter().filter_map(nodes))
+            .flat_map(|(place, node)| node.pods.iter().map(move |pod| (place, pod)));
+        for (place, pod) in left.chain(self.moving.iter().copied()) {
+            if all.passed_over.has(place) || !rule.who.means(pod) {
                 continue;
+            }
+            let position = match over {
+                Over::Hosts => Some(topology.host(place)),
+                Over::Key(key) => topology.domain(key, place),
             };
-            change(&mut group.counts, position, |n| *n += meant);
-            group.total += meant;
-            group.mark(position, topology);
+            if let Some(position) = position {
+                change(&mut group.counts, position, |n| *n = n.saturating_sub(1));
+                group.total = group.total.saturating_sub(1);
+                group.mark(position, topology);
+            }
         }
         group
     }
 
-    /// Nodes that do not count for a rule of the class, those that are gone among them.
-    fn passed_over(&mut self, class: &Class, rule: &Rule, filter: &Filter) -> Bits {
-        if filter.is_none() {
-            return self.gone.clone();
-        }
-        if let Some(known) = self.passed_over.get(filter) {
-            return known.clone();
-        }
-        let mut bits = Bits::default();
-        for (place, node) in self.cluster.nodes.iter().enumerate() {
-            let counts = !self.gone.has(place) && self.counts(class, rule, node);
-            bits.set(place, !counts);
-        }
-        self.passed_over.insert(filter.clone(), bits.clone());
-        bits
-    }
-
-    /// Whether a node's domain and pods count for a spread of the class.
-    fn counts(&self, class: &Class, rule: &Rule, node: &NodeView) -> bool {
-        let Demand::Spread {
-            honor_affinity,
-            honor_taints,
-            ..
-        } = rule.demand
-        else {
-            return true;
-        };
-        // As kube-scheduler: what is only to be avoided counts.
-        if honor_taints && first_in_the_way(&node.taints, &class.tolerations, true).is_some() {
-            return false;
-        }
-        if !honor_affinity || class.attempts.is_empty() {
-            return true;
-        }
-        // What it can do with is what it requires.
-        let labels = &self.problem.labels;
-        class.required.iter().any(|r| meets(node, r, labels))
-    }
-
     /// What rules have to do with a class, except which rules of others mean it.
     fn concern(
-        &mut self,
+        &self,
         ledger: &Ledger<'_>,
         class: &Class,
         groups: Vec<(GroupId, usize)>,
-        held_by: &BTreeMap<(Arc<str>, usize), usize>,
+        by_rule: &BTreeMap<Held, usize>,
+        by_who: &BTreeMap<usize, Vec<usize>>,
     ) -> Concern {
         let mut concern = Concern::default();
         let meaning = self.whos.meaning(&class.example);
         for (id, who) in groups {
             concern.groups.push((id, meaning.contains(&who)));
         }
-        for (key, who) in &class.held {
-            let who = self.whos.id(who);
-            concern
-                .holds
-                .extend(held_by.get(&(key.clone(), who)).copied());
+        for held in &class.held {
+            concern.holds.extend(by_rule.get(held).copied());
         }
-        for ((_, who), id) in held_by {
-            if meaning.contains(who) {
-                concern.bound.push(*id);
-            }
-        }
+        let bound = meaning.iter().filter_map(|who| by_who.get(who)).flatten();
+        concern.bound.extend(bound.copied());
+        concern.bound.sort_unstable();
         let own = concern.groups.iter().map(|(id, _)| *id);
         let overs = own
             .filter_map(|id| Some(ledger.groups.get(id)?.over))

@@ -1,0 +1,177 @@
+//! What a rule counts on the nodes of a cluster, none of them gone and nothing planned: worked out once for all questions
+//! about the cluster, each of which takes off what is gone in it.
+
+use std::sync::Arc;
+
+use karpenter_model::taints::first_in_the_way;
+use karpenter_model::{NodeView, Problem, Requirements};
+use smallvec::SmallVec;
+
+use super::{Heeded, Over, change};
+use crate::class::Class;
+use crate::cluster::Cluster;
+use crate::existing::meets;
+use crate::rooms::Bits;
+use crate::rules::{Demand, Rule, Who};
+use crate::topology::Topology;
+
+/// What of a class decides which nodes' domains count for one of its spreads: what it requires of their labels, and its
+/// tolerations, as text, if taints matter.
+type Filter = Option<(Vec<Requirements>, Option<String>)>;
+
+/// What of a rule has to be the same for two to share their counts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Same {
+    key: Arc<str>,
+    who: Who,
+    demand: Demand,
+    required: bool,
+    filter: Filter,
+}
+
+impl Same {
+    /// That of a rule of a class.
+    pub(super) fn of(class: &Class, rule: &Rule) -> Self {
+        Self {
+            key: rule.key.clone(),
+            who: rule.who.clone(),
+            demand: rule.demand,
+            required: rule.required,
+            filter: filter(class, rule),
+        }
+    }
+
+    /// What makes a machine count.
+    pub(super) fn heeded(&self, class: &Class) -> Option<Heeded> {
+        let (required, tolerations) = self.filter.as_ref()?;
+        Some(Heeded {
+            required: required.clone(),
+            tolerations: tolerations.as_ref().map(|_| class.tolerations.clone()),
+        })
+    }
+}
+
+fn filter(class: &Class, rule: &Rule) -> Filter {
+    let Demand::Spread {
+        honor_affinity,
+        honor_taints,
+        ..
+    } = rule.demand
+    else {
+        return None;
+    };
+    let affinity = honor_affinity && class.required.iter().any(|r| !r.is_empty());
+    (affinity || honor_taints).then(|| {
+        let required = if affinity {
+            class.required.clone()
+        } else {
+            Vec::new()
+        };
+        let tolerations = honor_taints.then(|| format!("{:?}", class.tolerations));
+        (required, tolerations)
+    })
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    /// Pods that are meant, by domain, or by place that stands for a host.
+    pub(super) counts: Vec<usize>,
+    /// All of them.
+    pub(super) total: usize,
+    /// Nodes that do not count.
+    pub(super) passed_over: Bits,
+    /// Nodes that do, by domain.
+    pub(super) nodes: Vec<usize>,
+    /// Places where at least so many are, for the numbers that decide.
+    pub(super) reached: SmallVec<[(usize, Bits); 2]>,
+}
+
+/// What is counted on.
+pub(super) struct Counting<'a> {
+    pub(super) problem: &'a Problem,
+    pub(super) cluster: &'a Cluster,
+    pub(super) topology: &'a Topology<'a>,
+}
+
+impl Counting<'_> {
+    /// Counts for a rule of a class.
+    pub(super) fn counted(&self, class: &Class, rule: &Rule, over: Over) -> Counted {
+        let mut out = Counted {
+            passed_over: self.passed_over(class, rule),
+            ..Counted::default()
+        };
+        if let Over::Key(key) = over
+            && let Some(domains) = self.topology.of_nodes(key)
+        {
+            out.nodes = domains.without(&out.passed_over);
+        }
+        for kind in self.cluster.meant(&rule.who) {
+            for (place, n) in &kind.at {
+                let position = match over {
+                    Over::Hosts => Some(self.topology.host(*place)),
+                    Over::Key(key) => self.topology.domain(key, *place),
+                };
+                let counts = !out.passed_over.has(*place);
+                if let Some(position) = position.filter(|_| counts) {
+                    change(&mut out.counts, position, |count| *count += n);
+                    out.total += n;
+                }
+            }
+        }
+        let deciding: SmallVec<[usize; 2]> = match rule.demand {
+            Demand::Spread { max_skew, .. } => {
+                SmallVec::from_slice(&[max_skew, max_skew.saturating_add(1)])
+            }
+            Demand::Together | Demand::Apart => SmallVec::from_slice(&[1]),
+        };
+        let reached = deciding.into_iter().map(|least| {
+            let mut bits = Bits::default();
+            if over == Over::Hosts {
+                let hosts = out.counts.iter().enumerate();
+                for (host, _) in hosts.filter(|(_, n)| **n >= least.max(1)) {
+                    for place in self.topology.places_of_host(host) {
+                        bits.set(place, true);
+                    }
+                }
+            }
+            (least, bits)
+        });
+        out.reached = reached.collect();
+        out
+    }
+
+    /// Nodes that do not count for a rule of the class.
+    fn passed_over(&self, class: &Class, rule: &Rule) -> Bits {
+        let mut bits = Bits::default();
+        if filter(class, rule).is_none() {
+            return bits;
+        }
+        for (place, node) in self.cluster.nodes.iter().enumerate() {
+            bits.set(place, !self.counts(class, rule, node));
+        }
+        bits
+    }
+
+    /// Whether a node's domain and pods count for a spread of the class.
+    fn counts(&self, class: &Class, rule: &Rule, node: &NodeView) -> bool {
+        let Demand::Spread {
+            honor_affinity,
+            honor_taints,
+            ..
+        } = rule.demand
+        else {
+            return true;
+        };
+        // As kube-scheduler: what is only to be avoided counts.
+        if honor_taints && first_in_the_way(&node.taints, &class.tolerations, true).is_some() {
+            return false;
+        }
+        if !honor_affinity || class.attempts.is_empty() {
+            return true;
+        }
+        // What it can do with is what it requires.
+        let labels = &self.problem.labels;
+        class.required.iter().any(|r| meets(node, r, labels))
+    }
+}
