@@ -1,7 +1,10 @@
 //! What a provisioning round costs in a large cluster: state as it is held, the question made of it, the answer. 5 000
 //! nodes and 100 000 bound pods; nothing pending, one node less, then a hundred pods. CPU time of one thread, and memory at the end.
 //!
-//! `cargo bench -p karpenter-solver --bench round [nodes] [pods on each]`
+//! With `scattered`, every second node is short of memory only and the others of CPU only, so that no node takes a pod of
+//! any other and none is plainly full: each simulation looks at all of them.
+//!
+//! `cargo bench -p karpenter-solver --bench round [nodes] [pods on each] [scattered]`
 
 // A bench reports to a person and may fail loudly.
 #![allow(
@@ -20,7 +23,8 @@ mod measure;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use karpenter_api::labels as l;
+use karpenter_api::{Quantity, labels as l};
+use karpenter_model::resources::names::{CPU, MEMORY};
 use karpenter_model::{InstanceType, Plan, Pod, PoolView, Problem};
 use karpenter_solver::Cluster;
 use karpenter_state::Store;
@@ -65,11 +69,11 @@ fn node(name: &str, t: &InstanceType, zone: &str) -> Value {
     })
 }
 
-fn pod(index: usize, node: Option<&str>) -> Value {
+fn pod(index: usize, node: Option<&str>, (cpu, memory): (&str, &str)) -> Value {
     let workload = format!("web-{}", index % 60);
     let mut spec = json!({
         "containers": [{"name": "app", "image": "registry.example/app:1",
-            "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}}}],
+            "resources": {"requests": {"cpu": cpu, "memory": memory}}}],
         "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": l::ZONE,
             "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {"matchLabels": {"app": workload}}}],
@@ -112,7 +116,11 @@ fn plan(store: &Store, pool: &Arc<PoolView>, pods: Vec<Arc<Pod>>) -> Plan {
     karpenter_solver::solve(&problem)
 }
 
+/// What pods ask for.
+const USUAL: (&str, &str) = ("250m", "512Mi");
+
 fn main() {
+    let scattered = std::env::args().any(|a| a == "scattered");
     let numbers: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
     let nodes = numbers.first().copied().unwrap_or(5_000);
     let each = numbers.get(1).copied().unwrap_or(20);
@@ -129,10 +137,20 @@ fn main() {
             store.apply_node(serde_json::from_value(node(name, t, &zone)).unwrap());
         }
     });
+    // As much as makes a node full.
+    let share = |name: &str| {
+        let all = types[each / 4].allocatable.get(name).nanos();
+        Quantity::from_nanos(all / i128::try_from(each).unwrap()).to_string()
+    };
     timed("reading bound pods", 1, || {
         for i in 0..nodes * each {
             let node = &names[i / each];
-            store.apply_pod(serde_json::from_value(pod(i, Some(node))).unwrap());
+            let asked = match i / each % 2 {
+                _ if !scattered => USUAL,
+                0 => (&*share(CPU), "128Mi"),
+                _ => ("50m", &*share(MEMORY)),
+            };
+            store.apply_pod(serde_json::from_value(pod(i, Some(node), asked)).unwrap());
         }
     });
     told("state");
@@ -158,7 +176,7 @@ fn main() {
     timed("simulation of one node less", 500, &mut simulate);
     for i in 0..100 {
         let index = nodes * each + i;
-        store.apply_pod(serde_json::from_value(pod(index, None)).unwrap());
+        store.apply_pod(serde_json::from_value(pod(index, None, USUAL)).unwrap());
     }
     let plan = timed("round with 100 pods pending", 9, round);
     let placed: usize = plan.existing.iter().map(|p| p.pods.len()).sum();

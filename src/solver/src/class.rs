@@ -34,7 +34,12 @@ pub(crate) struct Demand {
     pub(crate) soft: bool,
     /// Tolerations.
     pub(crate) tolerations: Vec<Toleration>,
+    /// What makes it the same as another.
+    pub(crate) same: SameDemand,
 }
+
+/// Whether PreferNoSchedule taints are put up with, requirements, and tolerations as text.
+pub(crate) type SameDemand = (bool, Requirements, String);
 
 /// One way a class may be served. The first is what it would like best, the last what it can do with.
 #[derive(Clone, Debug)]
@@ -81,7 +86,7 @@ pub(crate) struct Classes {
 #[derive(Default)]
 struct Demands {
     all: Vec<Demand>,
-    index: BTreeMap<(bool, Requirements, String), DemandId>,
+    index: BTreeMap<SameDemand, DemandId>,
 }
 
 impl Demands {
@@ -100,6 +105,7 @@ impl Demands {
             requirements: key.1.clone(),
             soft,
             tolerations: pod.tolerations.clone(),
+            same: key.clone(),
         });
         self.index.insert(key, next);
         next
@@ -158,7 +164,7 @@ impl Classes {
                 }
             }
         }
-        names.settle(all.iter().map(|c| &c.asked));
+        names.settle(all.iter().map(|c| &c.asked), |name| cluster.unit(name));
         for class in &mut all {
             class.requests = names.request(&class.asked);
         }
@@ -171,6 +177,11 @@ impl Classes {
     /// A demand of some class.
     pub(crate) fn demand(&self, id: DemandId) -> Option<&Demand> {
         self.demands.get(id)
+    }
+
+    /// Something of each demand, by its number.
+    pub(crate) fn each_demand<T>(&self, of: impl FnMut(&Demand) -> T) -> Vec<T> {
+        self.demands.iter().map(of).collect()
     }
 
     /// How many demands there are.

@@ -7,11 +7,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use karpenter_api::labels::HOSTNAME;
-use karpenter_model::{NodeView, Pod, Problem, ResourceList};
+use karpenter_model::{NodeView, Pod, PodKey, Problem, ResourceList};
 use parking_lot::Mutex;
 
+use crate::class::{Demand, SameDemand};
+use crate::dense::{Names, gcd};
 use crate::keepers::Keepers;
 use crate::ledger::{Counted, Same};
+use crate::node_rooms::Known;
 use crate::rooms::{BLOCK, Bits};
 use crate::rules::Who;
 use crate::topology::{Domain, DomainId, Place};
@@ -39,7 +42,30 @@ pub struct Cluster {
     keys: Mutex<BTreeMap<Arc<str>, Arc<Domains>>>,
     /// What rules count that were asked about.
     counted: Mutex<BTreeMap<Same, Arc<Counted>>>,
+    /// Whether one question is asked only, so that what helps others is not worked out.
+    once: bool,
+    /// What the pods' requests are multiples of, by resource.
+    units: OnceLock<BTreeMap<String, i128>>,
+    /// Rooms, by the resources that were asked for.
+    rooms: Mutex<BTreeMap<Names, Arc<Known>>>,
+    suitable: Mutex<BTreeMap<SameDemand, Arc<Suitable>>>,
+    /// Claims that are attached, and where.
+    attached: OnceLock<HashMap<PodKey, Vec<Place>>>,
 }
+
+/// The nodes that meet a demand, by block; none where it was never asked, as of nodes without room.
+#[derive(Debug)]
+pub(crate) struct Suitable(Vec<OnceLock<u64>>);
+
+impl Suitable {
+    /// Those of a block, found out if nobody has asked yet.
+    pub(crate) fn word(&self, block: usize, find: impl FnOnce() -> u64) -> u64 {
+        self.0.get(block).map_or(0, |word| *word.get_or_init(find))
+    }
+}
+
+/// Most sets of resources whose rooms are kept; nearly all pods ask for the same.
+const ROOMS_KEPT: usize = 16;
 
 /// Pods of one namespace with the same labels: no rule about others can tell them apart.
 #[derive(Debug)]
@@ -103,6 +129,65 @@ impl Cluster {
                 twins.push(place);
             }
         }
+    }
+
+    /// The same for one question.
+    pub(crate) fn once(given: &[Arc<NodeView>]) -> Self {
+        Self {
+            once: true,
+            ..Self::new(given)
+        }
+    }
+
+    /// What all pods' requests of a resource are multiples of, so that questions about different pods reckon alike; 0 if
+    /// that is all the same.
+    pub(crate) fn unit(&self, name: &str) -> i128 {
+        if self.once {
+            return 0;
+        }
+        let units = self.units.get_or_init(|| units(&self.nodes));
+        units.get(name).copied().unwrap_or(0)
+    }
+
+    /// What room nodes have of these resources.
+    pub(crate) fn rooms(&self, names: &Names, make: impl FnOnce() -> Known) -> Arc<Known> {
+        let mut all = self.rooms.lock();
+        if let Some(known) = all.get(names) {
+            return Arc::clone(known);
+        }
+        let made = Arc::new(make());
+        if all.len() < ROOMS_KEPT {
+            all.insert(names.clone(), Arc::clone(&made));
+        }
+        made
+    }
+
+    /// The nodes that meet a demand, as far as anybody has asked.
+    pub(crate) fn suitable(&self, demand: &Demand) -> Arc<Suitable> {
+        let mut all = self.suitable.lock();
+        if let Some(known) = all.get(&demand.same) {
+            return Arc::clone(known);
+        }
+        let blocks = self.most.iter().map(|_| OnceLock::new());
+        let made = Arc::new(Suitable(blocks.collect()));
+        all.insert(demand.same.clone(), Arc::clone(&made));
+        made
+    }
+
+    /// On how many nodes a claim is attached, some of them gone.
+    pub(crate) fn attachments(&self, claim: &PodKey, gone: &Bits) -> usize {
+        let all = self.attached.get_or_init(|| {
+            let mut all: HashMap<PodKey, Vec<Place>> = HashMap::new();
+            for (place, node) in self.nodes.iter().enumerate() {
+                let used = node.volumes.iter().flat_map(|v| v.used.values());
+                for claim in used.flatten() {
+                    all.entry(claim.clone()).or_default().push(place);
+                }
+            }
+            all
+        });
+        let places = all.get(claim).map_or(&[][..], Vec::as_slice);
+        places.iter().filter(|place| !gone.has(**place)).count()
     }
 
     /// The places of some nodes, by their positions as they were given.
@@ -258,6 +343,26 @@ impl Domains {
         self.nodes.push(0);
         id
     }
+}
+
+fn units(nodes: &[Arc<NodeView>]) -> BTreeMap<String, i128> {
+    let mut units: BTreeMap<String, i128> = BTreeMap::new();
+    for (name, amount) in nodes
+        .iter()
+        .flat_map(|n| &n.pods)
+        .flat_map(|p| p.requests.iter())
+    {
+        let amount = amount.nanos();
+        match units.get_mut(name) {
+            // Mostly it is, and dividing once is enough to know.
+            Some(unit) if *unit != 0 && amount % *unit == 0 => {}
+            Some(unit) => *unit = gcd(*unit, amount),
+            None => {
+                units.insert(name.to_owned(), gcd(0, amount));
+            }
+        }
+    }
+    units
 }
 
 /// Kinds by the value that they have of a label.

@@ -19,7 +19,7 @@ pub(crate) const AMPLE: i64 = i64::MAX / 4;
 const ABSURD: i64 = i64::MAX / 2;
 
 /// Positions and units of resource names.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Names {
     index: BTreeMap<String, usize>,
     /// 10⁻⁹ units in one of ours, by position.
@@ -37,8 +37,13 @@ impl Names {
         next
     }
 
-    /// Takes note of all requests there are: their names, and what their amounts are multiples of.
-    pub(crate) fn settle<'a>(&mut self, asked: impl IntoIterator<Item = &'a ResourceList>) {
+    /// Takes note of all requests there are: their names, and what their amounts are multiples of, which divides the unit
+    /// that others reckon in, if there is one.
+    pub(crate) fn settle<'a>(
+        &mut self,
+        asked: impl IntoIterator<Item = &'a ResourceList>,
+        unit: impl Fn(&str) -> i128,
+    ) {
         let mut scale: Vec<i128> = Vec::new();
         for (name, amount) in asked.into_iter().flat_map(ResourceList::iter) {
             let at = self.position(name);
@@ -51,9 +56,11 @@ impl Names {
         }
         scale.resize(self.index.len(), 0);
         for (name, at) in &self.index {
-            if let Some(slot) = scale.get_mut(*at)
-                && (*slot == 0 || mounts::driver(name).is_some())
-            {
+            let Some(slot) = scale.get_mut(*at) else {
+                continue;
+            };
+            *slot = gcd(*slot, unit(name));
+            if *slot == 0 || mounts::driver(name).is_some() {
                 *slot = mounts::NANOS;
             }
         }
@@ -116,7 +123,8 @@ impl Names {
     }
 }
 
-fn gcd(a: i128, b: i128) -> i128 {
+/// The greatest that divides both; 0 is a multiple of everything.
+pub(crate) fn gcd(a: i128, b: i128) -> i128 {
     let (mut a, mut b) = (a.saturating_abs(), b.saturating_abs());
     while b != 0 {
         (a, b) = (b, a % b);

@@ -1,8 +1,7 @@
 //! Pods onto nodes that exist or are on their way: the first that takes the pod. What a node has left is worked out when
-//! it is looked at, so that nodes without room cost nothing.
+//! it is looked at, so that nodes without room cost nothing, and once for all questions about a cluster.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -13,10 +12,11 @@ use karpenter_model::taints::first_in_the_way;
 use karpenter_model::{LabelRegistry, NodeView, Pod, PodKey, Problem, Requirements, ResourceList};
 
 use crate::class::{Class, Classes, Demand, DemandId};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Suitable};
 use crate::dense::{Dense, Names, add, count_of, minus, times};
 use crate::ledger::Ledger;
-use crate::rooms::{BLOCK, Bits, Rooms};
+use crate::node_rooms::{Known, NodeRooms};
+use crate::rooms::{BLOCK, Bits};
 use crate::{Budget, Queue, mounts};
 
 /// What of a node changes while pods are put on it, its room apart.
@@ -31,13 +31,12 @@ pub(crate) struct Existing<'a> {
     problem: &'a Problem,
     names: &'a Names,
     cluster: &'a Cluster,
-    gone: &'a Bits,
     daemons: Vec<Daemon<'a>>,
     /// Those that something was put on.
     changed: BTreeMap<usize, Node>,
-    rooms: RefCell<Rooms>,
-    /// By demand and block: the nodes that meet it; none where it was never asked, as of nodes without room.
-    suitable: RefCell<Vec<Vec<Option<u64>>>>,
+    rooms: NodeRooms,
+    /// By demand.
+    suitable: Vec<Arc<Suitable>>,
     placed: BTreeMap<Arc<str>, Vec<PodKey>>,
 }
 
@@ -45,23 +44,31 @@ impl<'a> Existing<'a> {
     pub(crate) fn new(
         problem: &'a Problem,
         names: &'a Names,
+        classes: &Classes,
         cluster: &'a Cluster,
-        gone: &'a Bits,
+        gone: &Bits,
     ) -> Self {
-        let most = cluster.most.iter().map(|list| {
-            let mut most = names.room(list);
-            mounts::set_room(names, &mut most, None, &BTreeMap::new());
-            most
+        let known = cluster.rooms(names, || {
+            let most = cluster.most.iter().map(|list| {
+                let mut most = names.room(list);
+                mounts::set_room(names, &mut most, None, &BTreeMap::new());
+                most
+            });
+            Known::new(most)
         });
+        let daemons = Daemon::all(problem);
+        let rooms = {
+            let read = reader(problem, names, cluster, &daemons);
+            NodeRooms::new(known, gone, &read)
+        };
         Self {
+            rooms,
+            suitable: classes.each_demand(|d| cluster.suitable(d)),
             problem,
             names,
             cluster,
-            gone,
-            daemons: Daemon::all(problem),
+            daemons,
             changed: BTreeMap::new(),
-            rooms: RefCell::new(Rooms::unread(cluster.nodes.len(), most.collect())),
-            suitable: RefCell::default(),
             placed: BTreeMap::new(),
         }
     }
@@ -71,24 +78,8 @@ impl<'a> Existing<'a> {
         &self.cluster.nodes
     }
 
-    /// The room that a node has before anything is put on it.
-    fn room(&self, place: usize) -> Dense {
-        let nowhere = Dense::from_elem(-1, 1);
-        let Some(view) = self.views().get(place).filter(|_| !self.gone.has(place)) else {
-            return nowhere;
-        };
-        let mut left = view.available.clone();
-        if !self.daemons.is_empty() {
-            left.deduct(&coming(self.problem, view, &self.daemons));
-        }
-        let mut room = self.names.room(&left);
-        let nothing = BTreeMap::new();
-        let (limits, used) = match view.volumes.as_deref() {
-            Some(volumes) => (Some(&volumes.limits), &volumes.used),
-            None => (None, &nothing),
-        };
-        mounts::set_room(self.names, &mut room, limits, used);
-        room
+    fn read(&self, block: usize) -> Vec<Dense> {
+        reader(self.problem, self.names, self.cluster, &self.daemons)(block)
     }
 
     /// Host ports that are taken on a node.
@@ -112,29 +103,15 @@ impl<'a> Existing<'a> {
 
     /// The nodes of a block that meet a demand.
     fn suitable(&self, classes: &Classes, id: DemandId, block: usize) -> u64 {
-        let mut known = self.suitable.borrow_mut();
-        if known.len() <= id {
-            known.resize(id + 1, Vec::new());
-        }
-        let Some(row) = known.get_mut(id) else {
+        let (Some(suitable), Some(demand)) = (self.suitable.get(id), classes.demand(id)) else {
             return 0;
         };
-        if row.len() <= block {
-            row.resize(block + 1, None);
-        }
-        if let Some(Some(word)) = row.get(block) {
-            return *word;
-        }
-        let nodes = self.views().iter().skip(block * BLOCK).take(BLOCK);
-        let word = classes.demand(id).map_or(0, |demand| {
+        suitable.word(block, || {
+            let nodes = self.views().iter().skip(block * BLOCK).take(BLOCK);
             nodes.enumerate().fold(0, |word, (bit, view)| {
                 word | u64::from(suits(view, demand, &self.problem.labels)) << bit
             })
-        });
-        if let Some(slot) = row.get_mut(block) {
-            *slot = Some(word);
-        }
-        word
+        })
     }
 
     /// The first node from `from` on that takes a pod of the class with the demand, and how many of `count`; `allowed`
@@ -151,20 +128,10 @@ impl<'a> Existing<'a> {
             0 => 0,
             open => open & self.suitable(classes, demand, block),
         };
-        let (mut from, end) = (from, self.views().len());
+        let read = |block: usize| self.read(block);
+        let mut from = from;
         loop {
-            let next = self.rooms.borrow().next_block(from, end, &class.requests);
-            let block = next?;
-            let unread = self.rooms.borrow().to_read(block);
-            if let Some(places) = unread {
-                let rooms = places.map(|place| self.room(place));
-                self.rooms.borrow_mut().read(block, rooms);
-            }
-            let found = (self.rooms.borrow()).in_block(block, from, end, &class.requests, &all);
-            let Some(at) = found else {
-                from = (block + 1) * BLOCK;
-                continue;
-            };
+            let at = self.rooms.find(from, &class.requests, &all, &read)?;
             let fit = self.how_many(class, at, count);
             if fit > 0 {
                 return Some((at, fit));
@@ -175,8 +142,7 @@ impl<'a> Existing<'a> {
 
     /// How many pods of a class have room on a node, at most `count`.
     fn how_many(&self, class: &Class, at: usize, count: usize) -> usize {
-        let rooms = self.rooms.borrow();
-        let Some(room) = rooms.get(at) else {
+        let Some(room) = self.rooms.get(at, &|block| self.read(block)) else {
             return 0;
         };
         let count = if class.ports.is_empty() {
@@ -201,7 +167,8 @@ impl<'a> Existing<'a> {
         if pods.is_empty() {
             return;
         }
-        let mut room = self.rooms.borrow().get(at).cloned().unwrap_or_default();
+        let read = reader(self.problem, self.names, self.cluster, &self.daemons);
+        let mut room = self.rooms.get(at, &read).cloned().unwrap_or_default();
         add(&mut room, &class.requests, -count_of(pods.len()));
         let mut node = match self.changed.remove(&at) {
             Some(node) => node,
@@ -220,7 +187,7 @@ impl<'a> Existing<'a> {
             }
         }
         self.changed.insert(at, node);
-        self.rooms.borrow_mut().set(at, room);
+        self.rooms.set(at, room, &read);
         let here = self.placed.entry(Arc::clone(&view.name)).or_default();
         here.extend(pods);
     }
@@ -330,6 +297,37 @@ impl<'a> Daemon<'a> {
                 .iter()
                 .any(|r| meets(view, r, &problem.labels))
     }
+}
+
+/// Tells the rooms of a block of nodes before anything is put on them.
+fn reader(
+    problem: &Problem,
+    names: &Names,
+    cluster: &Cluster,
+    daemons: &[Daemon<'_>],
+) -> impl Fn(usize) -> Vec<Dense> {
+    move |block| {
+        let nodes = cluster.nodes.iter().skip(block * BLOCK).take(BLOCK);
+        nodes
+            .map(|view| room(problem, names, view, daemons))
+            .collect()
+    }
+}
+
+/// The room that a node has before anything is put on it.
+fn room(problem: &Problem, names: &Names, view: &NodeView, daemons: &[Daemon<'_>]) -> Dense {
+    let mut left = view.available.clone();
+    if !daemons.is_empty() {
+        left.deduct(&coming(problem, view, daemons));
+    }
+    let mut room = names.room(&left);
+    let nothing = BTreeMap::new();
+    let (limits, used) = match view.volumes.as_deref() {
+        Some(volumes) => (Some(&volumes.limits), &volumes.used),
+        None => (None, &nothing),
+    };
+    mounts::set_room(names, &mut room, limits, used);
+    room
 }
 
 /// What DaemonSets will still take: the requests of those that belong on the node minus those that are on it.

@@ -38,6 +38,7 @@ mod ledger;
 mod machine;
 mod merge;
 mod mounts;
+mod node_rooms;
 mod reserved;
 mod rooms;
 mod ruled;
@@ -66,12 +67,13 @@ use sets::Sets;
 /// Plans where the problem's pods go and what to buy for those that fit nowhere.
 #[must_use]
 pub fn solve(problem: &Problem) -> Plan {
-    solve_without(problem, &Cluster::new(&problem.nodes), &[])
+    solve_without(problem, &Cluster::once(&problem.nodes), &[])
 }
 
 /// The same on the nodes of a cluster that was made ready before, without some of them, which are named by their positions
 /// among those that the cluster was made of. The problem's own nodes are not looked at. All problems that are asked of a
-/// cluster have the same labels and namespaces: what was worked out for one is used for the next.
+/// cluster have the same labels, namespaces and DaemonSets, and ignore resource claims alike: what was worked out for one
+/// is used for the next.
 #[must_use]
 pub fn solve_without(problem: &Problem, cluster: &Cluster, gone: &[usize]) -> Plan {
     let gone = cluster.places_of(gone);
@@ -88,7 +90,7 @@ pub fn solve_without(problem: &Problem, cluster: &Cluster, gone: &[usize]) -> Pl
     };
 
     let ledger = Ledger::new(problem, cluster, &gone, &classes);
-    let mut existing = Existing::new(problem, &names, cluster, &gone);
+    let mut existing = Existing::new(problem, &names, &classes, cluster, &gone);
     existing::place(&mut existing, &classes, &ledger, &mut queue, &mut budget);
     let worth = |class: &Class| {
         let asked = &class.example.requests;

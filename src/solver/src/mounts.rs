@@ -50,13 +50,8 @@ impl<'a> Mounts<'a> {
                 *users.entry(claim).or_default() += 1;
             }
         }
-        if !users.is_empty() {
-            let rooms = cluster.left(gone).filter_map(|n| n.volumes.as_deref());
-            for claim in rooms.flat_map(|r| claims(&r.used)) {
-                if let Some(users) = users.get_mut(claim) {
-                    *users += 1;
-                }
-            }
+        for (claim, users) in &mut users {
+            *users += cluster.attachments(claim, gone);
         }
         Self { users }
     }

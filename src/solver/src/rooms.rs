@@ -67,78 +67,59 @@ impl Bits {
     }
 }
 
-/// Rooms by place.
-#[derive(Debug, Default)]
-pub(crate) struct Rooms {
+/// Rooms of up to 64 places, and the most that any of them has of each resource.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Block {
     rooms: Vec<Dense>,
-    /// By block: the most of each resource; where a block was not read yet, what none of its places has more of.
-    most: Vec<Dense>,
-    /// By block: whether its rooms are still to be read. Blocks past the end are not.
-    unread: Vec<bool>,
+    most: Dense,
 }
 
-impl Rooms {
-    pub(crate) fn get(&self, at: usize) -> Option<&Dense> {
-        self.rooms.get(at)
+impl Block {
+    pub(crate) fn new(rooms: Vec<Dense>) -> Self {
+        let mut out = Self {
+            rooms,
+            most: Dense::new(),
+        };
+        out.remember();
+        out
+    }
+
+    pub(crate) fn get(&self, bit: usize) -> Option<&Dense> {
+        self.rooms.get(bit)
     }
 
     /// Sets the room of a place. Places that were never set have none.
-    pub(crate) fn set(&mut self, at: usize, room: Dense) {
-        while self.rooms.len() <= at {
-            self.rooms.push(Dense::from_elem(-1, room.len().max(1)));
+    pub(crate) fn set(&mut self, bit: usize, room: Dense) {
+        while self.rooms.len() <= bit {
+            self.rooms.push(nowhere(room.len()));
         }
-        if let Some(slot) = self.rooms.get_mut(at) {
+        if let Some(slot) = self.rooms.get_mut(bit) {
             *slot = room;
         }
-        self.remember(at / BLOCK);
+        self.remember();
     }
 
-    /// Sets the rooms of all places at once.
-    pub(crate) fn fill(&mut self, rooms: impl Iterator<Item = Dense>) {
-        self.rooms = rooms.collect();
-        for block in 0..self.rooms.len().div_ceil(BLOCK) {
-            self.remember(block);
+    /// Whether any of its places may have room for `need`.
+    pub(crate) fn may_take(&self, need: &[i64]) -> bool {
+        fits(need, &self.most)
+    }
+
+    /// The first of the places of `mask` that has room for `need`.
+    pub(crate) fn first(&self, mask: u64, need: &[i64]) -> Option<usize> {
+        let mut mask = mask;
+        while mask != 0 {
+            let bit = mask.trailing_zeros() as usize;
+            if fits(need, self.rooms.get(bit)?) {
+                return Some(bit);
+            }
+            mask &= mask - 1;
         }
+        None
     }
 
-    /// Of so many places whose rooms are read when they are asked for, `most` saying of each block what none of its places
-    /// has more of.
-    pub(crate) fn unread(places: usize, most: Vec<Dense>) -> Self {
-        Self {
-            rooms: vec![Dense::new(); places],
-            unread: vec![true; most.len()],
-            most,
-        }
-    }
-
-    /// The places of a block whose rooms are to be read before it can be looked at.
-    pub(crate) fn to_read(&self, block: usize) -> Option<std::ops::Range<usize>> {
-        let unread = self.unread.get(block).copied().unwrap_or_default();
-        let from = block * BLOCK;
-        unread.then(|| from..(from + BLOCK).min(self.rooms.len()))
-    }
-
-    /// Takes note of the rooms of a block.
-    pub(crate) fn read(&mut self, block: usize, rooms: impl Iterator<Item = Dense>) {
-        let slots = self.rooms.iter_mut().skip(block * BLOCK).take(BLOCK);
-        for (slot, room) in slots.zip(rooms) {
-            *slot = room;
-        }
-        if let Some(unread) = self.unread.get_mut(block) {
-            *unread = false;
-        }
-        self.remember(block);
-    }
-
-    /// The next block from that of `from` on, before `end`, that may have room for `need`.
-    pub(crate) fn next_block(&self, from: usize, end: usize, need: &[i64]) -> Option<usize> {
-        let end = end.min(self.rooms.len()).div_ceil(BLOCK);
-        (from / BLOCK..end).find(|block| self.most.get(*block).is_some_and(|m| fits(need, m)))
-    }
-
-    fn remember(&mut self, block: usize) {
+    fn remember(&mut self) {
         let mut most = Dense::new();
-        for room in self.rooms.iter().skip(block * BLOCK).take(BLOCK) {
+        for room in &self.rooms {
             // What is overdrawn takes nothing, whatever else it has.
             if room.iter().any(|r| *r < 0) {
                 continue;
@@ -150,19 +131,56 @@ impl Rooms {
                 *m = (*m).max(*r);
             }
         }
-        if most.is_empty() {
-            most = Dense::from_elem(-1, 1);
+        self.most = if most.is_empty() { nowhere(1) } else { most };
+    }
+}
+
+/// Room for nothing.
+pub(crate) fn nowhere(resources: usize) -> Dense {
+    Dense::from_elem(-1, resources.max(1))
+}
+
+/// The places of a block from `from` on.
+pub(crate) fn from_on(block: usize, from: usize) -> u64 {
+    match from.saturating_sub(block * BLOCK) {
+        before @ 0..BLOCK => u64::MAX << before,
+        _ => 0,
+    }
+}
+
+/// Rooms by place.
+#[derive(Debug, Default)]
+pub(crate) struct Rooms {
+    blocks: Vec<Block>,
+}
+
+impl Rooms {
+    pub(crate) fn get(&self, at: usize) -> Option<&Dense> {
+        self.blocks.get(at / BLOCK)?.get(at % BLOCK)
+    }
+
+    /// Sets the room of a place. Places that were never set have none.
+    pub(crate) fn set(&mut self, at: usize, room: Dense) {
+        let block = at / BLOCK;
+        if self.blocks.len() <= block {
+            let none = Block::new(vec![nowhere(1); BLOCK]);
+            self.blocks.resize(block, none);
+            self.blocks.push(Block::default());
         }
-        if self.most.len() <= block {
-            self.most.resize(block + 1, Dense::from_elem(-1, 1));
-        }
-        if let Some(slot) = self.most.get_mut(block) {
-            *slot = most;
+        if let Some(own) = self.blocks.get_mut(block) {
+            own.set(at % BLOCK, room);
         }
     }
 
+    /// Sets the rooms of all places at once.
+    pub(crate) fn fill(&mut self, rooms: impl Iterator<Item = Dense>) {
+        let rooms: Vec<Dense> = rooms.collect();
+        let blocks = rooms.chunks(BLOCK).map(|own| Block::new(own.to_vec()));
+        self.blocks = blocks.collect();
+    }
+
     /// The first place from `from` on and before `end` that has room for `need` and is among those that `allowed` says of
-    /// its block. All blocks have been read.
+    /// its block.
     pub(crate) fn find(
         &self,
         from: usize,
@@ -170,40 +188,13 @@ impl Rooms {
         need: &[i64],
         allowed: &dyn Fn(usize) -> u64,
     ) -> Option<usize> {
-        let mut at = from;
-        while let Some(block) = self.next_block(at, end, need) {
-            let found = self.in_block(block, at, end, need, allowed);
-            if found.is_some() {
-                return found;
+        let blocks = self.blocks.iter().enumerate().skip(from / BLOCK);
+        let in_question = blocks.take_while(|(at, _)| at * BLOCK < end);
+        for (at, block) in in_question.filter(|(_, b)| b.may_take(need)) {
+            let mask = allowed(at) & from_on(at, from);
+            if let Some(bit) = block.first(mask, need) {
+                return Some(at * BLOCK + bit).filter(|place| *place < end);
             }
-            at = (block + 1) * BLOCK;
-        }
-        None
-    }
-
-    /// The same in one block.
-    pub(crate) fn in_block(
-        &self,
-        block: usize,
-        from: usize,
-        end: usize,
-        need: &[i64],
-        allowed: &dyn Fn(usize) -> u64,
-    ) -> Option<usize> {
-        let first = block * BLOCK;
-        let mut mask = allowed(block);
-        if from > first {
-            mask &= u64::MAX << (from - first);
-        }
-        while mask != 0 {
-            let place = first + mask.trailing_zeros() as usize;
-            if place >= end {
-                return None;
-            }
-            if self.rooms.get(place).is_some_and(|r| fits(need, r)) {
-                return Some(place);
-            }
-            mask &= mask - 1;
         }
         None
     }

@@ -12,10 +12,13 @@ use karpenter_model::{Pod, PodKey};
 
 use crate::cluster::Cluster;
 
+/// Newest first, then by name.
+type Rank = (Reverse<Option<Timestamp>>, PodKey);
+
 /// Pods by their DaemonSet, the newest first: asking for one of each must not cost as much as there are pods.
 #[derive(Debug, Default)]
 pub(crate) struct LivePods {
-    by_set: BTreeMap<PodKey, BTreeSet<(Reverse<Option<Timestamp>>, PodKey)>>,
+    by_set: BTreeMap<PodKey, BTreeSet<Rank>>,
 }
 
 impl LivePods {
@@ -42,7 +45,7 @@ impl LivePods {
     }
 }
 
-fn rank(pod: &Pod) -> (Reverse<Option<Timestamp>>, PodKey) {
+fn rank(pod: &Pod) -> Rank {
     (Reverse(pod.created), pod.key.clone())
 }
 
