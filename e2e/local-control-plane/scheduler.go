@@ -111,22 +111,16 @@ func (c *schedulingCase) objects() []object.Object {
 	for name, labels := range c.Namespaces {
 		all = append(all, &core.Namespace{ObjectMeta: meta.ObjectMeta{Name: name, Labels: labels}})
 	}
-	for _, o := range c.Nodes {
-		all = append(all, o)
-	}
-	for _, o := range c.Claims {
-		all = append(all, o)
-	}
-	for _, o := range c.Volumes {
-		all = append(all, o)
-	}
-	for _, o := range c.Classes {
-		all = append(all, o)
-	}
-	for _, o := range c.CSINodes {
-		all = append(all, o)
-	}
-	for _, o := range c.Budgets {
+	all = with(all, c.Nodes)
+	all = with(all, c.Claims)
+	all = with(all, c.Volumes)
+	all = with(all, c.Classes)
+	all = with(all, c.CSINodes)
+	return with(all, c.Budgets)
+}
+
+func with[O object.Object](all []object.Object, some []O) []object.Object {
+	for _, o := range some {
 		all = append(all, o)
 	}
 	return all

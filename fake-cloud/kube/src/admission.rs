@@ -218,30 +218,21 @@ pub fn begin(state: &State, target: &Target, object: &mut Value) {
 
 /// The TaintNodesByCondition plugin: nothing is to go to a node before its conditions were looked at.
 fn taint_new(node: &mut Value) {
-    let spec = meta::as_map(meta::child(node, "spec"));
-    let taints = spec.entry("taints").or_insert(Value::Null);
-    if !taints.is_array() {
-        *taints = json!([]);
-    }
-    if let Some(taints) = taints.as_array_mut() {
-        let is = |t: &Value| {
-            text(t, &["key"]) == nodelifecycle::NOT_READY && text(t, &["effect"]) == "NoSchedule"
-        };
-        if !taints.iter().any(is) {
-            taints.push(json!({"key": nodelifecycle::NOT_READY, "effect": "NoSchedule"}));
-        }
+    let is = |t: &Value| {
+        text(t, &["key"]) == nodelifecycle::NOT_READY && text(t, &["effect"]) == "NoSchedule"
+    };
+    if !meta::items(node, &["spec", "taints"]).any(is) {
+        let taints = meta::child(meta::child(node, "spec"), "taints");
+        let taint = json!({"key": nodelifecycle::NOT_READY, "effect": "NoSchedule"});
+        meta::push(taints, taint);
     }
 }
 
 /// The StorageObjectInUseProtection plugin.
 fn protect(object: &mut Value, finalizer: &str) {
-    let finalizers = meta::metadata(object)
-        .entry("finalizers")
-        .or_insert(Value::Null);
-    match finalizers {
-        Value::Array(list) if list.iter().any(|f| f == finalizer) => {}
-        Value::Array(list) => list.push(finalizer.into()),
-        other => *other = json!([finalizer]),
+    if !meta::finalizers(object).any(|f| f == finalizer) {
+        let finalizers = meta::child(meta::child(object, "metadata"), "finalizers");
+        meta::push(finalizers, finalizer.into());
     }
 }
 

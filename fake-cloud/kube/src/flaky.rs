@@ -108,6 +108,12 @@ pub(crate) enum Refusal {
     Failed,
 }
 
+/// Whether something happens that does so `rate` times in a thousand. Nothing is drawn where nothing can happen: what is
+/// healed costs no randomness.
+pub(crate) fn hit(rng: &mut Rng, rate: u32) -> bool {
+    rate > 0 && rng.below(1000) < u64::from(rate)
+}
+
 impl Flaky {
     /// No faults yet.
     #[must_use]
@@ -161,8 +167,7 @@ impl Flaky {
             versions,
             ..
         } = &mut *state;
-        // Nothing is drawn where nothing can happen: a healed client costs no randomness.
-        let mut hit = |rate: u32| rate > 0 && rng.below(1000) < u64::from(rate);
+        let mut hit = |rate| hit(rng, rate);
         let mut fate = Fate::default();
         if watch {
             let (dropped, late) = (hit(faults.watches_dropped), hit(faults.watches_late));

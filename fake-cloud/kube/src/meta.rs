@@ -23,6 +23,14 @@ pub fn items<'a>(object: &'a Value, path: &[&str]) -> impl Iterator<Item = &'a V
         .flatten()
 }
 
+/// Adds an item to a list, which is made where there is none.
+pub fn push(list: &mut Value, item: Value) {
+    match list {
+        Value::Array(items) => items.push(item),
+        other => *other = Value::Array(vec![item]),
+    }
+}
+
 /// `metadata.name`.
 #[must_use]
 pub fn name(object: &Value) -> &str {

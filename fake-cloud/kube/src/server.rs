@@ -183,37 +183,12 @@ impl ApiServer {
                 }
             }
         }
-        for role in server.aggregated_roles() {
+        for role in crate::access::bootstrap::aggregated() {
             if let Err(error) = server.create(roles, None, role) {
                 tracing::error!(%error, "could not create a role every cluster has");
             }
         }
         server
-    }
-
-    /// `admin`, `edit` and `view`, which a loop fills with the rules of the roles they select, and those they begin with.
-    fn aggregated_roles(&self) -> Vec<Value> {
-        use crate::access::bootstrap::{AGGREGATED, adds_to, parts};
-        let mut roles = Vec::new();
-        for (role, rules) in parts() {
-            let name = format!("system:aggregate-to-{role}");
-            let labels = serde_json::json!({adds_to(role): "true"});
-            roles.push(
-                serde_json::json!({"metadata": {"name": name, "labels": labels}, "rules": rules}),
-            );
-        }
-        for (n, role) in AGGREGATED.into_iter().enumerate() {
-            // Who may change may see, and who administers may change.
-            let labels = AGGREGATED
-                .get(n + 1)
-                .map(|greater| serde_json::json!({adds_to(greater): "true"}));
-            let selector = serde_json::json!({"matchLabels": {adds_to(role): "true"}});
-            roles.push(serde_json::json!({
-                "metadata": {"name": role, "labels": labels.unwrap_or_else(|| serde_json::json!({}))},
-                "aggregationRule": {"clusterRoleSelectors": [selector]}, "rules": [],
-            }));
-        }
-        roles
     }
 
     /// A client that talks to this server in memory as somebody who may do what the cluster's roles allow, and nothing
@@ -322,8 +297,7 @@ impl ApiServer {
         let (conflict, before, after) = {
             let mut inside = self.inner.inside.lock();
             let Inside { faults, rng } = &mut *inside;
-            // Nothing is drawn where nothing can happen.
-            let mut hit = |rate: u32| rate > 0 && rng.below(1000) < u64::from(rate);
+            let mut hit = |rate| crate::flaky::hit(rng, rate);
             (
                 changes && hit(faults.conflicts),
                 hit(faults.failed_before),

@@ -1,7 +1,7 @@
 //! The kubelet model: runs the pods bound to its hosts, in no more writes than a quiet kubelet needs: one when a pod
 //! runs, one when it ends, one when it is gone. A host that is down does nothing; its pods stay as they are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use karpenter_fake_kube::ApiServer;
@@ -9,6 +9,7 @@ use karpenter_fake_kube::loops::attach;
 use karpenter_fake_kube::loops::feed::{
     Dirty, Feed, Mirror, at as wait_until, gone_is_fine, parts,
 };
+use karpenter_fake_kube::loops::index::Index;
 use karpenter_fake_kube::loops::object::{self, items, text};
 use karpenter_fake_kube::loops::resource::{NODES, PODS, VOLUME_ATTACHMENTS};
 use karpenter_fake_kube::server::{ApiError, Change, PatchKind};
@@ -34,7 +35,7 @@ struct Kubelet {
     options: KubeletOptions,
     rng: RngTree,
     pods: Mirror,
-    by_node: BTreeMap<String, BTreeSet<Key>>,
+    by_node: Index<String>,
     host_ips: BTreeMap<String, String>,
     runs: BTreeMap<Key, Run>,
     pod_ips: u32,
@@ -55,7 +56,7 @@ pub async fn run(
         options,
         rng,
         pods: Mirror::default(),
-        by_node: BTreeMap::new(),
+        by_node: Index::default(),
         host_ips: BTreeMap::new(),
         runs: BTreeMap::new(),
         pod_ips: 0,
@@ -128,20 +129,7 @@ impl Kubelet {
         } else {
             ""
         };
-        if was != is {
-            if let Some(set) = self.by_node.get_mut(was) {
-                set.remove(&key);
-                if set.is_empty() {
-                    self.by_node.remove(was);
-                }
-            }
-            if !is.is_empty() {
-                self.by_node
-                    .entry(is.to_owned())
-                    .or_default()
-                    .insert(key.clone());
-            }
-        }
+        self.by_node.moved(key.clone(), was, is);
         let replaced = self
             .runs
             .get(&key)
@@ -161,7 +149,7 @@ impl Kubelet {
             return;
         }
         let node = text(attachment, &["spec", "nodeName"]);
-        for key in self.by_node.get(node).into_iter().flatten() {
+        for key in self.by_node.of(node) {
             if self.runs.get(key).is_some_and(|r| !r.attached) {
                 dirty.add(key.clone());
             }
@@ -169,7 +157,7 @@ impl Kubelet {
     }
 
     fn host_changed(&mut self, node: &str, dirty: &mut Dirty) {
-        let pods = self.by_node.get(node).cloned().unwrap_or_default();
+        let pods: Vec<Key> = self.by_node.of(node).cloned().collect();
         if self.hosts.is_up(node) {
             pods.into_iter().for_each(|k| dirty.add(k));
         }
@@ -189,12 +177,11 @@ impl Kubelet {
             .runs
             .entry(key.clone())
             .or_insert_with(|| Run::new(&pod, &options, rng, now));
-        if run.started.is_none() && text(&pod, &["status", "phase"]) == "Running" {
-            let restarting = run.restarts > 0;
+        let restarting = run.restarts > 0;
+        let running = text(&pod, &["status", "phase"]) == "Running";
+        if run.started.is_none() && running && !restarting {
             // It ran before this kubelet was there to see it.
-            if !restarting {
-                (run.started, run.attached) = (Some(now), true);
-            }
+            (run.started, run.attached) = (Some(now), true);
         }
         if run.due(&pod, now).0 == Due::Attach {
             if !attach::all_attached(&self.api, &pod) {

@@ -1,6 +1,7 @@
 //! The Node object that an instance registers: labels, taints, capacity and what the kubelet's configuration leaves
 //! allocatable of it.
 
+use karpenter_fake_kube::loops::attach::EBS_DRIVER;
 use karpenter_fake_kube::loops::object;
 use karpenter_fake_kube::loops::resources::parse_millis;
 use serde_json::{Map, Value, json};
@@ -297,8 +298,6 @@ pub(crate) fn reported(
     any.then(|| object::items(&changed, &["status", "conditions"]).to_vec())
 }
 
-/// Driver that an instance's volumes are attached by.
-const VOLUME_DRIVER: &str = "ebs.csi.aws.com";
 /// What a Nitro machine can attach, less its root volume and its first network interface.
 const VOLUMES_MAX: u32 = 28 - 2;
 
@@ -319,7 +318,7 @@ pub(crate) fn csi_node(node: &Value) -> Value {
 /// The entry of the volume driver in the CSINode of an instance.
 pub(crate) fn volume_driver(instance_id: &str) -> Value {
     json!({
-        "name": VOLUME_DRIVER,
+        "name": EBS_DRIVER,
         "nodeID": instance_id,
         "topologyKeys": ["kubernetes.io/os", "topology.ebs.csi.aws.com/zone", "topology.kubernetes.io/zone"],
         "allocatable": {"count": VOLUMES_MAX},

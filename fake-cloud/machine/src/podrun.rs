@@ -86,11 +86,12 @@ impl Run {
             Some(s) => Duration::try_from_secs_f64(s).ok(),
             None => by_job.then(|| options.job_run.draw(rng, "run", &whom)),
         };
+        let start_after = options.start.draw(rng, "start", &whom);
         Self {
             uid: object::uid(pod).to_owned(),
             attached: attach::claims(pod).next().is_none(),
-            start_at: now + options.start.draw(rng, "start", &whom),
-            start_after: options.start.draw(rng, "start", &whom),
+            start_at: now + start_after,
+            start_after,
             restarts: 0,
             failures: 0,
             ready_after: seconds(probes.max()),

@@ -8,11 +8,10 @@ use super::users::{AUTHENTICATED, UNAUTHENTICATED};
 
 /// Roles that are given to people, the greater after the lesser, and what each is made of: roles with the label
 /// `rbac.authorization.k8s.io/aggregate-to-NAME`.
-pub const AGGREGATED: [&str; 3] = ["view", "edit", "admin"];
+const AGGREGATED: [&str; 3] = ["view", "edit", "admin"];
 
 /// Label of roles that add to one of [`AGGREGATED`].
-#[must_use]
-pub fn adds_to(role: &str) -> String {
+fn adds_to(role: &str) -> String {
     format!("rbac.authorization.k8s.io/aggregate-to-{role}")
 }
 
@@ -42,9 +41,30 @@ const CONTENTS: [(&str, &[&str]); 7] = [
     ("policy", &["poddisruptionbudgets"]),
 ];
 
-/// Rules of the roles that [`AGGREGATED`] begin with, by the name of what they add to.
+/// The roles of [`AGGREGATED`], which a loop fills with the rules of the roles they select, and those they begin with.
 #[must_use]
-pub fn parts() -> Vec<(&'static str, Value)> {
+pub fn aggregated() -> Vec<Value> {
+    let mut roles = Vec::new();
+    for (role, rules) in parts() {
+        let name = format!("system:aggregate-to-{role}");
+        let labels = json!({adds_to(role): "true"});
+        roles.push(json!({"metadata": {"name": name, "labels": labels}, "rules": rules}));
+    }
+    for (n, role) in AGGREGATED.into_iter().enumerate() {
+        // Who may change may see, and who administers may change.
+        let greater = AGGREGATED.get(n + 1);
+        let labels = greater.map_or_else(|| json!({}), |g| json!({adds_to(g): "true"}));
+        let selector = json!({"matchLabels": {adds_to(role): "true"}});
+        roles.push(json!({
+            "metadata": {"name": role, "labels": labels},
+            "aggregationRule": {"clusterRoleSelectors": [selector]}, "rules": [],
+        }));
+    }
+    roles
+}
+
+/// Rules of the roles that [`AGGREGATED`] begin with, by the name of what they add to.
+fn parts() -> Vec<(&'static str, Value)> {
     let read = ["get", "list", "watch"];
     let write = ["create", "delete", "deletecollection", "patch", "update"];
     let both = [&read[..], &write[..]].concat();

@@ -76,18 +76,11 @@ fn mount(state: &mut State, spec: &mut serde_json::Map<String, Value>) {
             }
             let name = name.get_or_insert_with(|| state.generate_name("tokens", tokens::PREFIX));
             let mount = json!({"name": name, "readOnly": true, "mountPath": MOUNT_PATH});
-            push(meta::child(container, "volumeMounts"), mount);
+            meta::push(meta::child(container, "volumeMounts"), mount);
         }
     }
     if let (None, Some(name)) = (known, name) {
         let volumes = spec.entry("volumes").or_insert(Value::Null);
-        push(volumes, json!({ "name": name }));
-    }
-}
-
-fn push(list: &mut Value, item: Value) {
-    match list {
-        Value::Array(items) => items.push(item),
-        other => *other = Value::Array(vec![item]),
+        meta::push(volumes, json!({ "name": name }));
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::error::FieldError;
-use crate::meta::text;
+use crate::meta::{items, text};
 
 /// Bytes of the largest request: what bounds a list that says no size.
 const REQUEST_BYTES_MAX: f64 = 3.0 * 1024.0 * 1024.0;
@@ -135,25 +135,45 @@ fn resolve<'a>(chain: &str, variables: &BTreeMap<&str, &'a Value>) -> Option<&'a
 
 /// How many items a list or a map can have at most; 1 for what has none.
 fn size(schema: &Value) -> f64 {
-    let (declared, of) = match text(schema, &["type"]) {
-        "array" => ("maxItems", schema.get("items")),
-        "object" => ("maxProperties", schema.get("additionalProperties")),
+    // Beside an item there is a comma, and in a map its key.
+    let (declared, of, beside) = match text(schema, &["type"]) {
+        "array" => ("maxItems", schema.get("items"), 1.0),
+        "object" => ("maxProperties", schema.get("additionalProperties"), 6.0),
         _ => return 1.0,
     };
     let Some(of) = of else {
         return 1.0;
     };
-    // The shortest that an item can be as text, and its comma.
-    let shortest = match text(of, &["type"]) {
-        "integer" | "number" => 1.0,
-        "boolean" => 4.0,
-        _ => 2.0,
-    };
-    let most = REQUEST_BYTES_MAX / (shortest + 1.0);
+    let most = ((REQUEST_BYTES_MAX - 2.0) / (shortest(of) + beside)).floor();
     schema
         .get(declared)
         .and_then(Value::as_f64)
         .map_or(most, |n| n.min(most))
+}
+
+/// The fewest bytes that a value can be written with, as the real server counts them.
+fn shortest(schema: &Value) -> f64 {
+    match (text(schema, &["type"]), text(schema, &["format"])) {
+        _ if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) => 1.0,
+        ("integer" | "number", _) => 1.0,
+        ("boolean", _) => 4.0,
+        ("string", "duration") => 4.0,
+        ("string", "date") => 12.0,
+        ("string", "date-time") => 22.0,
+        ("object", _) => {
+            let fields = items(schema, &["required"]).filter_map(Value::as_str);
+            let field = |name: &str| {
+                let of = schema.get("properties")?.get(name)?;
+                // What has a default need not be sent.
+                let sent = of.get("default").is_none();
+                // Its quotes, a colon and a comma.
+                let length = f64::from(u32::try_from(name.len() + 4).unwrap_or(u32::MAX));
+                sent.then(|| length + shortest(of))
+            };
+            2.0 + fields.filter_map(field).sum::<f64>()
+        }
+        _ => 2.0,
+    }
 }
 
 #[cfg(test)]
@@ -179,6 +199,9 @@ mod tests {
         true
     )]
     #[case::through_items("self.lists.all(l, l.names.all(n, self.list.exists(m, m == n)))", true)]
+    #[case::bounded_less("self.many.all(x, self.list.all(y, x == y))", true)]
+    #[case::items_that_need_room("self.many.all(x, self.named.all(y, x == y.name))", false)]
+    #[case::keys_that_need_room("self.many.all(x, self.map.all(k, x == k))", false)]
     #[case::over_keys("self.map.all(k, self.map.all(l, l == k))", true)]
     fn nested_loops_over_what_has_no_bound_cost_too_much(
         #[case] rule: &str,
@@ -188,6 +211,10 @@ mod tests {
         let schema = json!({"type": "object", "properties": {
             "list": strings,
             "few": {"type": "array", "maxItems": 100, "items": {"type": "string"}},
+            "many": {"type": "array", "maxItems": 1000, "items": {"type": "string"}},
+            "named": {"type": "array", "items": {"type": "object", "required": ["name", "zone"], "properties": {
+                "name": {"type": "string"}, "zone": {"type": "string", "default": ""},
+            }}},
             "lists": {"type": "array", "items": {"type": "object", "properties": {"names": strings}}},
             "map": {"type": "object", "additionalProperties": {"type": "string"}},
         }});

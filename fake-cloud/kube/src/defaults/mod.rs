@@ -14,9 +14,7 @@ pub fn apply(target: &Target, object: &mut Value) {
     match (info.group.as_str(), info.plural.as_str()) {
         ("", "pods") => {
             pod::pod(object);
-            if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
-                times(status, &["lastProbeTime", "lastTransitionTime"]);
-            }
+            times(object, &["lastProbeTime", "lastTransitionTime"]);
         }
         ("", "namespaces") => namespace(object),
         ("", "limitranges") => crate::admission::limits::default_range(object),
@@ -33,9 +31,7 @@ pub fn apply(target: &Target, object: &mut Value) {
             let spec = as_map(child(object, "spec"));
             default_to(spec, "persistentVolumeReclaimPolicy", "Retain");
             default_to(spec, "volumeMode", "Filesystem");
-            if let Some(path) = spec.get_mut("hostPath").filter(|p| p.is_object()) {
-                default_to(as_map(path), "type", "");
-            }
+            pod::host_path(spec.get_mut("hostPath"));
             default_to(as_map(child(object, "status")), "phase", "Pending");
         }
         ("", "persistentvolumeclaims") => {
@@ -44,9 +40,7 @@ pub fn apply(target: &Target, object: &mut Value) {
         }
         ("apps", "deployments") => {
             workloads::deployment(object);
-            if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
-                times(status, &["lastTransitionTime", "lastUpdateTime"]);
-            }
+            times(object, &["lastTransitionTime", "lastUpdateTime"]);
         }
         ("apps", "replicasets") => workloads::replica_set(object),
         ("apps", "statefulsets") => workloads::stateful_set(object),
@@ -139,7 +133,7 @@ fn node(object: &mut Value) {
             default_to(status, &key, value);
         }
     }
-    times(status, &["lastHeartbeatTime", "lastTransitionTime"]);
+    times(object, &["lastHeartbeatTime", "lastTransitionTime"]);
 }
 
 /// What of a node's status Go's types always write.
@@ -156,8 +150,10 @@ pub fn blank_node_status() -> Value {
 }
 
 /// Times of conditions that nobody set are written as null.
-fn times(status: &mut serde_json::Map<String, Value>, keys: &[&str]) {
-    let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
+fn times(object: &mut Value, keys: &[&str]) {
+    let conditions = object
+        .pointer_mut("/status/conditions")
+        .and_then(Value::as_array_mut);
     for condition in conditions
         .into_iter()
         .flatten()

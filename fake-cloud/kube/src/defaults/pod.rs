@@ -167,10 +167,15 @@ fn volume_defaults(volume: &mut Value) {
             default_to(as_map(source), "defaultMode", FILE_MODE);
         }
     }
-    if let Some(path) = volume.get_mut("hostPath").filter(|s| s.is_object()) {
+    host_path(volume.get_mut("hostPath"));
+    crate::tokens::keep(volume);
+}
+
+/// Defaults of a path on the host, of a pod's volume or of a PersistentVolume.
+pub fn host_path(path: Option<&mut Value>) {
+    if let Some(path) = path.filter(|p| p.is_object()) {
         default_to(as_map(path), "type", "");
     }
-    crate::tokens::keep(volume);
 }
 
 /// The DefaultTolerationSeconds admission plugin: five minutes on a node that is not ready or not reachable.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::query::Query;
@@ -16,10 +15,8 @@ use crate::store::{Kept, Undone, write_typed};
 
 /// A page of objects.
 pub struct Page {
-    /// The objects, shared with the store.
-    pub items: Vec<Arc<Value>>,
-    /// Their texts.
-    pub written: Vec<Bytes>,
+    /// The objects and their texts, shared with the store.
+    pub items: Vec<Kept>,
     /// `metadata` of the list.
     pub metadata: Value,
 }
@@ -39,6 +36,14 @@ pub fn selectors(target: &Target, query: &Query) -> Result<Selectors> {
             query.get("fieldSelector").unwrap_or(""),
         )?,
     })
+}
+
+impl Page {
+    /// The objects alone.
+    #[must_use]
+    pub fn objects(&self) -> Vec<Arc<Value>> {
+        self.items.iter().map(|k| Arc::clone(&k.object)).collect()
+    }
 }
 
 /// Collects a page.
@@ -69,8 +74,7 @@ pub fn page(state: &State, target: &Target, query: &Query) -> Result<Page> {
         .undone(&target.key, version)
         .map_err(|_| too_old(token.as_ref()))?;
     let everything = selectors.is_everything();
-    let mut items: Vec<Arc<Value>> = Vec::new();
-    let mut written = Vec::new();
+    let mut items: Vec<Kept> = Vec::new();
     let mut remaining = 0_usize;
     for kept in objects(state, target, after, &was) {
         if limit.is_some_and(|limit| items.len() >= limit) {
@@ -79,27 +83,22 @@ pub fn page(state: &State, target: &Target, query: &Query) -> Result<Page> {
                 break;
             }
         } else if everything || selectors.matches(&kept.object) {
-            items.push(kept.object);
-            written.push(kept.written);
+            items.push(kept);
         }
     }
     let mut metadata = json!({"resourceVersion": version.to_string()});
     if let (true, Some(last), Some(map)) = (remaining > 0, items.last(), metadata.as_object_mut()) {
         let token = Token {
             version: Some(version),
-            namespace: meta::namespace(last).to_owned(),
-            name: meta::name(last).to_owned(),
+            namespace: meta::namespace(&last.object).to_owned(),
+            name: meta::name(&last.object).to_owned(),
         };
         map.insert("continue".into(), token.encode().into());
         if everything {
             map.insert("remainingItemCount".into(), remaining.into());
         }
     }
-    Ok(Page {
-        items,
-        written,
-        metadata,
-    })
+    Ok(Page { items, metadata })
 }
 
 /// Objects after a key, in order, as they were before what `was` undoes.
@@ -228,10 +227,10 @@ impl Token {
 #[must_use]
 pub fn write(target: &Target, page: &Page) -> Vec<u8> {
     let api_version = target.api_version();
-    let length: usize = page.written.iter().map(Bytes::len).sum();
+    let length: usize = page.items.iter().map(|k| k.written.len()).sum();
     // Each has a comma after it, and says what it is if it is of a custom kind.
     let each = if target.info.custom { 128 } else { 1 };
-    let mut out = Vec::with_capacity(256 + length + each * page.written.len());
+    let mut out = Vec::with_capacity(256 + length + each * page.items.len());
     let head = format!(
         "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[",
         Value::from(target.info.list_kind.as_str()),
@@ -239,7 +238,7 @@ pub fn write(target: &Target, page: &Page) -> Vec<u8> {
         page.metadata
     );
     out.extend_from_slice(head.as_bytes());
-    for (i, written) in page.written.iter().enumerate() {
+    for (i, Kept { written, .. }) in page.items.iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }

@@ -51,9 +51,7 @@ impl Service {
             user: Some(user),
         }
     }
-}
 
-impl Service {
     /// The newest resourceVersion.
     pub(crate) fn resource_version(&self) -> u64 {
         self.server.resource_version()

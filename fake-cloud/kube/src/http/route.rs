@@ -200,11 +200,11 @@ fn collection(
             Ok(match show {
                 Show::Object => respond::bytes(200, "application/json", list::write(target, &page)),
                 Show::Metadata => {
-                    respond::document(200, &table::partial_list(&page.items, &page.metadata))
+                    respond::document(200, &table::partial_list(&page.objects(), &page.metadata))
                 }
                 show => respond::document(
                     200,
-                    &table::of_objects(target, &page.items, &show, &page.metadata),
+                    &table::of_objects(target, &page.objects(), &show, &page.metadata),
                 ),
             })
         }
@@ -228,7 +228,7 @@ fn collection(
         Method::DELETE => {
             let options = delete_options(call)?;
             let page = list::page(state, target, &call.query)?;
-            for object in &page.items {
+            for object in &page.objects() {
                 let mut target = target.clone();
                 target.namespace = meta::namespace(object).to_owned();
                 ops::delete::delete(state, &target, meta::name(object), &options)?;

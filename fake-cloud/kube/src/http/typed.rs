@@ -41,6 +41,32 @@ const QUANTITY_MAPS: [&str; 13] = [
 /// # Errors
 /// 400 for values of the wrong type, and for unknown fields under strict field validation.
 pub fn read(target: &Target, object: &mut Value, options: &mut WriteOptions) -> Result<()> {
+    let unknown = strip(target, object)?;
+    let texts = unknown
+        .iter()
+        .map(|path| format!("unknown field \"{path}\""));
+    match options.field_validation {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => options.warnings.extend(texts),
+        FieldValidation::Strict if unknown.is_empty() => {}
+        FieldValidation::Strict => {
+            let texts: Vec<String> = texts.collect();
+            let why = format!("strict decoding error: {}", texts.join(", "));
+            return Err(unreadable(target, why));
+        }
+    }
+    Ok(())
+}
+
+fn unreadable(target: &Target, why: String) -> ApiError {
+    let kind = &target.info.kind;
+    let version = target.version_info().map_or("", |v| v.name.as_str());
+    ApiError::unreadable(kind, version, kind, why)
+}
+
+/// Drops from an object of a built-in kind the fields that its type does not know, and answers their paths.
+fn strip(target: &Target, object: &mut Value) -> Result<Vec<String>> {
+    let mut unknown = Vec::new();
     let ours = |key: &str, wanted: &str| {
         matches!(text(object, &[key]), "" | " ") || text(object, &[key]) == wanted
     };
@@ -49,38 +75,17 @@ pub fn read(target: &Target, object: &mut Value, options: &mut WriteOptions) -> 
         || !ours("kind", &target.info.kind)
         || !ours("apiVersion", &target.api_version())
     {
-        return Ok(());
+        return Ok(unknown);
     }
-    let kind = &target.info.kind;
-    let version = target.version_info().map_or("", |v| v.name.as_str());
-    let refuse = |why: String| ApiError::unreadable(kind, version, kind, why);
     if holds_quantities(target) {
-        quantities(object).map_err(|()| refuse(QUANTITY_TEXT.to_owned()))?;
+        quantities(object).map_err(|()| unreadable(target, QUANTITY_TEXT.to_owned()))?;
     }
     let Some(known) = as_type(target, object) else {
-        return Ok(());
+        return Ok(unknown);
     };
-    let known = known.map_err(|error| refuse(error.to_string()))?;
-    let mut unknown = Vec::new();
+    let known = known.map_err(|error| unreadable(target, error.to_string()))?;
     prune(object, &known, "", &mut unknown);
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let texts = unknown
-        .iter()
-        .map(|path| format!("unknown field \"{path}\""));
-    match options.field_validation {
-        FieldValidation::Ignore => {}
-        FieldValidation::Warn => options.warnings.extend(texts),
-        FieldValidation::Strict => {
-            let texts: Vec<String> = texts.collect();
-            return Err(refuse(format!(
-                "strict decoding error: {}",
-                texts.join(", ")
-            )));
-        }
-    }
-    Ok(())
+    Ok(unknown)
 }
 
 /// Refuses an apply configuration with fields that its type does not know, in the words of what compares owned fields.
@@ -88,12 +93,9 @@ pub fn read(target: &Target, object: &mut Value, options: &mut WriteOptions) -> 
 /// # Errors
 /// 500 for unknown fields, 400 for values of the wrong type.
 pub fn check_applied(target: &Target, document: &Value) -> Result<()> {
-    let mut options = WriteOptions::default();
-    read(target, &mut document.clone(), &mut options)?;
-    let mut fields: Vec<String> = options
-        .warnings
+    let unknown = strip(target, &mut document.clone())?;
+    let mut fields: Vec<String> = unknown
         .iter()
-        .filter_map(|w| w.strip_prefix("unknown field \"")?.strip_suffix('"'))
         .map(|path| format!(".{path}: field not declared in schema"))
         .collect();
     let what = match fields.len() {

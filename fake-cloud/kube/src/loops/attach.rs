@@ -14,10 +14,11 @@ use tokio::time::Instant;
 
 use super::events::Events;
 use super::feed::{Controller, Dirty, Mirror, gone_is_fine, parts};
+use super::index::Index;
 use super::object::{self, items, text};
+use super::podgc::out_of_service;
 use super::pods::{earlier, look_at};
 use super::resource::{CSI_DRIVERS, NODES, PODS, PVCS, PVS, VOLUME_ATTACHMENTS};
-use super::selector::Taint;
 use crate::server::{ApiError, ApiServer, Change, Gr, PatchKind};
 
 /// Times of a cloud's volumes in milliseconds, shortest and longest: until one is attached, until a kubelet has unmounted
@@ -27,10 +28,8 @@ const UNMOUNT_MILLIS: (u64, u64) = (200, 1_500);
 const DETACH_MILLIS: (u64, u64) = (1_500, 6_000);
 /// How long a volume that no kubelet has unmounted is left on its node (`maxWaitForUnmountDuration`).
 const UNMOUNT_WAIT: SignedDuration = SignedDuration::from_mins(6);
-/// Taint with which somebody vouches that a node is off: nothing there writes to a volume any more.
-const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
-/// Driver that in-tree EBS volumes are migrated to.
-const EBS_DRIVER: &str = "ebs.csi.aws.com";
+/// The driver of EBS volumes, those of the in-tree plugin included.
+pub const EBS_DRIVER: &str = "ebs.csi.aws.com";
 
 /// The driver that attaches a volume; none for volumes that are nobody's to attach.
 #[must_use]
@@ -126,9 +125,9 @@ pub struct Attacher {
     attachments: Mirror,
     pods: Mirror,
     /// Pods that were given a node and use a claim, by claim.
-    users: BTreeMap<Key, BTreeSet<Key>>,
+    users: Index<Key>,
     /// Names of attachments by volume.
-    by_volume: BTreeMap<String, BTreeSet<String>>,
+    by_volume: Index<String, String>,
     /// Since when an attachment is wanted by nobody.
     idle_since: BTreeMap<String, Timestamp>,
     /// When what was begun will be done, by attachment.
@@ -145,8 +144,8 @@ impl Default for Attacher {
             claims: Mirror::default(),
             attachments: Mirror::default(),
             pods: Mirror::default(),
-            users: BTreeMap::new(),
-            by_volume: BTreeMap::new(),
+            users: Index::default(),
+            by_volume: Index::default(),
             idle_since: BTreeMap::new(),
             due: BTreeMap::new(),
             events: Events::new("attachdetach-controller"),
@@ -176,18 +175,10 @@ impl Attacher {
             self.pods.apply(&Change::Deleted(Arc::clone(pod)));
         }
         for claim in was.difference(&is) {
-            if let Some(users) = self.users.get_mut(claim) {
-                users.remove(&key);
-                if users.is_empty() {
-                    self.users.remove(claim);
-                }
-            }
+            self.users.remove(claim, &key);
         }
         for claim in &is {
-            self.users
-                .entry(claim.clone())
-                .or_default()
-                .insert(key.clone());
+            self.users.add(claim.clone(), key.clone());
         }
         for claim in was.union(&is) {
             self.touch_claim(claim, dirty);
@@ -208,16 +199,12 @@ impl Attacher {
         let (attachment, there) = parts(change);
         let (name, volume) = (object::name(attachment).to_owned(), volume_of(attachment));
         self.attachments.apply(change);
-        let names = self.by_volume.entry(volume.to_owned()).or_default();
         if there {
-            names.insert(name);
+            self.by_volume.add(volume.to_owned(), name);
         } else {
-            names.remove(&name);
+            self.by_volume.remove(volume, &name);
             self.idle_since.remove(&name);
             self.due.remove(&name);
-            if names.is_empty() {
-                self.by_volume.remove(volume);
-            }
         }
         dirty.add(Key::cluster(volume));
     }
@@ -253,7 +240,7 @@ impl Attacher {
             .get(&key)
             .is_some_and(|c| text(c, &["spec", "volumeName"]) == object::name(volume));
         let mut nodes = BTreeMap::new();
-        for user in self.users.get(&key).into_iter().flatten().filter(|_| bound) {
+        for user in self.users.of(&key).filter(|_| bound) {
             if let Some(pod) = self.pods.get(user) {
                 let node = text(pod, &["spec", "nodeName"]).to_owned();
                 nodes.entry(node).or_insert_with(|| user.clone());
@@ -319,25 +306,6 @@ impl Attacher {
         Ok(None)
     }
 
-    fn attach(
-        &mut self,
-        api: &ApiServer,
-        volume: &Value,
-        driver: &str,
-        node: &str,
-    ) -> Result<(), ApiError> {
-        let finalizer = format!("external-attacher/{}", driver.replace('.', "-"));
-        let volume = object::name(volume);
-        let attachment = json!({
-            "metadata": {"name": name(volume, node), "finalizers": [finalizer]},
-            "spec": {"attacher": driver, "nodeName": node, "source": {"persistentVolumeName": volume}},
-        });
-        match api.create(VOLUME_ATTACHMENTS, None, attachment) {
-            Err(error) if error.code != 409 => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     fn bring_volume(&mut self, api: &ApiServer, volume: &str) -> Result<Option<Instant>, ApiError> {
         let now = api.clock().wall();
         let object = self.volumes.get(&Key::cluster(volume)).map(Arc::clone);
@@ -350,7 +318,7 @@ impl Attacher {
             (Some(volume), Some(_)) => self.wanted(volume),
             _ => BTreeMap::new(),
         };
-        let names = self.by_volume.get(volume).cloned().unwrap_or_default();
+        let names: BTreeSet<String> = self.by_volume.of(volume).cloned().collect();
         let mut again = None;
         let mut held: Option<String> = None;
         for name in &names {
@@ -375,7 +343,7 @@ impl Attacher {
                 self.complain(api, volume, pod);
                 continue;
             }
-            self.attach(api, &object, &driver, node)?;
+            attach(api, volume, &driver, node)?;
             held = Some(node.clone());
         }
         Ok(look_at(api, again))
@@ -393,17 +361,28 @@ impl Attacher {
     }
 }
 
-fn volume_of(attachment: &Value) -> &str {
+/// Begins to attach a volume to a node.
+fn attach(api: &ApiServer, volume: &str, driver: &str, node: &str) -> Result<(), ApiError> {
+    let finalizer = format!("external-attacher/{}", driver.replace('.', "-"));
+    let attachment = json!({
+        "metadata": {"name": name(volume, node), "finalizers": [finalizer]},
+        "spec": {"attacher": driver, "nodeName": node, "source": {"persistentVolumeName": volume}},
+    });
+    match api.create(VOLUME_ATTACHMENTS, None, attachment) {
+        Err(error) if error.code != 409 => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The volume that an attachment is of.
+#[must_use]
+pub fn volume_of(attachment: &Value) -> &str {
     text(attachment, &["spec", "source", "persistentVolumeName"])
 }
 
 /// Whether the kubelet of a node can be expected to unmount what is no longer used.
 fn unmounts(node: &Value) -> bool {
     object::condition_status(node, "Ready") == "True"
-}
-
-fn out_of_service(node: &Value) -> bool {
-    Taint::of_node(node).iter().any(|t| t.key == OUT_OF_SERVICE)
 }
 
 impl Controller for Attacher {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::index::Index;
 use super::object;
 use crate::server::{ApiError, ApiServer, Change, Gr, Subscription};
 
@@ -107,7 +108,7 @@ pub fn parts(change: &Change) -> (&Arc<Value>, bool) {
 #[derive(Default)]
 pub struct Mirror {
     objects: BTreeMap<Key, Arc<Value>>,
-    by_controller: BTreeMap<String, BTreeSet<Key>>,
+    by_controller: Index<String>,
 }
 
 impl Mirror {
@@ -126,20 +127,7 @@ impl Mirror {
         } else {
             ""
         };
-        if old != new {
-            if let Some(set) = self.by_controller.get_mut(old) {
-                set.remove(&key);
-                if set.is_empty() {
-                    self.by_controller.remove(old);
-                }
-            }
-            if !new.is_empty() {
-                self.by_controller
-                    .entry(new.to_owned())
-                    .or_default()
-                    .insert(key);
-            }
-        }
+        self.by_controller.moved(key, old, new);
         before
     }
 
@@ -180,9 +168,7 @@ impl Mirror {
     #[must_use]
     pub fn controlled_by(&self, uid: &str) -> Vec<&Arc<Value>> {
         self.by_controller
-            .get(uid)
-            .into_iter()
-            .flatten()
+            .of(uid)
             .filter_map(|k| self.objects.get(k))
             .collect()
     }

@@ -9,6 +9,7 @@ pub mod daemonset;
 pub mod deployment;
 pub mod events;
 pub mod feed;
+pub mod index;
 pub mod job;
 pub mod kinds;
 pub mod namespaces;

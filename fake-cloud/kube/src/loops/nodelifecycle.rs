@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::events::Events;
 use super::feed::{Controller, Dirty, Mirror, gone_is_fine, parts};
+use super::index::Index;
 use super::object::{self, at, text};
 use super::pods::look_at;
 use super::resource::{LEASES, NODES, PODS};
@@ -129,7 +130,7 @@ pub struct NodeLifecycle {
     nodes: Mirror,
     pods: Mirror,
     leases: Mirror,
-    pods_by_node: BTreeMap<String, BTreeSet<Key>>,
+    pods_by_node: Index<String>,
     /// Since when each node has each of its NoExecute taints, for those that carry no time.
     tainted_since: BTreeMap<(String, Taint), Timestamp>,
     /// Pods to mark not ready: those of a node that turned so, and those that came to one that is. Each is marked
@@ -145,7 +146,7 @@ impl Default for NodeLifecycle {
             nodes: Mirror::default(),
             pods: Mirror::default(),
             leases: Mirror::default(),
-            pods_by_node: BTreeMap::new(),
+            pods_by_node: Index::default(),
             tainted_since: BTreeMap::new(),
             to_mark: BTreeSet::new(),
             all_down: false,
@@ -167,20 +168,7 @@ impl NodeLifecycle {
         } else {
             ""
         };
-        if was != is {
-            if let Some(set) = self.pods_by_node.get_mut(was) {
-                set.remove(&key);
-                if set.is_empty() {
-                    self.pods_by_node.remove(was);
-                }
-            }
-            if !is.is_empty() {
-                self.pods_by_node
-                    .entry(is.to_owned())
-                    .or_default()
-                    .insert(key.clone());
-            }
-        }
+        self.pods_by_node.moved(key.clone(), was, is);
         if !there {
             self.to_mark.remove(&key);
             return;
@@ -211,7 +199,7 @@ impl NodeLifecycle {
             let turned = before.as_deref().is_none_or(|b| ready(b) != ready(node));
             let same = before
                 .is_some_and(|b| at(&b, &["spec", "taints"]) == at(node, &["spec", "taints"]));
-            let pods = self.pods_by_node.get(&name).into_iter().flatten();
+            let pods = self.pods_by_node.of(&name);
             if turned && !ready(node) {
                 self.to_mark.extend(pods.clone().cloned());
             }

@@ -1,7 +1,7 @@
 //! The garbage collector: objects whose owners are gone go too, owners that are deleted in the foreground wait for
 //! their dependents, and orphaned dependents are cut loose.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use karpenter_runtime::Key;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::feed::{Dirty, Feed, gone_is_fine, parts};
+use super::index::Index;
 use super::kinds::{Kind, Kinds};
 use super::object::{self, text};
 use crate::server::{ApiError, ApiServer, Change, PatchKind};
@@ -81,17 +82,14 @@ enum Verdict {
 #[derive(Default)]
 struct Graph {
     nodes: BTreeMap<String, Node>,
-    dependents: BTreeMap<String, BTreeSet<String>>,
+    dependents: Index<String, String>,
 }
 
 impl Graph {
     fn put(&mut self, uid: &str, node: Node) {
         self.unlink(uid);
         for owner in &node.owners {
-            self.dependents
-                .entry(owner.uid.clone())
-                .or_default()
-                .insert(uid.to_owned());
+            self.dependents.add(owner.uid.clone(), uid.to_owned());
         }
         self.nodes.insert(uid.to_owned(), node);
     }
@@ -106,20 +104,13 @@ impl Graph {
             return;
         };
         for owner in &node.owners {
-            if let Some(set) = self.dependents.get_mut(&owner.uid) {
-                set.remove(uid);
-                if set.is_empty() {
-                    self.dependents.remove(&owner.uid);
-                }
-            }
+            self.dependents.remove(&owner.uid, uid);
         }
     }
 
     fn dependents_of(&self, uid: &str) -> impl Iterator<Item = (&String, &Node)> {
         self.dependents
-            .get(uid)
-            .into_iter()
-            .flatten()
+            .of(uid)
             .filter_map(|d| Some((d, self.nodes.get(d)?)))
     }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::feed::{Controller, Dirty, Mirror, gone_is_fine, parts};
+use super::index::Index;
 use super::object::{self, text};
 use super::resource::{NODES, PODS};
 use super::selector::Taint;
@@ -29,7 +30,7 @@ pub struct PodGc {
     pods: Mirror,
     nodes: Mirror,
     /// Pods by the node that they are bound to.
-    by_node: BTreeMap<String, BTreeSet<Key>>,
+    by_node: Index<String>,
     /// Since when nodes that pods are bound to are missing.
     missing: BTreeMap<String, Instant>,
     /// Finished pods, oldest first.
@@ -46,12 +47,9 @@ impl PodGc {
             self.finished
                 .remove(&(object::created(&before), key.clone()));
             let node = node_of(&before);
-            if let Some(set) = self.by_node.get_mut(&node) {
-                set.remove(&key);
-                if set.is_empty() {
-                    self.by_node.remove(&node);
-                    self.missing.remove(&node);
-                }
+            self.by_node.remove(&node, &key);
+            if !self.by_node.has(&node) {
+                self.missing.remove(&node);
             }
         }
         if !there {
@@ -64,7 +62,7 @@ impl PodGc {
                     .entry(node.clone())
                     .or_insert_with(Instant::now);
             }
-            self.by_node.entry(node).or_default().insert(key.clone());
+            self.by_node.add(node, key.clone());
         }
         if object::terminal(pod) {
             self.finished.insert((object::created(pod), key.clone()));
@@ -85,19 +83,18 @@ impl PodGc {
         self.nodes.apply(change);
         let (node, there) = parts(change);
         let name = object::name(node);
-        let Some(pods) = self.by_node.get(name) else {
+        if !self.by_node.has(name) {
             return;
-        };
+        }
         if there {
             self.missing.remove(name);
-            if out_of_service(node) {
-                pods.iter().for_each(|k| dirty.add(k.clone()));
-            }
         } else {
             self.missing
                 .entry(name.to_owned())
                 .or_insert_with(Instant::now);
-            pods.iter().for_each(|k| dirty.add(k.clone()));
+        }
+        if !there || out_of_service(node) {
+            self.by_node.of(name).for_each(|k| dirty.add(k.clone()));
         }
     }
 
@@ -132,7 +129,8 @@ enum Fate {
     LostAt(Instant),
 }
 
-fn out_of_service(node: &Value) -> bool {
+/// Whether somebody vouches that a node is off: nothing there runs or writes to a volume any more.
+pub(super) fn out_of_service(node: &Value) -> bool {
     Taint::of_node(node).iter().any(|t| t.key == OUT_OF_SERVICE)
 }
 

@@ -2,15 +2,15 @@
 //! is provisioned with the node's zone on it; volumes whose claim is gone are reclaimed once they are detached. Claims
 //! and volumes that are deleted while they are in use go when they no longer are (the protection controllers).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_runtime::Key;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::attach;
+use super::attach::{self, EBS_DRIVER};
 use super::feed::{Controller, Dirty, Mirror, gone_is_fine, parts};
+use super::index::Index;
 use super::object;
 use super::resource::{NODES, PODS, PVCS, PVS, STORAGE_CLASSES, VOLUME_ATTACHMENTS};
 use super::resources::Amounts;
@@ -22,8 +22,6 @@ pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 /// Zone label of nodes.
 const ZONE: &str = "topology.kubernetes.io/zone";
-/// Zone key of the EBS driver's volumes.
-const EBS_DRIVER: &str = "ebs.csi.aws.com";
 /// Finalizers of claims and of volumes, put on by the API server.
 pub const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
 /// See [`CLAIM_PROTECTION`].
@@ -145,9 +143,9 @@ pub struct Storage {
     classes: Mirror,
     nodes: Mirror,
     /// Claims that placed pods name, and which pods.
-    users: BTreeMap<Key, BTreeSet<Key>>,
+    users: Index<Key>,
     /// Volumes that are attached, and by what.
-    attached: BTreeMap<String, BTreeSet<Key>>,
+    attached: Index<String>,
 }
 
 impl Storage {
@@ -177,7 +175,7 @@ impl Storage {
 
     fn bring_claim(&self, api: &ApiServer, claim: &Value) -> Result<(), ApiError> {
         if object::deleting(claim) {
-            if self.users.contains_key(&object::key(claim)) {
+            if self.users.has(&object::key(claim)) {
                 return Ok(());
             }
             return unprotect(api, PVCS, claim, CLAIM_PROTECTION);
@@ -274,7 +272,7 @@ impl Storage {
         let reclaimed =
             object::text(volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete";
         // A driver does not delete what is still attached somewhere.
-        if reclaimed && !object::deleting(volume) && !self.attached.contains_key(name) {
+        if reclaimed && !object::deleting(volume) && !self.attached.has(name) {
             return gone_is_fine(api.delete(PVS, None, name, None));
         }
         Ok(())
@@ -333,7 +331,7 @@ impl Controller for Storage {
         &[STORAGE_CLASSES, NODES, PVS, PVCS, PODS, VOLUME_ATTACHMENTS];
 
     fn observe(&mut self, watch: usize, change: &Change, dirty: &mut Dirty) {
-        let (object, _) = parts(change);
+        let (object, there) = parts(change);
         match watch {
             0 => {
                 self.classes.apply(change);
@@ -352,13 +350,12 @@ impl Controller for Storage {
             }
             4 => self.observe_pod(change, dirty),
             5 => {
-                let volume = object::text(object, &["spec", "source", "persistentVolumeName"]);
-                note(
-                    &mut self.attached,
-                    volume,
-                    object::key(object),
-                    parts(change).1,
-                );
+                let volume = attach::volume_of(object);
+                if there {
+                    self.attached.add(volume.to_owned(), object::key(object));
+                } else {
+                    self.attached.remove(volume, &object::key(object));
+                }
                 dirty.add(Key::cluster(volume));
             }
             _ => {
@@ -384,24 +381,6 @@ impl Controller for Storage {
     }
 }
 
-/// Notes that `user` is, or is no longer, among the users of `what`.
-fn note<K: Ord + Clone>(
-    users: &mut BTreeMap<K, BTreeSet<Key>>,
-    what: impl Into<K>,
-    user: Key,
-    uses: bool,
-) {
-    let what = what.into();
-    if uses {
-        users.entry(what).or_default().insert(user);
-    } else if let Some(set) = users.get_mut(&what) {
-        set.remove(&user);
-        if set.is_empty() {
-            users.remove(&what);
-        }
-    }
-}
-
 impl Storage {
     /// A pod that has a node keeps its claims from going, until its object is gone.
     fn observe_pod(&mut self, change: &Change, dirty: &mut Dirty) {
@@ -409,8 +388,10 @@ impl Storage {
         let placed = !object::text(pod, &["spec", "nodeName"]).is_empty();
         for claim in attach::claims(pod).filter(|_| placed) {
             let claim = Key::namespaced(object::namespace(pod), &claim);
-            note(&mut self.users, claim.clone(), object::key(pod), there);
-            if !there {
+            if there {
+                self.users.add(claim, object::key(pod));
+            } else {
+                self.users.remove(&claim, &object::key(pod));
                 dirty.add(claim);
             }
         }

@@ -131,13 +131,12 @@ impl Cluster {
     pub(crate) fn uses(&self, claim: &Key) -> bool {
         self.claims.contains_key(claim)
     }
-    /// Whether any placed pod is of lower priority.
-    pub(crate) fn any_lesser(&self, priority: i64) -> bool {
-        self.priorities.range(..priority).next().is_some()
-    }
     /// Pods on a node that are of lower priority.
     pub(crate) fn lesser(&self, node: &str, priority: i64) -> Vec<Arc<Pod>> {
-        let pods = self.nodes.get(node).into_iter().flat_map(Node::pods);
+        // Mostly there are none in the whole cluster.
+        let any = self.priorities.range(..priority).next().is_some();
+        let node = self.nodes.get(node).filter(|_| any);
+        let pods = node.into_iter().flat_map(Node::pods);
         pods.filter_map(|key| self.placed.get(key))
             .filter(|(pod, _)| pod.priority < priority)
             .map(|(pod, _)| Arc::clone(pod))

@@ -278,7 +278,7 @@ struct More {
     volumes: Vec<Value>,
 }
 
-const DRIVER: &str = "ebs.csi.aws.com";
+const DRIVER: &str = crate::loops::attach::EBS_DRIVER;
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 impl More {

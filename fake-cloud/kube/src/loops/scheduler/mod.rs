@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::cluster::{Cluster, Node};
 use self::filter::Refusal;
 use self::pod::Pod;
-use self::preemption::{HELPLESS, NO_VICTIMS, Preemption, Victims};
+use self::preemption::{Preemption, Victims};
 use self::queue::Queue;
 use self::topology::PodRules;
 use self::volumes::{PodVolumes, Volumes};
@@ -140,26 +140,16 @@ fn nowhere(
     if pod.never_preempts {
         return none("not eligible due to preemptionPolicy=Never.");
     }
-    let made =
-        |(node, refusal): &&(String, Refusal)| *node == pod.nominated && !refusal.unresolvable;
-    let leaving = refusals.iter().any(|r| made(&r))
-        && cluster
-            .lesser(&pod.nominated, pod.priority)
-            .iter()
-            .any(|p| p.terminating);
+    // The node that room is being made on, if the pod will fit there then.
+    let made = refusals
+        .iter()
+        .find(|(node, refusal)| *node == pod.nominated && !refusal.unresolvable);
+    let leaving = made.is_some_and(|(node, _)| {
+        let lesser = cluster.lesser(node, pod.priority);
+        lesser.iter().any(|p| p.terminating)
+    });
     if leaving {
         return none("not eligible due to a terminating pod on the nominated node.");
-    }
-    if !cluster.any_lesser(pod.priority) {
-        let why = |(_, refusal): &(String, Refusal)| {
-            if refusal.unresolvable {
-                HELPLESS.into()
-            } else {
-                NO_VICTIMS.into()
-            }
-        };
-        let reasons: Vec<_> = refusals.iter().map(why).collect();
-        return none(&filter::no_preemption(refusals.len(), &reasons));
     }
     let outcome = preemption.find(cluster, pod, demands, refusals);
     match outcome.best {

@@ -268,8 +268,8 @@ fn host_ports(pod: &Value) -> Vec<HostPort> {
         .collect()
 }
 
-/// What two pods without claims must have in common to be treated alike: namespace, labels and spec. A pod's own name is
-/// left out, and so are its volumes, of which one has a name of its own.
+/// What two pods without claims must have in common to be treated alike: namespace, labels and spec, of containers what
+/// they ask of a node. A pod's own name is left out, and so are its volumes, of which one has a name of its own.
 pub(crate) fn shape(pod: &Value) -> String {
     use std::fmt::Write as _;
     let labels = object::at(pod, &["metadata", "labels"]);
@@ -277,22 +277,20 @@ pub(crate) fn shape(pod: &Value) -> String {
     let spec = object::at(pod, &["spec"]).as_object();
     for (key, value) in spec.into_iter().flatten() {
         // Writing to a string does not fail.
-        let _ = match key.as_str() {
-            "volumes" => continue,
+        match key.as_str() {
+            "volumes" => {}
             "containers" | "initContainers" => {
-                let containers = value.as_array().into_iter().flatten();
-                containers.fold(write!(shape, "\n{key}"), |done, c| {
-                    let part = |k: &str| object::at(c, &[k]);
-                    let (resources, ports) = (part("resources"), part("ports"));
-                    done.and(write!(
-                        shape,
-                        " {resources} {ports} {}",
-                        part("restartPolicy")
-                    ))
-                })
+                let _ = write!(shape, "\n{key}");
+                for container in value.as_array().into_iter().flatten() {
+                    for part in ["resources", "ports", "restartPolicy"] {
+                        let _ = write!(shape, " {}", object::at(container, &[part]));
+                    }
+                }
             }
-            _ => write!(shape, "\n{key} {value}"),
-        };
+            _ => {
+                let _ = write!(shape, "\n{key} {value}");
+            }
+        }
     }
     shape
 }

@@ -3,6 +3,7 @@
 use rstest::rstest;
 use serde_json::json;
 
+use super::preemption::{HELPLESS, NO_VICTIMS};
 use super::*;
 
 struct World {
