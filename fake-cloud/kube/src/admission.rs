@@ -59,6 +59,7 @@ pub fn admit_create(
     object: &mut Value,
     options: &WriteOptions,
 ) -> Result<()> {
+    crd::removal::check_new(target, object)?;
     if target.info.namespaced {
         let Some(namespace) = state.store.get("namespaces.", "", &target.namespace) else {
             return Err(ApiError::not_found_named(
@@ -264,21 +265,21 @@ pub fn after_write(state: &mut State, target: &Target, object: Option<&Arc<Value
         && definition::is_established(crd)
         && let Some(info) = definition::resource_of(crd)
     {
-        let schema = info.storage_version().and_then(|v| v.schema.clone());
-        let key = info.key();
+        // What is stored is read through the new schema from now on.
+        let again = |object: &mut Value| crd::versions::read_again(&info, object);
+        state.store.reshape(&info.key(), again);
         state.registry.insert(info);
-        if let Some(schema) = schema {
-            // What is stored is read through the new schema from now on.
-            state.store.reshape(&key, |object| {
-                crd::shape::prune(&schema.root, object);
-                crd::shape::default(&schema.root, object);
-            });
-        }
     }
 }
 
 /// What follows from an object's end.
 pub fn after_delete(state: &mut State, target: &Target, object: &Arc<Value>) {
+    let info = state.registry.get(&target.info.group, &target.info.plural);
+    if info.is_some_and(|info| info.terminating)
+        && let Err(error) = crd::removal::finish(state, target)
+    {
+        tracing::error!(%error, definition = target.key, "could not let a definition go");
+    }
     if target
         .info
         .is("apiextensions.k8s.io", "customresourcedefinitions")

@@ -421,6 +421,8 @@ pub struct FieldError {
     pub field: String,
     /// The offending value; none when the message leaves it out.
     pub value: Option<Value>,
+    /// The value as the message shows it, where that is not its JSON.
+    pub shown: Option<String>,
     /// Explanation, may be empty.
     pub detail: String,
 }
@@ -431,6 +433,7 @@ impl FieldError {
             kind,
             field: field.to_owned(),
             value,
+            shown: None,
             detail,
         }
     }
@@ -492,6 +495,13 @@ impl FieldError {
         )
     }
 
+    /// The same with its value shown in other words.
+    #[must_use]
+    pub fn showing(mut self, value: String) -> Self {
+        self.shown = Some(value);
+        self
+    }
+
     /// The same with something said of it.
     #[must_use]
     pub fn because(mut self, detail: impl Into<String>) -> Self {
@@ -503,9 +513,10 @@ impl FieldError {
     #[must_use]
     pub fn body(&self) -> String {
         let mut text = self.kind.text().to_owned();
-        if let Some(value) = &self.value {
+        let value = self.value.as_ref().map(Value::to_string);
+        if let Some(value) = self.shown.as_ref().or(value.as_ref()) {
             text.push_str(": ");
-            text.push_str(&value.to_string());
+            text.push_str(value);
         }
         if !self.detail.is_empty() {
             text.push_str(": ");

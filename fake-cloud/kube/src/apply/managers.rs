@@ -42,20 +42,16 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Whether two entries are of one owner.
+    /// Whether two entries are of one owner. Who applies is the same in whatever version.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        (
-            &self.name,
-            self.operation,
-            &self.api_version,
-            &self.subresource,
-        ) == (
-            &other.name,
-            other.operation,
-            &other.api_version,
-            &other.subresource,
-        )
+        let version = |m: &Self| match m.operation {
+            Operation::Apply => String::new(),
+            Operation::Update => m.api_version.clone(),
+        };
+        (&self.name, self.operation, &self.subresource)
+            == (&other.name, other.operation, &other.subresource)
+            && version(self) == version(other)
     }
 
     /// As messages name it.

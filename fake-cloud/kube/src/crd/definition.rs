@@ -54,6 +54,7 @@ pub fn resource_of(crd: &Value) -> Option<ResourceInfo> {
         storage,
         generation: Generation::Spec,
         custom: true,
+        terminating: super::removal::is_terminating(crd),
         create_only: false,
     })
 }

@@ -4,15 +4,17 @@ pub mod check;
 pub mod cost;
 pub mod definition;
 pub mod formats;
+pub mod removal;
 pub mod rules;
 pub mod schema;
 pub mod shape;
+pub mod versions;
 
 use serde_json::Value;
 
-use crate::error::{ApiError, FieldError, Result};
+use crate::error::{FieldError, Result};
 use crate::meta;
-use crate::ops::{FieldValidation, Target, WriteOptions};
+use crate::ops::{Target, WriteOptions};
 pub use schema::CrdSchema;
 
 /// A printed column (`additionalPrinterColumns`).
@@ -41,22 +43,8 @@ pub fn admit(target: &Target, object: &mut Value, options: &mut WriteOptions) ->
         return Ok(());
     };
     let unknown = shape::prune(&schema.root, object);
-    if !unknown.is_empty() {
-        let texts: Vec<String> = unknown
-            .iter()
-            .map(|path| format!("unknown field \"{path}\""))
-            .collect();
-        match options.field_validation {
-            FieldValidation::Ignore => {}
-            FieldValidation::Warn => options.warnings.extend(texts),
-            FieldValidation::Strict => {
-                let kind = &target.info.kind;
-                let version = target.version_info().map_or("", |v| v.name.as_str());
-                let why = format!("strict decoding error: {}", texts.join(", "));
-                return Err(ApiError::unreadable(kind, version, kind, why));
-            }
-        }
-    }
+    let texts = std::mem::take(&mut options.written).pruned(&unknown);
+    options.told(target, texts)?;
     if schema.root.has_defaults {
         shape::default(&schema.root, object);
     }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use kube::core::cel::{CompiledSchema, ErrorKind, compile_schema, validate_compiled};
 use serde_json::Value;
 
-use super::cost;
 use crate::error::{FieldError, FieldErrorKind};
 use crate::meta::text;
 
@@ -51,9 +50,6 @@ impl Rules {
                     format!("compilation failed: {error}"),
                 ));
             }
-        }
-        for (i, rule) in rules.iter().enumerate() {
-            cost::check(text(rule, &["rule"]), i, schema, path, errors);
         }
         let messages = rules
             .iter()
@@ -117,6 +113,7 @@ impl Rules {
             };
             errors.push(FieldError {
                 kind,
+                shown: None,
                 field,
                 // Maps and lists are too much to show.
                 value: (shows_value && !value.is_object() && !value.is_array())

@@ -10,6 +10,7 @@ use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use serde_json::Value;
+use serde_saphyr::DuplicateKeyPolicy;
 
 use crate::error::{ApiError, Result};
 use crate::wire::protobuf;
@@ -65,8 +66,12 @@ pub fn decode(content_type: &str, bytes: &[u8]) -> Result<Value> {
     let kind = content_type.split(';').next().unwrap_or("").trim();
     match kind {
         protobuf::MEDIA_TYPE => protobuf::read(bytes, "Object"),
-        "application/yaml" | "application/apply-patch+yaml" => serde_saphyr::from_slice(bytes)
-            .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}"))),
+        "application/yaml" | "application/apply-patch+yaml" => {
+            // Whether a key comes twice is for field validation to say.
+            let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+            serde_saphyr::from_slice_with_options(bytes, options)
+                .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))
+        }
         kind if kind.is_empty() || kind.ends_with("json") => serde_json::from_slice(bytes)
             .map_err(|e| ApiError::bad_request(format!("{NO_BODY}: {}", json_error(&e)))),
         _ => Err(ApiError::unsupported_media_type(crate::error::MEDIA_TYPES)),
@@ -89,25 +94,29 @@ fn json_error(error: &serde_json::Error) -> String {
 /// # Errors
 /// As [`decode`], in the words that are used of objects.
 pub fn object(content_type: &str, bytes: &[u8], kind: &str) -> Result<Value> {
-    let json = content_type.is_empty()
-        || content_type
-            .split(';')
-            .next()
-            .is_some_and(|t| t.ends_with("json"));
-    if json && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+    if content_type.starts_with(protobuf::MEDIA_TYPE) {
+        return protobuf::read(bytes, kind);
+    }
+    if !is_json(content_type) {
+        return decode(content_type, bytes);
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
         let shown = match bytes {
             [] => "<empty>".into(),
             bytes => String::from_utf8_lossy(bytes),
         };
-        return Err(ApiError::bad_request(format!(
+        ApiError::bad_request(format!(
             "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {} ({shown})",
             json_error(&error)
-        )));
-    }
-    if content_type.starts_with(protobuf::MEDIA_TYPE) {
-        return protobuf::read(bytes, kind);
-    }
-    decode(content_type, bytes)
+        ))
+    })
+}
+
+/// Whether a content type is that of JSON, which is what none says.
+#[must_use]
+pub fn is_json(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or("").trim();
+    kind.is_empty() || kind.ends_with("json")
 }
 
 /// The object of a custom kind that a request brings; nothing but what it says tells its kind.

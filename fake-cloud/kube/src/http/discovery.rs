@@ -203,6 +203,15 @@ fn verbs(info: &ResourceInfo) -> Value {
     ];
     match (info.create_only, info.custom) {
         (true, _) => json!(["create"]),
+        (_, true) if info.terminating => {
+            let changes = ["create", "patch", "update"];
+            json!(
+                OF_CUSTOM
+                    .iter()
+                    .filter(|v| !changes.contains(v))
+                    .collect::<Vec<_>>()
+            )
+        }
         (_, true) => json!(OF_CUSTOM),
         _ => json!(VERBS),
     }

@@ -98,6 +98,9 @@ pub fn page(state: &State, target: &Target, query: &Query) -> Result<Page> {
             map.insert("remainingItemCount".into(), remaining.into());
         }
     }
+    for kept in &mut items {
+        crate::crd::versions::show(target, kept);
+    }
     Ok(Page { items, metadata })
 }
 
@@ -251,14 +254,6 @@ pub fn write(target: &Target, page: &Page) -> Vec<u8> {
     }
     out.extend_from_slice(b"]}");
     out
-}
-
-/// An object as another version of its resource shows it (definitions convert by `None` only).
-#[must_use]
-pub fn in_version(object: &Value, api_version: &str) -> Value {
-    let mut object = object.clone();
-    meta::as_map(&mut object).insert("apiVersion".into(), api_version.into());
-    object
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod respond;
 pub mod reviews;
 pub mod route;
 pub mod serve;
+pub mod strict;
 mod subresources;
 pub mod table;
 pub mod typed;

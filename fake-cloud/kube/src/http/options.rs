@@ -5,6 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::query::Query;
+use super::strict::Written;
 use super::{body, typed};
 use crate::access::User;
 use crate::error::{ApiError, FieldError, Result};
@@ -40,6 +41,13 @@ impl Call {
             body::object
         };
         let mut object = read(&self.content_type, &self.body, &target.info.kind)?;
+        options.written = if body::is_json(&self.content_type) {
+            Written::json(&self.body)
+        } else if self.content_type.starts_with("application/yaml") {
+            Written::yaml(&self.body)
+        } else {
+            Written::default()
+        };
         typed::read(target, &mut object, options)?;
         Ok(object)
     }

@@ -11,13 +11,14 @@ use super::body::{self, ResponseBody};
 use super::options::{Call, delete_options, write_options};
 use super::path::{ObjectPath, Path};
 use super::query::Query;
+use super::strict::{Written, as_warning};
 use super::table::{self, Include, Show};
 use super::{discovery, list, respond, subresources, watch};
 use crate::access::{self, Attributes, User, users};
 use crate::error::{ApiError, FieldError, Result};
 use crate::meta;
 use crate::ops::delete::Deleted;
-use crate::ops::{self, Part, State, Target, WriteOptions};
+use crate::ops::{self, FieldValidation, Part, State, Target, WriteOptions};
 use crate::patch::PatchKind;
 use crate::server::ApiServer;
 
@@ -331,49 +332,13 @@ pub(super) fn patch(
         message: e.message.replace(body::NO_BODY, "error decoding patch"),
         ..e
     })?;
-    let stored = match kind.as_str() {
-        "application/apply-patch+yaml" => {
-            let force = call.query.flag("force");
-            if matches!(subresource, "" | "status") {
-                super::typed::check_applied(target, &document)?;
-            }
-            ops::apply::apply(
-                state,
-                target,
-                name,
-                subresource,
-                force,
-                document,
-                &mut options,
-            )?
+    let as_patch = match kind.as_str() {
+        "application/apply-patch+yaml" => None,
+        "application/json-patch+json" => Some(PatchKind::Json),
+        "application/merge-patch+json" => Some(PatchKind::Merge),
+        "application/strategic-merge-patch+json" if !target.info.custom => {
+            Some(PatchKind::Strategic)
         }
-        "application/json-patch+json" => ops::patch::patch(
-            state,
-            target,
-            name,
-            subresource,
-            PatchKind::Json,
-            &document,
-            &mut options,
-        )?,
-        "application/merge-patch+json" => ops::patch::patch(
-            state,
-            target,
-            name,
-            subresource,
-            PatchKind::Merge,
-            &document,
-            &mut options,
-        )?,
-        "application/strategic-merge-patch+json" if !target.info.custom => ops::patch::patch(
-            state,
-            target,
-            name,
-            subresource,
-            PatchKind::Strategic,
-            &document,
-            &mut options,
-        )?,
         "application/strategic-merge-patch+json" => {
             return Err(ApiError::unsupported_media_type(
                 "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
@@ -385,6 +350,44 @@ pub(super) fn patch(
             error.details = json!({});
             return Err(error);
         }
+    };
+    let stored = if let Some(kind) = as_patch {
+        options.written = Written::patch(kind, &call.body);
+        ops::patch::patch(
+            state,
+            target,
+            name,
+            subresource,
+            kind,
+            &document,
+            &mut options,
+        )?
+    } else {
+        if matches!(subresource, "" | "status") {
+            super::typed::check_applied(target, &document)?;
+        }
+        let twice = Written::yaml(&call.body).pruned(&[]).into_iter();
+        let mut twice = twice.map(|why| format!("error converting YAML to JSON: {why}"));
+        match options.field_validation {
+            FieldValidation::Ignore => {}
+            FieldValidation::Warn => options.warnings.extend(twice.map(|t| as_warning(&t))),
+            FieldValidation::Strict => {
+                if let Some(why) = twice.next() {
+                    let why = format!("error strict decoding YAML: {why}");
+                    return Err(ApiError::bad_request(why));
+                }
+            }
+        }
+        let force = call.query.flag("force");
+        ops::apply::apply(
+            state,
+            target,
+            name,
+            subresource,
+            force,
+            document,
+            &mut options,
+        )?
     };
     Ok(shown(
         target,
@@ -403,14 +406,9 @@ pub(super) fn shown(
     show: Show,
     options: &WriteOptions,
 ) -> Response<ResponseBody> {
+    let object = &crate::crd::versions::seen(target, object);
     let mut response = match show {
-        Show::Object
-            if target.version == target.info.storage
-                || object.get("kind") != Some(&target.info.kind.as_str().into()) =>
-        {
-            respond::object(code, object)
-        }
-        Show::Object => respond::document(code, &list::in_version(object, &target.api_version())),
+        Show::Object => respond::object(code, object),
         show => {
             let metadata = json!({"resourceVersion": meta::version(object)});
             respond::document(

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::error::{ApiError, Result};
 use crate::meta::text;
-use crate::ops::{FieldValidation, Target, WriteOptions};
+use crate::ops::{Target, WriteOptions};
 
 const QUANTITY_TEXT: &str =
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
@@ -41,49 +41,38 @@ const QUANTITY_MAPS: [&str; 13] = [
 /// # Errors
 /// 400 for values of the wrong type, and for unknown fields under strict field validation.
 pub fn read(target: &Target, object: &mut Value, options: &mut WriteOptions) -> Result<()> {
-    let unknown = strip(target, object)?;
-    let texts = unknown
-        .iter()
-        .map(|path| format!("unknown field \"{path}\""));
-    match options.field_validation {
-        FieldValidation::Ignore => {}
-        FieldValidation::Warn => options.warnings.extend(texts),
-        FieldValidation::Strict if unknown.is_empty() => {}
-        FieldValidation::Strict => {
-            let texts: Vec<String> = texts.collect();
-            let why = format!("strict decoding error: {}", texts.join(", "));
-            return Err(unreadable(target, why));
-        }
+    if !is_ours(target, object) {
+        return Ok(());
     }
-    Ok(())
+    let unknown = strip(target, object)?;
+    let texts = std::mem::take(&mut options.written).typed(&unknown);
+    options.told(target, texts)
 }
 
-fn unreadable(target: &Target, why: String) -> ApiError {
-    let kind = &target.info.kind;
-    let version = target.version_info().map_or("", |v| v.name.as_str());
-    ApiError::unreadable(kind, version, kind, why)
-}
-
-/// Drops from an object of a built-in kind the fields that its type does not know, and answers their paths.
-fn strip(target: &Target, object: &mut Value) -> Result<Vec<String>> {
-    let mut unknown = Vec::new();
+/// Whether an object is of the request's kind, and that is a built-in one.
+fn is_ours(target: &Target, object: &Value) -> bool {
     let ours = |key: &str, wanted: &str| {
         matches!(text(object, &[key]), "" | " ") || text(object, &[key]) == wanted
     };
-    if target.info.custom
-        || !object.is_object()
-        || !ours("kind", &target.info.kind)
-        || !ours("apiVersion", &target.api_version())
-    {
+    !target.info.custom
+        && object.is_object()
+        && ours("kind", &target.info.kind)
+        && ours("apiVersion", &target.api_version())
+}
+
+/// Drops from an object the fields that its type does not know, and answers their paths.
+fn strip(target: &Target, object: &mut Value) -> Result<Vec<String>> {
+    let mut unknown = Vec::new();
+    if !is_ours(target, object) {
         return Ok(unknown);
     }
     if holds_quantities(target) {
-        quantities(object).map_err(|()| unreadable(target, QUANTITY_TEXT.to_owned()))?;
+        quantities(object).map_err(|()| target.unreadable(QUANTITY_TEXT.to_owned()))?;
     }
     let Some(known) = as_type(target, object) else {
         return Ok(unknown);
     };
-    let known = known.map_err(|error| unreadable(target, error.to_string()))?;
+    let known = known.map_err(|error| target.unreadable(error.to_string()))?;
     prune(object, &known, "", &mut unknown);
     Ok(unknown)
 }
@@ -269,6 +258,7 @@ fn as_type(target: &Target, object: &Value) -> Option<serde_json::Result<Value>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::FieldValidation;
     use crate::registry::Registry;
     use std::sync::Arc;
 

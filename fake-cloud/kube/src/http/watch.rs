@@ -17,7 +17,7 @@ use super::table::{self, Show};
 use crate::error::{ApiError, FieldError, Result};
 use crate::ops::{State, Target};
 use crate::selectors::Selectors;
-use crate::store::{self, ChangeKind, Event, EventReceiver};
+use crate::store::{self, ChangeKind, Event, EventReceiver, Kept};
 
 /// How long a watch lasts whose client does not say; the real server draws from 30 to 60 minutes.
 const WATCH_SECONDS_DEFAULT: u64 = 45 * 60;
@@ -179,7 +179,13 @@ impl Watch {
         }
     }
 
-    fn push(&mut self, kind: &str, object: &Arc<Value>, written: &[u8]) {
+    fn push(&mut self, kind: &str, object: &Arc<Value>, written: &Bytes) {
+        let mut kept = Kept {
+            object: Arc::clone(object),
+            written: written.clone(),
+        };
+        crate::crd::versions::show(&self.target, &mut kept);
+        let Kept { object, written } = &kept;
         let mut line = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
         match &self.show {
             Show::Object => {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Part, State, Target, WriteOptions, create, replace};
 use crate::apply::managers::{self, Manager, Operation};
 use crate::apply::{FieldSet, fields, merge};
+use crate::crd::versions;
 use crate::error::{ApiError, Result};
 use crate::managed;
 use crate::meta::{self, at};
@@ -83,6 +84,8 @@ fn change(
     applied: FieldSet,
     options: &mut WriteOptions,
 ) -> Result<Arc<Value>> {
+    let kept = old;
+    let old = &versions::compared(target, kept);
     let structure = Structure::of(target);
     let mut me = Manager {
         name: options.manager.clone().unwrap_or_default(),
@@ -126,7 +129,9 @@ fn change(
         at(old, &["metadata", "managedFields"]).cloned(),
     );
     let same_fields = before.as_ref().is_some_and(|b| b.fields == me.fields);
-    let changes_nothing = new == **old;
+    let mut keep = new.clone();
+    versions::to_keep(target, &mut keep);
+    let changes_nothing = keep == **kept;
     if changes_nothing {
         // The time is that of the last change which the manager made to the object, and no change has none.
         me.time = before.map(|b| b.time).unwrap_or_default();
@@ -135,7 +140,7 @@ fn change(
         owners.push(me);
         managers::write(&mut new, owners);
     }
-    replace::commit(state, target, old, new, options)
+    replace::commit(state, target, kept, new, options)
 }
 
 /// 409, with who owns what.

@@ -102,6 +102,7 @@ pub fn create(
         }
         return Err(error);
     }
+    crate::crd::versions::to_keep(&target, &mut object);
     admission::quota::take(state, &target, &object, options.dry_run)?;
     if options.dry_run {
         return Ok(Arc::new(object));

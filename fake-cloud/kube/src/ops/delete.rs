@@ -6,7 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{State, Target};
+use crate::crd::removal;
 use crate::error::{ApiError, Result};
+use crate::loops::resource::CRDS;
 use crate::meta::{self, at, text};
 use crate::{admission, ops::replace};
 
@@ -76,6 +78,16 @@ pub fn delete(
         meta::metadata(&mut new).remove("deletionGracePeriodSeconds");
         return Ok(store(state, target, &old, new, options));
     }
+    let definitions = target.info.is(CRDS.group, CRDS.resource);
+    if definitions && !meta::is_deleting(&old) {
+        let mut new = Value::clone(&old);
+        removal::mark(&mut new, &state.now());
+        let marked = store(state, target, &old, new, options);
+        if let (Deleted::Pending(crd), false) = (&marked, options.dry_run) {
+            removal::clean(state, crd)?;
+        }
+        return Ok(marked);
+    }
     // What is going already goes on as it was told to, unless a shorter grace is asked for.
     if target.info.is("", "pods") && meta::is_deleting(&old) && options.grace_seconds.is_none() {
         return Ok(Deleted::Pending(old));
@@ -136,6 +148,13 @@ fn check(target: &Target, old: &Value, options: &DeleteOptions) -> Result<()> {
         if let Some(wanted) = wanted
             && wanted != is
         {
+            // Definitions are looked at before they are marked, in words of their own.
+            if target.info.is(CRDS.group, CRDS.resource) && !meta::is_deleting(old) {
+                let why = format!(
+                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}"
+                );
+                return Err(ApiError::conflict(&target.info, name, &why));
+            }
             let why = format!(
                 "the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). The object might have been {happened}"
             );

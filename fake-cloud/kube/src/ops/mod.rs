@@ -17,6 +17,7 @@ use karpenter_runtime::{Clock, RngTree};
 use serde_json::Value;
 
 use crate::error::{ApiError, Result};
+use crate::http::strict::{self, Written};
 use crate::meta;
 use crate::registry::{Registry, ResourceInfo, VersionInfo};
 use crate::store::Store;
@@ -157,6 +158,14 @@ impl Target {
         self.version_info().is_some_and(|v| v.status)
     }
 
+    /// 400 for what cannot be read as an object of this resource.
+    #[must_use]
+    pub fn unreadable(&self, why: String) -> ApiError {
+        let kind = &self.info.kind;
+        let version = self.version_info().map_or("", |v| v.name.as_str());
+        ApiError::unreadable(kind, version, kind, why)
+    }
+
     /// `apiVersion` of stored objects.
     #[must_use]
     pub fn storage_api_version(&self) -> String {
@@ -194,8 +203,10 @@ pub struct WriteOptions {
     pub dry_run: bool,
     /// Field manager; none for the server's own loops, whose fields nobody owns.
     pub manager: Option<String>,
-    /// Unknown fields.
+    /// Unknown fields, and those that come twice.
     pub field_validation: FieldValidation,
+    /// How the document was written; whoever reads the object tells what is wrong with that, once.
+    pub written: Written,
     /// Who writes, where it is not the administrator or one of the server's own loops.
     pub user: Option<crate::access::User>,
     /// The write came from a client, whose document may hold anything: it is read as its kind reads it.
@@ -208,6 +219,27 @@ pub struct WriteOptions {
     pub applied: Option<crate::apply::FieldSet>,
     /// Out: warnings for the client.
     pub warnings: Vec<String>,
+}
+
+impl WriteOptions {
+    /// Warns of what field validation found, or refuses it as what cannot be read.
+    ///
+    /// # Errors
+    /// 400 when validation is strict and there is anything to tell.
+    pub fn told(&mut self, target: &Target, texts: Vec<String>) -> Result<()> {
+        match self.field_validation {
+            FieldValidation::Ignore => {}
+            FieldValidation::Warn => self
+                .warnings
+                .extend(texts.iter().map(|t| strict::as_warning(t))),
+            FieldValidation::Strict if texts.is_empty() => {}
+            FieldValidation::Strict => {
+                let why = format!("strict decoding error: {}", texts.join(", "));
+                return Err(target.unreadable(why));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Part of an object that a write is about.

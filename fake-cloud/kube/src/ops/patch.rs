@@ -6,15 +6,21 @@ use serde_json::Value;
 
 use super::{Part, State, Target, WriteOptions, replace};
 use crate::error::{ApiError, FieldError, Result};
+use crate::meta::text;
 use crate::patch::{self, PatchKind};
 use crate::structure::Structure;
+use crate::wire::gojson;
 
 /// The refusal of a patch that makes something of an object that its kind cannot read: the real server shows the
 /// patched document and, of strategic patches, the patch.
 fn unreadable(kind: PatchKind, document: &Value, patched: &Value, error: &ApiError) -> ApiError {
     let shown: Value = match kind {
         PatchKind::Strategic => patch::gofmt::value(document).into(),
-        _ => patched.to_string().into(),
+        _ => {
+            let touched = patch::touched(kind, document);
+            let (version, kind) = (text(patched, &["apiVersion"]), text(patched, &["kind"]));
+            gojson::object(version, kind, patched, &touched).into()
+        }
     };
     let why = error.why_unreadable();
     ApiError::invalid_named("", "", "", &[FieldError::invalid("patch", shown, why)])
@@ -41,9 +47,10 @@ pub fn patch(
         _ => return Err(ApiError::no_such_resource()),
     };
     let old = state.require(target, name)?;
-    let whole = (part == Part::Main).then(|| crate::tokens::in_full(&old));
+    let seen = crate::crd::versions::seen(target, &old);
+    let whole = (part == Part::Main).then(|| crate::tokens::in_full(&seen));
     let whole = whole.flatten();
-    let before = whole.as_ref().unwrap_or(&old);
+    let before = whole.as_ref().unwrap_or(&seen);
     let mut new = patch::apply(kind, Some(&Structure::of(target)), before, document)?;
     let patched = options.wire.then(|| new.clone());
     super::create::check_kind(target, &mut new).map_err(|error| match &patched {
@@ -56,8 +63,12 @@ pub fn patch(
     super::create::place(target, &mut new)?;
     options.patching = true;
     if let Some(patched) = &patched {
-        crate::http::typed::read(target, &mut new, options)
-            .map_err(|error| unreadable(kind, document, patched, &error))?;
+        let read = if target.info.custom {
+            crate::crd::admit(target, &mut new, options)
+        } else {
+            crate::http::typed::read(target, &mut new, options)
+        };
+        read.map_err(|error| unreadable(kind, document, patched, &error))?;
     }
     replace::replace(state, target, &old, part, new, options)
 }

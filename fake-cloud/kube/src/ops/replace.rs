@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Part, State, Target, WriteOptions};
+use crate::crd::versions;
 use crate::error::{ApiError, Result};
 use crate::meta;
 use crate::registry::Generation;
@@ -90,8 +91,9 @@ pub fn replace(
     new: Value,
     options: &mut WriteOptions,
 ) -> Result<Arc<Value>> {
-    let mut new = prepare(state, target, old, part, new, options)?;
-    managed::track_write(state, target, Some((old, part)), &mut new, options);
+    let seen = &versions::compared(target, old);
+    let mut new = prepare(state, target, seen, part, new, options)?;
+    managed::track_write(state, target, Some((seen, part)), &mut new, options);
     commit(state, target, old, new, options)
 }
 
@@ -160,9 +162,10 @@ pub fn commit(
     state: &mut State,
     target: &Target,
     old: &Arc<Value>,
-    new: Value,
+    mut new: Value,
     options: &WriteOptions,
 ) -> Result<Arc<Value>> {
+    versions::to_keep(target, &mut new);
     if new == **old {
         return Ok(Arc::clone(old));
     }
@@ -177,7 +180,6 @@ pub fn commit(
             .remove(&target.key, &namespace, &name, None)
             .unwrap_or_else(|| Arc::clone(old));
         admission::after_delete(state, target, &gone);
-        let mut new = new;
         meta::metadata(&mut new).insert("resourceVersion".into(), meta::version(&gone).into());
         return Ok(Arc::new(new));
     }

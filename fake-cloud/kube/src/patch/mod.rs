@@ -22,6 +22,25 @@ pub enum PatchKind {
     Strategic,
 }
 
+/// The maps of an object that a patch reached into, as a tree of maps.
+#[must_use]
+pub fn touched(kind: PatchKind, patch: &Value) -> Value {
+    if kind != PatchKind::Json {
+        return patch.clone();
+    }
+    let mut tree = Value::Object(serde_json::Map::new());
+    for operation in patch.as_array().into_iter().flatten() {
+        let path = operation.get("path").and_then(Value::as_str).unwrap_or("");
+        let steps: Vec<&str> = path.split('/').skip(1).collect();
+        let mut spot = &mut tree;
+        for step in steps.split_last().map_or(&[][..], |(_, above)| above) {
+            spot = crate::meta::child(spot, step);
+            crate::meta::as_map(spot);
+        }
+    }
+    tree
+}
+
 /// The patched document; without a structure, strategic merges treat lists as values.
 ///
 /// # Errors

@@ -351,6 +351,7 @@ fn info(row: &Row) -> ResourceInfo {
             Generation::None
         },
         custom: false,
+        terminating: false,
         create_only: has('o'),
     }
 }

@@ -78,6 +78,8 @@ pub struct ResourceInfo {
     pub generation: Generation,
     /// Whether a definition (CRD) made it.
     pub custom: bool,
+    /// Whether its definition is on its way out.
+    pub terminating: bool,
     /// Only `create` works (reviews, bindings).
     pub create_only: bool,
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::crd::CrdSchema;
+use crate::crd::{CrdSchema, cost};
 use crate::error::FieldError;
 use crate::meta::{self, at, text};
 
@@ -84,12 +84,14 @@ pub fn definition(crd: &Value, errors: &mut Vec<FieldError>) {
     let mut schemas = versions.into_iter().flatten().map(|v| v.get("schema"));
     let first = schemas.next();
     let same = schemas.all(|schema| Some(schema) == first);
-    let mut storage = 0;
+    let (mut storage, mut twice, mut names) = (0, false, std::collections::BTreeSet::new());
     for (i, version) in versions.into_iter().flatten().enumerate() {
         let path = format!("spec.versions[{i}]");
         if text(version, &["name"]).is_empty() {
             errors.push(FieldError::required(&format!("{path}.name"), ""));
         }
+        let name = text(version, &["name"]);
+        twice |= !names.insert(name);
         storage += usize::from(version.get("storage") == Some(&Value::Bool(true)));
         // What all versions have in common is said of the definition.
         let schema_path = if same && version.get("schema").is_some() {
@@ -108,10 +110,16 @@ pub fn definition(crd: &Value, errors: &mut Vec<FieldError>) {
                 }
                 if i == 0 || !same {
                     errors.extend(CrdSchema::new(schema, &schema_path).errors);
+                    cost::judge(schema, &schema_path, errors);
                 }
             }
             None => errors.push(FieldError::required(&schema_path, "")),
         }
+    }
+    if twice {
+        let shown = versions.map_or(Value::Null, |v| Value::Array(v.clone()));
+        let why = "must contain unique version names";
+        errors.push(FieldError::invalid("spec.versions", shown, why));
     }
     if storage != 1 {
         let shown = at(crd, &["spec", "versions"])

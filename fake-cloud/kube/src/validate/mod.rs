@@ -5,7 +5,9 @@ pub mod definition;
 pub mod ephemeral;
 pub mod names;
 pub mod objects;
+mod placing;
 pub mod pods;
+pub mod selectors;
 pub mod volumes;
 pub mod workloads;
 
@@ -90,6 +92,7 @@ fn kind(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
             objects::secret(object, errors);
         }
 
+        ("networking.k8s.io", "networkpolicies") => selectors::network_policy(object, errors),
         ("coordination.k8s.io", "leases") => objects::lease(object, errors),
         ("scheduling.k8s.io", "priorityclasses") => objects::priority_class(object, errors),
         ("policy", "poddisruptionbudgets") => objects::budget(object, errors),

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{names, pods};
+use super::{names, pods, selectors};
 use crate::error::FieldError;
 use crate::meta::{at, text};
+use crate::wire::gojson;
 
 /// A node's taints.
 pub fn node(node: &Value, errors: &mut Vec<FieldError>) {
@@ -28,7 +29,8 @@ pub fn node(node: &Value, errors: &mut Vec<FieldError>) {
         let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
         pods::one_of(&format!("{path}.effect"), effect, &effects, true, errors);
         if !seen.insert((key, effect)) {
-            let mut error = FieldError::duplicate(&path, taint.clone());
+            let shown = gojson::internal("core.v1.Taint", taint);
+            let mut error = FieldError::duplicate(&path, taint.clone()).showing(shown);
             error.detail = "taints must be unique by key and effect pair".to_owned();
             errors.push(error);
         }
@@ -54,11 +56,14 @@ pub fn budget(budget: &Value, errors: &mut Vec<FieldError>) {
     let spec = budget.get("spec").unwrap_or(&Value::Null);
     let bound = |key: &str| spec.get(key).filter(|v| !v.is_null());
     if bound("minAvailable").is_some() && bound("maxUnavailable").is_some() {
-        errors.push(FieldError::invalid(
-            "spec",
-            spec.clone(),
-            "minAvailable and maxUnavailable cannot be both set",
-        ));
+        errors.push(
+            FieldError::invalid(
+                "spec",
+                spec.clone(),
+                "minAvailable and maxUnavailable cannot be both set",
+            )
+            .showing(gojson::internal("policy.v1.PodDisruptionBudgetSpec", spec)),
+        );
     }
     for key in ["minAvailable", "maxUnavailable"] {
         let path = format!("spec.{key}");
@@ -84,6 +89,7 @@ pub fn budget(budget: &Value, errors: &mut Vec<FieldError>) {
             other => pods::not_negative(&path, other, errors),
         }
     }
+    selectors::label_selector(spec.get("selector"), "spec.selector", errors);
     pods::one_of(
         "spec.unhealthyPodEvictionPolicy",
         text(spec, &["unhealthyPodEvictionPolicy"]),
@@ -138,6 +144,8 @@ pub fn claim(claim: &Value, errors: &mut Vec<FieldError>) {
             "at least 1 access mode is required",
         ));
     }
+    let selector = at(claim, &["spec", "selector"]);
+    selectors::label_selector(selector, "spec.selector", errors);
     if at(claim, &["spec", "resources", "requests", "storage"]).is_none() {
         errors.push(FieldError::required("spec.resources[storage]", ""));
     }

@@ -7,6 +7,7 @@ use crate::error::FieldError;
 use crate::meta::{at, text};
 use crate::ops::Target;
 use crate::selectors;
+use crate::wire::gojson;
 
 /// Fields of a cron schedule.
 const CRON_FIELDS: usize = 5;
@@ -66,9 +67,28 @@ fn selector(target: &Target, spec: &Value, errors: &mut Vec<FieldError>) {
         unselected(spec, errors);
         return;
     };
-    if selectors::text_of_label_selector(selector).is_empty() {
+    let before = errors.len();
+    super::selectors::label_selector(Some(selector), "spec.selector", errors);
+    let malformed = errors.len() > before;
+    let empty = |key: &str| {
+        let part = selector.get(key).unwrap_or(&Value::Null);
+        part.as_object().is_none_or(serde_json::Map::is_empty)
+            && part.as_array().is_none_or(Vec::is_empty)
+    };
+    if empty("matchLabels") && empty("matchExpressions") {
         let why = format!("empty selector is invalid for {}", target.info.singular);
         errors.push(FieldError::invalid("spec.selector", selector.clone(), why));
+        return;
+    }
+    if malformed {
+        let why = match target.info.plural.as_str() {
+            // Here nobody says so twice.
+            "daemonsets" => return,
+            "statefulsets" => "",
+            _ => "invalid label selector",
+        };
+        let shown = gojson::of_type("meta.v1.LabelSelector", selector);
+        errors.push(FieldError::invalid("spec.selector", selector.clone(), why).showing(shown));
         return;
     }
     let template = spec.get("template").unwrap_or(&Value::Null);
@@ -127,6 +147,8 @@ fn job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
     let template = at(spec, &["template", "spec"]).unwrap_or(&Value::Null);
     pods::spec(template, &format!("{path}.template.spec"), errors);
+    let selector = spec.get("selector");
+    super::selectors::label_selector(selector, &format!("{path}.selector"), errors);
     if text(template, &["restartPolicy"]) == "Always" {
         errors.push(FieldError::required(
             &format!("{path}.template.spec.restartPolicy"),

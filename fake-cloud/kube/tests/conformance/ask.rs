@@ -181,12 +181,16 @@ fn is_refusal(document: &Value) -> bool {
 async fn send_until(client: &Client, step: &Step, saved: &BTreeMap<String, String>) -> Reply {
     for _ in 0..TRIES_MAX {
         let reply = send(client, step, saved).await;
-        if !step.until_ok || (200..300).contains(&reply.code) {
+        let wanted = match step.until {
+            Some(code) => reply.code == code,
+            None => !step.until_ok || (200..300).contains(&reply.code),
+        };
+        if wanted {
             return reply;
         }
         tokio::time::sleep(TRY_AGAIN).await;
     }
-    panic!("{} never succeeds", step.request);
+    panic!("{} is never answered as it should", step.request);
 }
 
 async fn send(client: &Client, step: &Step, saved: &BTreeMap<String, String>) -> Reply {

@@ -67,6 +67,8 @@ pub(crate) struct Step {
     /// Asked again until it succeeds: something else has to happen first (a definition is established).
     #[serde(default)]
     pub(crate) until_ok: bool,
+    /// Asked again until this is the code.
+    pub(crate) until: Option<u16>,
     /// The bookmark that ends a watch's initial events is compared; when others come is the server's affair.
     #[serde(default)]
     pub(crate) bookmarks: bool,

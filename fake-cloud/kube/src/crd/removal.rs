@@ -1,0 +1,150 @@
+//! The end of a definition: it is marked and held by a finalizer, its objects are deleted, and with the last of them it
+//! goes. The real server looks every five seconds whether any is left; here it is seen at once.
+
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::loops::resource::CRDS;
+use crate::meta::{self, text};
+use crate::ops::delete::{self, DeleteOptions};
+use crate::ops::{State, Target, replace};
+
+/// What holds a definition until its objects are gone.
+const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+const CONDITION: &str = "Terminating";
+
+/// Whether a definition is on its way out, so that nothing of its kind is made any more.
+#[must_use]
+pub fn is_terminating(crd: &Value) -> bool {
+    meta::items(crd, &["status", "conditions"])
+        .any(|c| text(c, &["type"]) == CONDITION && text(c, &["status"]) == "True")
+}
+
+/// Marks a definition that is asked to go.
+pub fn mark(crd: &mut Value, now: &str) {
+    meta::metadata(crd).insert("deletionTimestamp".into(), now.into());
+    if !meta::finalizers(crd).any(|f| f == FINALIZER) {
+        meta::push(
+            meta::child(meta::child(crd, "metadata"), "finalizers"),
+            FINALIZER.into(),
+        );
+    }
+    condition(
+        crd,
+        now,
+        "True",
+        "InstanceDeletionPending",
+        "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+    );
+}
+
+fn condition(crd: &mut Value, now: &str, status: &str, reason: &str, message: &str) {
+    let wanted = json!({
+        "type": CONDITION, "status": status, "reason": reason, "message": message,
+        "lastTransitionTime": now,
+    });
+    crate::ops::binding::set_condition(meta::child(crd, "status"), wanted);
+}
+
+/// Deletes the objects of a definition that was marked, and lets it go if none is left.
+///
+/// # Errors
+/// When an object cannot be deleted.
+pub fn clean(state: &mut State, crd: &Value) -> Result<(), ApiError> {
+    let now = state.now();
+    let mut going = crd.clone();
+    condition(
+        &mut going,
+        &now,
+        "True",
+        "InstanceDeletionInProgress",
+        "CustomResource deletion is in progress",
+    );
+    store(state, going)?;
+    let (group, plural) = (
+        text(crd, &["spec", "group"]),
+        text(crd, &["spec", "names", "plural"]),
+    );
+    let Ok(objects) = state.target(group, plural, None) else {
+        // Its names were never accepted.
+        return release(state, meta::name(crd));
+    };
+    let all: Vec<(String, String)> = state
+        .store
+        .iter(&objects.key, None, None)
+        .map(|o| (meta::namespace(o).to_owned(), meta::name(o).to_owned()))
+        .collect();
+    for (namespace, name) in all {
+        let target = Target {
+            namespace,
+            ..objects.clone()
+        };
+        // With the last one the definition goes, and some may go with their owners.
+        if state.require(&target, &name).is_ok() {
+            delete::delete(state, &target, &name, &DeleteOptions::default())?;
+        }
+    }
+    finish(state, &objects)
+}
+
+/// Lets the definition of a kind go if it is on its way out and no object of the kind is left.
+///
+/// # Errors
+/// None that the definition could be the cause of.
+pub fn finish(state: &mut State, objects: &Target) -> Result<(), ApiError> {
+    if state.store.is_empty(&objects.key) {
+        return release(state, &objects.key);
+    }
+    Ok(())
+}
+
+fn release(state: &mut State, name: &str) -> Result<(), ApiError> {
+    let target = state.target(CRDS.group, CRDS.resource, None)?;
+    let Ok(crd) = state.require(&target, name) else {
+        return Ok(());
+    };
+    if !meta::finalizers(&crd).any(|f| f == FINALIZER) || !meta::is_deleting(&crd) {
+        return Ok(());
+    }
+    let now = state.now();
+    let mut crd = Value::clone(&crd);
+    let left: Vec<Value> = meta::finalizers(&crd)
+        .filter(|f| *f != FINALIZER)
+        .map(Value::from)
+        .collect();
+    let left = (!left.is_empty()).then_some(Value::Array(left));
+    meta::set(meta::metadata(&mut crd), "finalizers", left);
+    condition(
+        &mut crd,
+        &now,
+        "False",
+        "InstanceDeletionCompleted",
+        "removed all instances",
+    );
+    store(state, crd)
+}
+
+fn store(state: &mut State, crd: Value) -> Result<(), ApiError> {
+    let target = state.target(CRDS.group, CRDS.resource, None)?;
+    let old = state.require(&target, meta::name(&crd))?;
+    replace::commit(
+        state,
+        &target,
+        &old,
+        crd,
+        &crate::ops::WriteOptions::default(),
+    )?;
+    Ok(())
+}
+
+/// Refuses an object of a kind whose definition is on its way out.
+///
+/// # Errors
+/// 403.
+pub fn check_new(target: &Target, object: &Value) -> Result<(), ApiError> {
+    if target.info.terminating {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(ApiError::forbidden(&target.info, meta::name(object), why));
+    }
+    Ok(())
+}
