@@ -33,6 +33,9 @@ pub fn default(
         return crd::admit(target, object, options);
     }
     defaults::apply(target, object);
+    if let Some(old) = old.filter(|_| target.info.is("apps", "daemonsets")) {
+        defaults::workloads::keep_template_generation(object, old);
+    }
     if target
         .info
         .is("apiextensions.k8s.io", "customresourcedefinitions")
@@ -128,6 +131,7 @@ pub fn admit_update(
                 meta::default_to(spec, key, value.clone());
             }
         }
+        defaults::pod::tolerations(spec);
     }
     Ok(())
 }
@@ -185,6 +189,9 @@ pub fn begin(state: &State, target: &Target, object: &mut Value) {
     if target.info.is("", "namespaces") {
         let spec = meta::as_map(meta::child(object, "spec"));
         meta::default_to(spec, "finalizers", json!(["kubernetes"]));
+    }
+    if target.info.is("apps", "daemonsets") {
+        defaults::workloads::count_template(object, None);
     }
     if target.info.is("", "services") {
         defaults::headless(object);

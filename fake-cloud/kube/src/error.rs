@@ -172,7 +172,12 @@ impl ApiError {
     #[must_use]
     pub fn invalid_named(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
         let qualified = qualified(group, kind);
-        let texts: Vec<String> = errors.iter().map(FieldError::to_string).collect();
+        let mut texts: Vec<String> = Vec::new();
+        for text in errors.iter().map(FieldError::to_string) {
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
         let all = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

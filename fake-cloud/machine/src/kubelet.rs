@@ -19,12 +19,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::hosts::Hosts;
+use crate::images::Images;
 use crate::options::KubeletOptions;
 use crate::podrun::{self, Due, Place, Run};
 pub use crate::podrun::{EXIT_CODE, IGNORES_SIGTERM, RUN_SECONDS, UNREADY};
-
-/// Code of a program that was ended by the stop signal.
-const SIGTERM_EXIT_CODE: i64 = 143;
+pub use crate::probes::{UNLIVE, UNSTARTED};
 
 /// Wait before the volumes of a pod are looked at again.
 const VOLUMES_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
@@ -38,6 +37,7 @@ struct Kubelet {
     by_node: Index<String>,
     host_ips: BTreeMap<String, String>,
     runs: BTreeMap<Key, Run>,
+    images: Images,
     pod_ips: u32,
 }
 
@@ -59,6 +59,7 @@ pub async fn run(
         by_node: Index::default(),
         host_ips: BTreeMap::new(),
         runs: BTreeMap::new(),
+        images: Images::default(),
         pod_ips: 0,
     };
     let mut dirty = Dirty::default();
@@ -105,6 +106,7 @@ impl Kubelet {
         let (node, there) = parts(change);
         if !there {
             self.host_ips.remove(object::name(node));
+            self.images.forget(object::name(node));
             return;
         }
         let ip = items(node, &["status", "addresses"])
@@ -188,7 +190,11 @@ impl Kubelet {
                 // Looked at again when one is attached, and now and then for those that need not be.
                 return Ok(Some(now + VOLUMES_AGAIN));
             }
-            run.attached(now);
+            run.attached = true;
+        }
+        if run.started.is_none() && run.attached && !run.pulls && !object::deleting(&pod) {
+            let pull = (self.options.pull, &self.rng);
+            run.pulled(self.images.there_at(&node, &pod, pull, now));
         }
         let (due, again) = run.due(&pod, now);
         let wall = self.api.clock().wall();
@@ -196,7 +202,8 @@ impl Kubelet {
             Due::Nothing | Due::Attach => return Ok(again),
             Due::Restart(code) => {
                 let when = run.restarting(now);
-                self.patch_status(&pod, podrun::backing_off(&pod, code, wall))?;
+                let status = podrun::backing_off(&pod, &run.killed, code, wall);
+                self.patch_status(&pod, status)?;
                 return Ok(Some(when));
             }
             Due::Start => {
@@ -205,7 +212,7 @@ impl Kubelet {
                 // Not ready yet if the next look is for readiness: a probe that waits, or one that fails.
                 let ready = run.due(&pod, now).0 == Due::Ready;
                 if run.restarts > 0 {
-                    let status = podrun::restarted(&pod, run.restarts, ready, wall);
+                    let status = podrun::restarted(&pod, &run.killed, ready, wall);
                     self.patch_status(&pod, status)?;
                     return Ok(again);
                 }
@@ -242,7 +249,7 @@ impl Kubelet {
     fn stop(&self, pod: &Value, wall: jiff::Timestamp) -> Result<(), ApiError> {
         let awaited = !items(pod, &["metadata", "finalizers"]).is_empty();
         if awaited && !object::terminal(pod) {
-            self.patch_status(pod, podrun::ended(pod, SIGTERM_EXIT_CODE, wall))?;
+            self.patch_status(pod, podrun::ended(pod, podrun::SIGTERM_EXIT_CODE, wall))?;
         }
         let (ns, name) = (object::namespace(pod), object::name(pod));
         gone_is_fine(self.api.delete(PODS, Some(ns), name, Some(0)))

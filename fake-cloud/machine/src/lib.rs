@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod faults;
 pub mod hosts;
+mod images;
 pub mod instance;
 pub mod kubelet;
 pub mod kwok;
@@ -11,6 +12,7 @@ pub mod machines;
 mod node;
 pub mod options;
 mod podrun;
+mod probes;
 pub mod userdata;
 
 pub use cluster::Cluster;

@@ -44,7 +44,9 @@ impl Span {
 /// Times of the kubelet model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KubeletOptions {
-    /// From bound to running: image pull and start.
+    /// The pull of an image that a host has not got; each image takes a time of its own.
+    pub pull: Span,
+    /// From images and volumes there to running.
     pub start: Span,
     /// From the stop signal to the end, for programs that heed it.
     pub exit: Span,
@@ -55,7 +57,14 @@ pub struct KubeletOptions {
 impl Default for KubeletOptions {
     fn default() -> Self {
         Self {
-            start: Span::seconds(1, 3),
+            pull: Span {
+                min_millis: 500,
+                max_millis: 2500,
+            },
+            start: Span {
+                min_millis: 300,
+                max_millis: 1000,
+            },
             exit: Span {
                 min_millis: 300,
                 max_millis: 2000,
@@ -70,6 +79,7 @@ impl KubeletOptions {
     #[must_use]
     pub const fn instant() -> Self {
         Self {
+            pull: Span::millis(0),
             start: Span::millis(10),
             exit: Span::millis(10),
             job_run: Span::millis(1000),

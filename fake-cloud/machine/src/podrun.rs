@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::options::KubeletOptions;
+use crate::probes;
 
 /// Annotation: the program ignores the stop signal and uses up its whole grace period.
 pub const IGNORES_SIGTERM: &str = "karpenter-rs.test/ignores-sigterm";
@@ -19,6 +20,10 @@ pub const RUN_SECONDS: &str = "karpenter-rs.test/run-seconds";
 pub const EXIT_CODE: &str = "karpenter-rs.test/exit-code";
 /// Annotation: the readiness probe fails while this is `true`.
 pub const UNREADY: &str = "karpenter-rs.test/unready";
+
+/// Code of a program that was ended by the stop signal, and of one that had to be killed.
+pub(crate) const SIGTERM_EXIT_CODE: i64 = 143;
+const SIGKILL_EXIT_CODE: i64 = 137;
 
 /// Wait before a program that ended is started again: the first, and the longest.
 const RESTART_FIRST: Duration = Duration::from_secs(10);
@@ -33,11 +38,17 @@ pub(crate) struct Run {
     /// Its volumes are attached, as far as it has any.
     pub(crate) attached: bool,
     pub(crate) start_at: Instant,
-    /// From its volumes to running.
+    /// From its volumes and images to running.
     start_after: Duration,
+    /// Its images are on the host, or will be at a time that is known.
+    pub(crate) pulls: bool,
     /// How often it was started again, and how often since it last ran for long.
     pub(crate) restarts: u32,
     failures: u32,
+    /// Since when a probe fails that will have containers killed.
+    failing_since: Option<Instant>,
+    /// Containers that are started again; none are all of them.
+    pub(crate) killed: Vec<String>,
     /// From running to ready.
     ready_after: Duration,
     /// How long it runs by itself; none: until it is stopped.
@@ -92,8 +103,11 @@ impl Run {
             attached: attach::claims(pod).next().is_none(),
             start_at: now + start_after,
             start_after,
+            pulls: false,
             restarts: 0,
             failures: 0,
+            failing_since: None,
+            killed: Vec::new(),
             ready_after: seconds(probes.max()),
             run_for,
             exit_after: options.exit.draw(rng, "exit", &whom) + seconds(pre_stop.max()),
@@ -103,7 +117,7 @@ impl Run {
         }
     }
 
-    /// Decides what is due for `pod` at `now`, and when to look again if nothing changes.
+    /// Decides what is due for `pod` at `now`, and when to look again if nothing changes. Asked twice, it says the same.
     pub(crate) fn due(&mut self, pod: &Value, now: Instant) -> (Due, Option<Instant>) {
         if self.stopped {
             return (Due::Nothing, None);
@@ -132,13 +146,28 @@ impl Run {
                 "OnFailure" => code != 0,
                 _ => true,
             };
+            self.killed.clear();
             if again {
                 return (Due::Restart(code), None);
             }
             return (Due::Finish(code), None);
         }
+        let kill = self.kill_at(pod, now, started);
+        if let Some((_, containers)) = kill.as_ref().filter(|(at, _)| now >= *at) {
+            self.killed.clone_from(containers);
+            let code = if object::annotation(pod, IGNORES_SIGTERM).is_empty() {
+                SIGTERM_EXIT_CODE
+            } else {
+                SIGKILL_EXIT_CODE
+            };
+            if text(pod, &["spec", "restartPolicy"]) == "Never" {
+                return (Due::Finish(code), None);
+            }
+            return (Due::Restart(code), None);
+        }
+        let end = end.into_iter().chain(kill.map(|(at, _)| at)).min();
         let ready_at = started + self.ready_after;
-        let fails = object::annotation(pod, UNREADY) == "true";
+        let fails = object::annotation(pod, UNREADY) == "true" || probes::is_unstarted(pod);
         let is_ready = object::pod_ready(pod);
         if is_ready && fails {
             return (Due::Unready, end);
@@ -155,10 +184,26 @@ impl Run {
         (Due::Nothing, end)
     }
 
-    /// Its volumes are there: images are pulled from now on.
-    pub(crate) fn attached(&mut self, now: Instant) {
-        self.attached = true;
-        self.start_at = now + self.start_after;
+    /// When containers will be killed whose probes fail, and which.
+    fn kill_at(
+        &mut self,
+        pod: &Value,
+        now: Instant,
+        started: Instant,
+    ) -> Option<(Instant, Vec<String>)> {
+        let Some(failing) = probes::failing(pod) else {
+            self.failing_since = None;
+            return None;
+        };
+        let since = *self.failing_since.get_or_insert(now);
+        let since = since.max(started + failing.delay);
+        Some((since + failing.patience, failing.containers))
+    }
+
+    /// Its images will be there then.
+    pub(crate) fn pulled(&mut self, at: Instant) {
+        self.pulls = true;
+        self.start_at = at + self.start_after;
     }
 
     /// The program has ended and waits for its next start; answers when that is.
@@ -169,6 +214,7 @@ impl Run {
         }
         let wait = RESTART_FIRST.saturating_mul(1 << self.failures.min(8));
         self.failures = self.failures.saturating_add(1);
+        self.failing_since = None;
         self.restarts = self.restarts.saturating_add(1);
         self.start_at = now + wait.min(RESTART_MAX);
         self.start_at
@@ -287,51 +333,55 @@ pub(crate) fn running(pod: &Value, place: &Place<'_>, ready: bool, now: jiff::Ti
 pub(crate) fn readiness(pod: &Value, ready: bool, now: jiff::Timestamp) -> Value {
     json!({
         "conditions": conditions(pod, ready, "ContainersNotReady", now),
-        "containerStatuses": with_containers(pod, |c| {
+        "containerStatuses": with_containers(pod, &[], |c| {
             c.insert("ready".to_owned(), json!(ready));
             c.insert("started".to_owned(), json!(true));
         }),
     })
 }
 
-/// Status of a pod whose program has ended and will be started again.
-pub(crate) fn backing_off(pod: &Value, code: i64, now: jiff::Timestamp) -> Value {
-    let started = at(pod, &["status", "containerStatuses"])
-        .pointer("/0/state/running/startedAt")
-        .cloned();
+/// Status of a pod whose containers (those named; all where none are) have ended and will be started again.
+pub(crate) fn backing_off(pod: &Value, whose: &[String], code: i64, now: jiff::Timestamp) -> Value {
     let reason = if code == 0 { "Completed" } else { "Error" };
-    let last = json!({"terminated": {"exitCode": code, "reason": reason, "startedAt": started, "finishedAt": object::stamp(now)}});
     let state = json!({"waiting": {"reason": "CrashLoopBackOff",
         "message": "the container ended and waits to be started again"}});
     json!({
         "conditions": conditions(pod, false, "ContainersNotReady", now),
-        "containerStatuses": with_containers(pod, |c| {
+        "containerStatuses": with_containers(pod, whose, |c| {
+            let started = c.get("state").and_then(|s| s.pointer("/running/startedAt")).cloned();
+            let last = json!({"terminated": {"exitCode": code, "reason": reason, "startedAt": started, "finishedAt": object::stamp(now)}});
             c.insert("ready".to_owned(), json!(false));
             c.insert("started".to_owned(), json!(false));
             c.insert("state".to_owned(), state.clone());
-            c.insert("lastState".to_owned(), last.clone());
+            c.insert("lastState".to_owned(), last);
         }),
     })
 }
 
-/// Status of a pod whose program was started again.
-pub(crate) fn restarted(pod: &Value, restarts: u32, ready: bool, now: jiff::Timestamp) -> Value {
+/// Status of a pod whose containers were started again.
+pub(crate) fn restarted(pod: &Value, whose: &[String], ready: bool, now: jiff::Timestamp) -> Value {
     let state = json!({"running": {"startedAt": object::stamp(now)}});
     json!({
         "conditions": conditions(pod, ready, "ContainersNotReady", now),
-        "containerStatuses": with_containers(pod, |c| {
+        "containerStatuses": with_containers(pod, whose, |c| {
+            let restarts = c.get("restartCount").and_then(Value::as_i64).unwrap_or(0);
             c.insert("ready".to_owned(), json!(ready));
             c.insert("started".to_owned(), json!(ready));
             c.insert("state".to_owned(), state.clone());
-            c.insert("restartCount".to_owned(), json!(restarts));
+            c.insert("restartCount".to_owned(), json!(restarts.saturating_add(1)));
         }),
     })
 }
 
-fn with_containers(pod: &Value, change: impl Fn(&mut serde_json::Map<String, Value>)) -> Value {
+fn with_containers(
+    pod: &Value,
+    whose: &[String],
+    change: impl Fn(&mut serde_json::Map<String, Value>),
+) -> Value {
     let mut containers = at(pod, &["status", "containerStatuses"]).clone();
     for container in containers.as_array_mut().into_iter().flatten() {
-        if let Some(map) = container.as_object_mut() {
+        let named = whose.is_empty() || whose.iter().any(|n| n == text(container, &["name"]));
+        if let Some(map) = container.as_object_mut().filter(|_| named) {
             change(map);
         }
     }
@@ -365,8 +415,10 @@ mod tests {
 
     use super::*;
     use crate::options::Span;
+    use crate::probes::UNLIVE;
 
     const OPTIONS: KubeletOptions = KubeletOptions {
+        pull: Span::millis(0),
         start: Span::millis(1000),
         exit: Span::millis(2000),
         job_run: Span::millis(30_000),
@@ -462,12 +514,51 @@ mod tests {
         );
         let mut run = Run::new(&p, &OPTIONS, &RngTree::new(1), now);
         assert_eq!(run.due(&p, now + secs(60)), (Due::Attach, None));
-        run.attached(now + secs(60));
+        run.attached = true;
+        run.pulled(now + secs(60));
         assert_eq!(
             run.due(&p, now + secs(60)),
             (Due::Nothing, Some(now + secs(61)))
         );
         assert_eq!(run.due(&p, now + secs(61)).0, Due::Start);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn probes_that_fail_have_their_containers_killed() {
+        let now = Instant::now();
+        let probed = |policy: &str, annotation: &str| {
+            pod(
+                json!({"metadata/annotations": {annotation: "true"}, "spec/restartPolicy": policy,
+                "spec/containers": [{"name": "c", "livenessProbe": {"periodSeconds": 5, "failureThreshold": 2, "initialDelaySeconds": 20}}, {"name": "d"}],
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
+            )
+        };
+        let (well, ill) = (probed("Always", "other"), probed("Always", UNLIVE));
+        let mut run = Run::new(&well, &OPTIONS, &RngTree::new(1), now);
+        run.started = Some(now);
+        assert_eq!(run.due(&well, now + secs(60)), (Due::Nothing, None));
+        // It fails from when it is seen to, and is forgotten when it is well again.
+        assert_eq!(
+            run.due(&ill, now + secs(60)),
+            (Due::Nothing, Some(now + secs(70)))
+        );
+        assert_eq!(run.due(&well, now + secs(69)), (Due::Nothing, None));
+        assert_eq!(
+            run.due(&ill, now + secs(80)),
+            (Due::Nothing, Some(now + secs(90)))
+        );
+        assert_eq!(run.due(&ill, now + secs(90)).0, Due::Restart(143));
+        assert_eq!(run.killed, ["c"]);
+        let next = run.restarting(now + secs(90));
+        assert_eq!(next - now, secs(100));
+        run.started = Some(next);
+        // The first probe comes after its delay.
+        assert_eq!(run.due(&ill, next), (Due::Nothing, Some(next + secs(30))));
+        let mut once = Run::new(&well, &OPTIONS, &RngTree::new(1), now);
+        once.started = Some(now);
+        let never = probed("Never", UNLIVE);
+        assert_eq!(once.due(&never, now), (Due::Nothing, Some(now + secs(30))));
+        assert_eq!(once.due(&never, now + secs(30)).0, Due::Finish(143));
     }
 
     #[rstest]

@@ -106,6 +106,17 @@ fn node(
         let at = if path.is_empty() { "<nil>" } else { path };
         let detail = format!("{at} in body must be of type {wanted}: \"{found}\"");
         errors.push(FieldError::type_invalid(at, found, detail));
+        // Of a number with a fraction every check that it fails is told.
+        if value.is_number() && (schema.int_or_string || schema.kind == Type::Integer) {
+            let why = format!("Checked value must be of type integer (default format) in {at}");
+            errors.push(FieldError::invalid("<nil>", "", why));
+        }
+        if value.is_number() && schema.int_or_string {
+            let why = format!("\"{at}\" must validate at least one schema (anyOf)");
+            errors.push(FieldError::invalid("<nil>", "", why));
+            let why = format!("{at} in body must be of type integer: \"{found}\"");
+            errors.push(FieldError::type_invalid(at, found, why));
+        }
         return;
     }
     checks(&schema.checks, value, path, errors);

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::error::{FieldError, Result};
 use crate::meta;
 use crate::ops::{Target, WriteOptions};
+use crate::patch;
 pub use schema::CrdSchema;
 
 /// A printed column (`additionalPrinterColumns`).
@@ -51,16 +52,37 @@ pub fn admit(target: &Target, object: &mut Value, options: &mut WriteOptions) ->
     Ok(())
 }
 
-/// Numbers of replicas that a scale shows are none below zero, whatever the schema says.
+/// What Go makes of a value that is no number.
+const fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "float64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+/// Numbers of replicas that a scale shows are numbers and none below zero, whatever the schema says.
 fn scale(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
     let Some(paths) = target.version_info().and_then(|v| v.scale.as_ref()) else {
         return;
     };
     for path in [&paths.spec, &paths.status] {
         let words: Vec<&str> = path.iter().map(String::as_str).collect();
-        let count = meta::at(object, &words).and_then(Value::as_i64);
+        let field = format!(".{}", path.join("."));
+        let found = meta::at(object, &words);
+        let count = found.and_then(Value::as_i64);
+        if let Some(other) = found.filter(|f| count.is_none() && !f.is_null()) {
+            let shown = patch::gofmt::value(other);
+            let why = format!(
+                "{field} accessor error: {shown} is of the type {}, expected int64",
+                go_type(other)
+            );
+            errors.push(FieldError::invalid(&field, 0, why));
+        }
         if let Some(count) = count.filter(|c| *c < 0) {
-            let field = format!(".{}", path.join("."));
             let why = "should be a non-negative integer";
             errors.push(FieldError::invalid(&field, count, why));
         }

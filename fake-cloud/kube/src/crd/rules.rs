@@ -8,6 +8,23 @@ use serde_json::Value;
 use crate::error::{FieldError, FieldErrorKind};
 use crate::meta::text;
 
+/// A rule as Go shows it.
+fn as_go_has_it(rule: &Value) -> String {
+    let field = |name: &str, key: &str, otherwise: &str| {
+        let value = rule.get(key).filter(|v| !v.is_null()).map(Value::to_string);
+        format!("\"{name}\":{}", value.as_deref().unwrap_or(otherwise))
+    };
+    let fields = [
+        field("Rule", "rule", "\"\""),
+        field("Message", "message", "\"\""),
+        field("MessageExpression", "messageExpression", "\"\""),
+        field("Reason", "reason", "null"),
+        field("FieldPath", "fieldPath", "\"\""),
+        field("OptionalOldSelf", "optionalOldSelf", "null"),
+    ];
+    format!("{{{}}}", fields.join(","))
+}
+
 /// The compiled rules of a node. Rules of nodes below are theirs: this node's copy of the schema only says how values
 /// below it are typed in expressions.
 #[derive(Debug)]
@@ -43,12 +60,15 @@ impl Rules {
         let compiled = compile_schema(&own);
         for (i, rule) in compiled.validations.iter().enumerate() {
             if let Err(error) = rule {
-                let source = rules.get(i).map_or("", |r| text(r, &["rule"]));
-                errors.push(FieldError::invalid(
-                    &format!("{path}.x-kubernetes-validations[{i}].rule"),
-                    source,
-                    format!("compilation failed: {error}"),
-                ));
+                let rule = rules.get(i).unwrap_or(&Value::Null);
+                let source = text(rule, &["rule"]);
+                let error = error.to_string();
+                // What the parser says stands after what was parsed, its pictures a blank from the edge.
+                let why = error.find("ERROR: ").and_then(|at| error.get(at..));
+                let why = why.unwrap_or(&error).replace("\n|", "\n |");
+                let at = format!("{path}.x-kubernetes-validations[{i}].rule");
+                let why = format!("compilation failed: {why}");
+                errors.push(FieldError::invalid(&at, source, why).showing(as_go_has_it(rule)));
             }
         }
         let messages = rules

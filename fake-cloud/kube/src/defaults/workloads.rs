@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::pod;
-use crate::meta::{as_map, child, default_to};
+use crate::meta::{self, as_map, child, default_to};
 
 /// Old ReplicaSets and revisions kept.
 const REVISION_HISTORY_LIMIT: i64 = 10;
@@ -149,4 +149,31 @@ pub fn cron_job(object: &mut Value) {
     default_to(spec, "successfulJobsHistoryLimit", 3);
     default_to(spec, "failedJobsHistoryLimit", 1);
     as_map(child(object, "status"));
+}
+
+/// Where a DaemonSet counts the changes of its template, which only old clients read.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+/// The count of a DaemonSet's template is the server's: no client changes it.
+pub fn keep_template_generation(daemon_set: &mut Value, old: &Value) {
+    let Some(count) = meta::at(old, &["metadata", "annotations", TEMPLATE_GENERATION]) else {
+        return;
+    };
+    let annotations = child(child(daemon_set, "metadata"), "annotations");
+    as_map(annotations).insert(TEMPLATE_GENERATION.into(), count.clone());
+}
+
+/// Counts a new DaemonSet's template, or a change of one.
+pub fn count_template(daemon_set: &mut Value, old: Option<&Value>) {
+    let template = |d: &Value| meta::at(d, &["spec", "template"]).cloned();
+    let count = match old {
+        Some(old) if template(old) == template(daemon_set) => return,
+        Some(old) => meta::text(old, &["metadata", "annotations", TEMPLATE_GENERATION])
+            .parse()
+            .unwrap_or(0_u64),
+        None => 0,
+    };
+    let annotations = child(child(daemon_set, "metadata"), "annotations");
+    let count = count.saturating_add(1).to_string();
+    as_map(annotations).insert(TEMPLATE_GENERATION.into(), count.into());
 }

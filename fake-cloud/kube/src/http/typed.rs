@@ -49,6 +49,22 @@ pub fn read(target: &Target, object: &mut Value, options: &mut WriteOptions) -> 
     options.told(target, texts)
 }
 
+/// What is wrong with bytes in base64, in the words of the real decoder.
+fn as_go_says(why: &str) -> String {
+    let place = why.strip_prefix("Invalid symbol ");
+    let place = place.and_then(|rest| rest.split_once("offset "));
+    let at = place.map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit));
+    at.map_or_else(
+        || why.to_owned(),
+        |at| {
+            format!(
+                "illegal base64 data at input byte {}",
+                at.collect::<String>()
+            )
+        },
+    )
+}
+
 /// Whether an object is of the request's kind, and that is a built-in one.
 fn is_ours(target: &Target, object: &Value) -> bool {
     let ours = |key: &str, wanted: &str| {
@@ -72,7 +88,7 @@ fn strip(target: &Target, object: &mut Value) -> Result<Vec<String>> {
     let Some(known) = as_type(target, object) else {
         return Ok(unknown);
     };
-    let known = known.map_err(|error| target.unreadable(error.to_string()))?;
+    let known = known.map_err(|error| target.unreadable(as_go_says(&error.to_string())))?;
     prune(object, &known, "", &mut unknown);
     Ok(unknown)
 }

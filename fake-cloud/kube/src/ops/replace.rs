@@ -120,7 +120,8 @@ pub fn prepare(
         if options.patching {
             let error =
                 crate::error::FieldError::invalid("metadata.uid", uid, "field is immutable");
-            return Err(ApiError::invalid(info, name, &[error]));
+            // All kinds are asked, and each kind asks again.
+            return Err(ApiError::invalid(info, name, &[error.clone(), error]));
         }
         let why = other_uid(target, name, uid, meta::uid(old));
         return Err(ApiError::conflict(info, name, &why));
@@ -166,6 +167,9 @@ pub fn commit(
     options: &WriteOptions,
 ) -> Result<Arc<Value>> {
     versions::to_keep(target, &mut new);
+    if target.info.is("apps", "daemonsets") {
+        crate::defaults::workloads::count_template(&mut new, Some(old));
+    }
     if new == **old {
         return Ok(Arc::clone(old));
     }

@@ -38,7 +38,16 @@ pub fn update(target: &Target, new: &Value, old: &Value, part: Part) -> Vec<Fiel
     let mut errors = Vec::new();
     names::labels(new, &mut errors);
     if target.info.custom {
-        errors.extend(crate::crd::validate(target, new, Some(old)));
+        let mut found = crate::crd::validate(target, new, Some(old));
+        if part == Part::Status {
+            // What is written with the status is looked at from there.
+            for error in &mut found {
+                if let Some(rest) = error.detail.strip_prefix("status.") {
+                    error.detail = rest.to_owned();
+                }
+            }
+        }
+        errors.extend(found);
     }
     if target
         .info
@@ -66,6 +75,8 @@ pub fn update(target: &Target, new: &Value, old: &Value, part: Part) -> Vec<Fiel
         objects::kept_data(new, old, &mut errors);
     }
     if meta::is_deleting(old) {
+        // All kinds are asked, and each kind asks again.
+        finalizers(new, old, &mut errors);
         finalizers(new, old, &mut errors);
     }
     errors

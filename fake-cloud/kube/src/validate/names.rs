@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::error::FieldError;
 use crate::meta::{self, at};
 use crate::ops::Target;
+use crate::wire::gojson;
 
 const LABEL_LEN_MAX: usize = 63;
 const SUBDOMAIN_LEN_MAX: usize = 253;
@@ -67,7 +68,7 @@ pub fn qualified_errors(text: &str) -> Vec<String> {
     let (first, second, more) = (parts.next().unwrap_or(""), parts.next(), parts.next());
     if more.is_some() {
         return vec![format!(
-            "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
         )];
     }
     let name = match second {
@@ -159,17 +160,16 @@ pub fn metadata(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
     let controllers: Vec<&Value> = owners.into_iter().flatten().filter(controls).collect();
     if let [first, second, ..] = controllers.as_slice() {
         let of = |o: &Value| format!("{}/{}", meta::text(o, &["kind"]), meta::text(o, &["name"]));
-        errors.push(FieldError::invalid(
-            "metadata.ownerReferences",
-            at(object, &["metadata", "ownerReferences"])
-                .cloned()
-                .unwrap_or(Value::Null),
-            format!(
-                "Only one reference can have Controller set to true. Found \"true\" in references for {} and {}",
-                of(first),
-                of(second)
-            ),
-        ));
+        let all = at(object, &["metadata", "ownerReferences"]);
+        let all = all.cloned().unwrap_or(Value::Null);
+        let shown = gojson::list_of("meta.v1.OwnerReference", &all);
+        let why = format!(
+            "Only one reference can have Controller set to true. Found \"true\" in references for {} and {}",
+            of(first),
+            of(second)
+        );
+        let error = FieldError::invalid("metadata.ownerReferences", all, why);
+        errors.push(error.showing(shown));
     }
     for owner in at(object, &["metadata", "ownerReferences"])
         .and_then(Value::as_array)

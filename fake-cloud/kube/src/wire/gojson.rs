@@ -19,6 +19,13 @@ pub fn of_type(name: &'static str, value: &Value) -> String {
     written(Some(&Kind::Type(name)), value, None)
 }
 
+/// A list of values of a type.
+#[must_use]
+pub fn list_of(name: &'static str, values: &Value) -> String {
+    let of = Kind::List(Box::new(Kind::Type(name)));
+    written(Some(&of), values, None)
+}
+
 fn written(kind: Option<&Kind>, value: &Value, touched: Option<&Value>) -> String {
     match (value, kind) {
         (Value::Object(map), Some(Kind::Type(name))) => {

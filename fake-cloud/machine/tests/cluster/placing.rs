@@ -103,6 +103,68 @@ async fn a_program_that_ends_is_started_again() {
     assert_eq!(cluster.phase("crashing"), "Running");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_container_whose_liveness_probe_fails_is_started_again() {
+    let cluster = Cluster::start();
+    cluster.add_node("n", "4", "8Gi").unwrap();
+    let mut probed = pod("probed", "1");
+    probed["spec"]["containers"][0]["livenessProbe"] =
+        json!({"tcpSocket": {"port": 80}, "periodSeconds": 5, "failureThreshold": 2});
+    let beside = json!({"name": "beside", "image": "i"});
+    let containers = probed["spec"]["containers"].as_array_mut().unwrap();
+    containers.push(beside);
+    cluster.make(PODS, probed);
+    seconds(30).await;
+    let live = |value: &str| {
+        let patch = json!({"metadata": {"annotations": {"karpenter-rs.test/unlive": value}}});
+        let patched =
+            cluster
+                .api()
+                .patch(PODS, Some("default"), "probed", "", PatchKind::Merge, patch);
+        patched.unwrap();
+    };
+    let told = || {
+        let pod = cluster.there(PODS, "probed").unwrap();
+        let of = |n: usize| pod["status"]["containerStatuses"][n].clone();
+        let mut conditions = pod["status"]["conditions"].as_array().unwrap().iter();
+        let ready = conditions.find(|c| c["type"] == "Ready").unwrap()["status"].clone();
+        (of(0), of(1), ready)
+    };
+    let (well, ..) = told();
+    assert_eq!(
+        (&well["restartCount"], &well["ready"]),
+        (&json!(0), &json!(true))
+    );
+    live("true");
+    seconds(12).await;
+    let (killed, beside, ready) = told();
+    assert_eq!(
+        killed["state"]["waiting"]["reason"], "CrashLoopBackOff",
+        "{killed:#}"
+    );
+    assert_eq!(killed["lastState"]["terminated"]["exitCode"], 143);
+    assert_eq!(
+        (&beside["restartCount"], &beside["ready"]),
+        (&json!(0), &json!(true))
+    );
+    assert_eq!(ready, "False");
+    // It comes back, and is killed again after twice the wait.
+    seconds(60).await;
+    let (again, ..) = told();
+    assert_eq!(again["restartCount"], 2, "{again:#}");
+    live("false");
+    seconds(120).await;
+    let (well, beside, ready) = told();
+    assert_eq!(
+        (&well["restartCount"], &well["ready"]),
+        (&json!(3), &json!(true))
+    );
+    assert_eq!(
+        (&beside["restartCount"], &ready),
+        (&json!(0), &json!("True"))
+    );
+}
+
 /// Somebody with `view` sees what others' roles add to it.
 #[tokio::test(start_paused = true)]
 async fn roles_are_aggregated() {
