@@ -47,10 +47,11 @@ case "${1:-}" in
     if [ -n "$executable" ]; then
       export LOCAL_CONTROL_PLANE="$executable"
     fi
+    # All packages are asked for, as `just test` does: one alone would unify other features and compile half of the tree anew.
     if [ $# -eq 0 ]; then
-      cargo test --package karpenter-fake-kube --lib judged_tests
+      cargo test --quiet --workspace --lib judged_tests
     fi
-    cargo test --package karpenter-fake-kube --test conformance -- "$@"
+    cargo test --workspace --test api-conformance -- "$@"
     ;;
   down)
     if [ ! -e "$state/pid" ]; then

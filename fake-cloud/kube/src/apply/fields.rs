@@ -1,6 +1,6 @@
 //! Sets of fields of an object, in the form `fieldsV1` keeps them: a tree of `f:name`, `k:{keys}` and `v:value`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
@@ -241,6 +241,54 @@ fn fields<'v>(
     }
     set
 }
+
+/// Elements of lists that the list has already, as messages tell them.
+#[must_use]
+pub fn duplicates(structure: &Structure<'_>, value: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    look_for_duplicates(structure, &mut Vec::new(), value, "", &mut found);
+    found
+}
+
+fn look_for_duplicates<'v>(
+    structure: &Structure<'_>,
+    path: &mut Vec<&'v str>,
+    value: &'v Value,
+    at: &str,
+    found: &mut Vec<String>,
+) {
+    match value {
+        Value::Object(map) if !structure.map_is_atomic(path) => {
+            for (key, below) in map {
+                path.push(key);
+                look_for_duplicates(structure, path, below, &format!("{at}.{key}"), found);
+                path.pop();
+            }
+        }
+        Value::Array(items) => {
+            let list = structure.list(path);
+            if list == ListType::Atomic {
+                return;
+            }
+            let mut seen = BTreeSet::new();
+            for item in items {
+                let element = element(&list, item);
+                let text = element_text(&element);
+                // What has no key is refused for that.
+                if element != NO_KEYS && !seen.insert(element) {
+                    found.push(format!("{at}: duplicate entries for key {text}"));
+                }
+                if list != ListType::Set {
+                    look_for_duplicates(structure, path, item, &format!("{at}{text}"), found);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// An element of a keyed list that has none of the keys.
+const NO_KEYS: &str = "k:{}";
 
 /// How two states differ: what was added or modified, and what was removed.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::error::{ApiError, Result};
 use crate::meta::text;
 use crate::ops::{Target, WriteOptions};
+use crate::structure::Structure;
 
 const QUANTITY_TEXT: &str =
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
@@ -93,16 +94,20 @@ fn strip(target: &Target, object: &mut Value) -> Result<Vec<String>> {
     Ok(unknown)
 }
 
-/// Refuses an apply configuration with fields that its type does not know, in the words of what compares owned fields.
+/// Refuses an apply configuration with fields that its type does not know and with elements that come twice, in the words of what compares owned fields.
 ///
 /// # Errors
-/// 500 for unknown fields, 400 for values of the wrong type.
+/// 500 for both, 400 for values of the wrong type.
 pub fn check_applied(target: &Target, document: &Value) -> Result<()> {
     let unknown = strip(target, &mut document.clone())?;
     let mut fields: Vec<String> = unknown
         .iter()
         .map(|path| format!(".{path}: field not declared in schema"))
         .collect();
+    fields.extend(crate::apply::fields::duplicates(
+        &Structure::of(target),
+        document,
+    ));
     let what = match fields.len() {
         0 => return Ok(()),
         1 => fields.remove(0),

@@ -135,8 +135,8 @@ fn words(line: &str) -> Vec<String> {
     all
 }
 
-/// Ages, times, identities and addresses named alike; runs of spaces, which follow from their widths, made one.
-fn plain(text: &str, url: &str) -> String {
+/// What is named alike, and how.
+fn names() -> Vec<(Regex, &'static str)> {
     let rules = [
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
         (
@@ -156,12 +156,15 @@ fn plain(text: &str, url: &str) -> String {
         (r" {2,}", "  "),
         (r"[ \t]+\n", "\n"),
     ];
+    let read = |(pattern, with)| (Regex::new(pattern).unwrap(), with);
+    rules.into_iter().map(read).collect()
+}
+
+/// Ages, times, identities and addresses named alike; runs of spaces, which follow from their widths, made one.
+fn plain(text: &str, url: &str, names: &[(Regex, &str)]) -> String {
     let text = text.replace(url, "<server>");
-    rules.iter().fold(text, |text, (pattern, with)| {
-        Regex::new(pattern)
-            .unwrap()
-            .replace_all(&text, *with)
-            .into_owned()
+    names.iter().fold(text, |text, (pattern, with)| {
+        pattern.replace_all(&text, *with).into_owned()
     })
 }
 
@@ -178,6 +181,7 @@ async fn a_session_goes_as_it_went() {
     let options = serde_saphyr::options! { strict_booleans: true };
     let script: Vec<Value> = serde_saphyr::from_str_with_options(&script, options).unwrap();
     let mut told = format!("# {}\n\n", session.kubectl);
+    let names = names();
     for step in &script {
         let text = |key: &str| step[key].as_str().unwrap_or("");
         let line = text("run");
@@ -198,7 +202,7 @@ async fn a_session_goes_as_it_went() {
                 _ => break said,
             }
         };
-        let mut said = plain(&said, &session.url);
+        let mut said = plain(&said, &session.url, &names);
         if step["sorted"] == true {
             let mut lines: Vec<&str> = said.lines().collect();
             lines.sort_unstable();
