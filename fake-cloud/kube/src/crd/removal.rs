@@ -148,3 +148,78 @@ pub fn check_new(target: &Target, object: &Value) -> Result<(), ApiError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use karpenter_runtime::{Clock, RngTree};
+
+    use super::*;
+    use crate::server::{ApiServer, PatchKind, ServerOptions, gr};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_definition_goes_with_its_last_object_and_after_whoever_holds_it() {
+        let server = ApiServer::new(ServerOptions {
+            clock: Clock::real(),
+            rng: RngTree::new(1),
+        });
+        let definition = |finalizers: Value| {
+            json!({"metadata": {"name": "widgets.x.io", "finalizers": finalizers}, "spec": {"group": "x.io", "scope": "Namespaced",
+                "names": {"plural": "widgets", "kind": "Widget"}, "versions": [{"name": "v1", "served": true, "storage": true,
+                    "schema": {"openAPIV3Schema": {"type": "object"}}}]}})
+        };
+        let widget =
+            |finalizers: Value| json!({"metadata": {"name": "a", "finalizers": finalizers}});
+        let widgets = gr("x.io", "widgets");
+        let free = |of, namespace, name: &str| {
+            let patch = json!({"metadata": {"finalizers": null}});
+            server
+                .patch(of, namespace, name, "", PatchKind::Merge, patch)
+                .unwrap();
+        };
+        let terminating = || {
+            let crd = server.get(CRDS, None, "widgets.x.io").unwrap();
+            meta::items(&crd, &["status", "conditions"])
+                .find(|c| text(c, &["type"]) == CONDITION)
+                .map(|c| {
+                    (
+                        text(c, &["status"]).to_owned(),
+                        text(c, &["reason"]).to_owned(),
+                    )
+                })
+                .unwrap()
+        };
+        let told = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+        server
+            .create(CRDS, None, definition(json!(["x.io/mine"])))
+            .unwrap();
+        server
+            .create(widgets, Some("default"), widget(json!(["x.io/held"])))
+            .unwrap();
+        server.delete(CRDS, None, "widgets.x.io", None).unwrap();
+        assert_eq!(terminating(), told("True", "InstanceDeletionInProgress"));
+        let refused = server.create(widgets, Some("default"), json!({"metadata": {"name": "b"}}));
+        assert_eq!(refused.unwrap_err().code, 403);
+        // The object goes, and the definition waits for whoever else holds it.
+        free(widgets, Some("default"), "a");
+        assert_eq!(terminating(), told("False", "InstanceDeletionCompleted"));
+        free(CRDS, None, "widgets.x.io");
+        assert_eq!(
+            server.get(CRDS, None, "widgets.x.io").unwrap_err().code,
+            404
+        );
+        assert_eq!(
+            server.get(widgets, Some("default"), "a").unwrap_err().code,
+            404
+        );
+        // The same again, with nobody who holds anything.
+        server.create(CRDS, None, definition(Value::Null)).unwrap();
+        server
+            .create(widgets, Some("default"), widget(Value::Null))
+            .unwrap();
+        server.delete(CRDS, None, "widgets.x.io", None).unwrap();
+        assert_eq!(
+            server.get(CRDS, None, "widgets.x.io").unwrap_err().code,
+            404
+        );
+    }
+}
