@@ -1,7 +1,7 @@
 //! Pools with what they sell, prepared once per solve: order, room per type after DaemonSets, limits left.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -17,8 +17,11 @@ use karpenter_model::{
     InstanceType, LabelRegistry, Offering, Pod, PoolView, Problem, Requirement, Requirements,
     ResourceList,
 };
+use parking_lot::Mutex;
 
+use crate::cluster::Cluster;
 use crate::dense::{Dense, Names};
+use crate::stock::{Stock, about};
 use crate::{mounts, reserved};
 
 /// A type as it is sold to pools that run the same DaemonSets.
@@ -76,7 +79,7 @@ impl Sold {
 /// What requirements leave of a list of types.
 pub(crate) type Types = Arc<Vec<Arc<Sold>>>;
 /// Label keys.
-type Keys = Arc<BTreeSet<Arc<str>>>;
+pub(crate) type Keys = Arc<BTreeSet<Arc<str>>>;
 
 /// A pool.
 #[derive(Debug)]
@@ -97,10 +100,12 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 pub(crate) struct Catalog {
     pub(crate) pools: Vec<Pool>,
+    /// What questions about the cluster have found out about what is sold.
+    pub(crate) stock: Arc<Mutex<Stock>>,
 }
 
 /// What resources are worth: the cheapest offer's price per unit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct UnitPrices {
     per_core: f64,
     per_gib: f64,
@@ -131,14 +136,19 @@ impl UnitPrices {
 
 impl Catalog {
     /// Prepares the pools; those that sell nothing are left out and named.
-    pub(crate) fn new(problem: &Problem, names: &Names, skipped: &mut Vec<SkippedPool>) -> Self {
+    pub(crate) fn new(
+        problem: &Problem,
+        names: &Names,
+        cluster: &Cluster,
+        skipped: &mut Vec<SkippedPool>,
+    ) -> Self {
         let mut views: Vec<&Arc<PoolView>> = problem.pools.iter().collect();
         views.sort_by_key(|p| (Reverse(p.weight), Reverse(Arc::clone(&p.name))));
         let mut pools = Vec::new();
-        let mut stock = Stock::default();
+        let stock = cluster.stock(names);
         for view in views {
             let daemons = daemons_of(problem, view);
-            let (types, keys) = stock.suitable(problem, names, view, &daemons);
+            let (types, keys) = stock.lock().suitable(problem, names, view, &daemons);
             if types.is_empty() {
                 let of = view.instance_types.len();
                 let reason = format!(
@@ -177,7 +187,7 @@ impl Catalog {
                 left,
             });
         }
-        Self { pools }
+        Self { pools, stock }
     }
 
     /// What a core and a GiB cost where they cost least.
@@ -195,105 +205,8 @@ impl Catalog {
     }
 }
 
-/// The label keys that types or their offerings speak of.
-fn keys_of(types: &[Arc<InstanceType>]) -> BTreeSet<Arc<str>> {
-    let all = types.iter().flat_map(|t| {
-        let offered = t.offerings.iter().flat_map(|o| o.requirements.iter());
-        t.requirements.iter().chain(offered)
-    });
-    let mut keys = BTreeSet::new();
-    for requirement in all {
-        if !keys.contains(&requirement.key) {
-            keys.insert(Arc::clone(&requirement.key));
-        }
-    }
-    keys
-}
-
-/// What requirements say about some keys.
-fn about(requirements: &Requirements, keys: &BTreeSet<Arc<str>>) -> Requirements {
-    let stated = requirements.iter().filter(|r| keys.contains(&r.key));
-    stated.cloned().collect()
-}
-
-/// Types as they are sold, each once for all pools with the same DaemonSets.
-#[derive(Default)]
-struct Stock<'p> {
-    /// DaemonSet pods with where they run, in words.
-    kinds: BTreeMap<String, usize>,
-    /// By kind and type.
-    known: BTreeMap<(usize, *const InstanceType), Arc<Sold>>,
-    /// Lists of types, with the label keys that they speak of.
-    lists: Vec<(&'p [Arc<InstanceType>], Keys)>,
-    /// What requirements leave, by kind, list and what they say about those keys.
-    left: BTreeMap<(usize, usize, Requirements), Types>,
-}
-
-impl<'p> Stock<'p> {
-    /// What a pool's requirements leave of what it is sold, and the label keys that any of that speaks of.
-    fn suitable(
-        &mut self,
-        problem: &Problem,
-        names: &Names,
-        view: &'p PoolView,
-        daemons: &Daemons,
-    ) -> (Types, Keys) {
-        let types = &view.instance_types[..];
-        let same = |list: &[Arc<InstanceType>]| {
-            list.len() == types.len() && list.iter().zip(types).all(|(a, b)| Arc::ptr_eq(a, b))
-        };
-        let list = self.lists.iter().position(|(list, _)| same(list));
-        let list = list.unwrap_or_else(|| {
-            self.lists.push((types, Arc::new(keys_of(types))));
-            self.lists.len() - 1
-        });
-        let keys = self.lists.get(list).map(|(_, keys)| Arc::clone(keys));
-        let keys = keys.unwrap_or_default();
-        let kind = self.kind(daemons);
-        let asked = about(&view.requirements, &keys);
-        if let Some(known) = self.left.get(&(kind, list, asked.clone())) {
-            return (Arc::clone(known), keys);
-        }
-        // A launch names the type: of several of a name it is the first.
-        let mut named: BTreeSet<&Arc<str>> = BTreeSet::new();
-        let left: Vec<Arc<Sold>> = types
-            .iter()
-            .filter(|t| named.insert(&t.name))
-            .filter(|t| t.requirements.does_intersect(&asked))
-            .map(|t| self.sold(problem, names, t, daemons))
-            .filter(|s| s.suiting(&asked, &problem.labels).next().is_some())
-            .collect();
-        let left = Arc::new(left);
-        self.left.insert((kind, list, asked), Arc::clone(&left));
-        (left, keys)
-    }
-
-    fn kind(&mut self, daemons: &Daemons) -> usize {
-        let next = self.kinds.len();
-        match self.kinds.get(&daemons.text) {
-            Some(kind) => *kind,
-            None => *self.kinds.entry(daemons.text.clone()).or_insert(next),
-        }
-    }
-
-    fn sold(
-        &mut self,
-        problem: &Problem,
-        names: &Names,
-        instance_type: &Arc<InstanceType>,
-        daemons: &Daemons,
-    ) -> Arc<Sold> {
-        let kind = self.kind(daemons);
-        // The problem keeps the type alive, so that no other comes to have its address.
-        let key = (kind, Arc::as_ptr(instance_type));
-        let known = self.known.entry(key);
-        let made = known.or_insert_with(|| Arc::new(sold(problem, names, instance_type, daemons)));
-        Arc::clone(made)
-    }
-}
-
 #[allow(clippy::cast_precision_loss)] // Worths are for comparing.
-fn sold(
+pub(crate) fn sold(
     problem: &Problem,
     names: &Names,
     instance_type: &Arc<InstanceType>,
@@ -367,10 +280,10 @@ struct Daemon {
 }
 
 /// The DaemonSets of a pool.
-struct Daemons {
+pub(crate) struct Daemons {
     all: Vec<Daemon>,
     /// The same for the same ones.
-    text: String,
+    pub(crate) text: String,
 }
 
 fn daemons_of(problem: &Problem, view: &PoolView) -> Daemons {

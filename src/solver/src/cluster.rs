@@ -17,6 +17,7 @@ use crate::ledger::{Counted, Same};
 use crate::node_rooms::Known;
 use crate::rooms::{BLOCK, Bits};
 use crate::rules::Who;
+use crate::stock::Stock;
 use crate::topology::{Domain, DomainId, Place};
 
 /// Nodes in the order they are tried: initialized ones first, then by name. A node keeps its place in questions that
@@ -49,6 +50,8 @@ pub struct Cluster {
     /// Rooms, by the resources that were asked for.
     rooms: Mutex<BTreeMap<Names, Arc<Known>>>,
     suitable: Mutex<BTreeMap<SameDemand, Arc<Suitable>>>,
+    /// What is sold, by the resources that were asked for.
+    stock: Mutex<BTreeMap<Names, Arc<Mutex<Stock>>>>,
     /// Claims that are attached, and where.
     attached: OnceLock<HashMap<PodKey, Vec<Place>>>,
 }
@@ -64,8 +67,8 @@ impl Suitable {
     }
 }
 
-/// Most sets of resources whose rooms are kept; nearly all pods ask for the same.
-const ROOMS_KEPT: usize = 16;
+/// Most sets of resources that things are kept by; nearly all pods ask for the same.
+const KEPT: usize = 16;
 
 /// Pods of one namespace with the same labels: no rule about others can tell them apart.
 #[derive(Debug)]
@@ -156,7 +159,20 @@ impl Cluster {
             return Arc::clone(known);
         }
         let made = Arc::new(make());
-        if all.len() < ROOMS_KEPT {
+        if all.len() < KEPT {
+            all.insert(names.clone(), Arc::clone(&made));
+        }
+        made
+    }
+
+    /// What questions have found out about what is sold, in terms of these resources.
+    pub(crate) fn stock(&self, names: &Names) -> Arc<Mutex<Stock>> {
+        let mut all = self.stock.lock();
+        if let Some(known) = all.get(names) {
+            return Arc::clone(known);
+        }
+        let made = Arc::default();
+        if all.len() < KEPT {
             all.insert(names.clone(), Arc::clone(&made));
         }
         made

@@ -44,6 +44,7 @@ mod rooms;
 mod ruled;
 mod rules;
 mod sets;
+mod stock;
 mod topology;
 
 use std::collections::BTreeMap;
@@ -72,8 +73,8 @@ pub fn solve(problem: &Problem) -> Plan {
 
 /// The same on the nodes of a cluster that was made ready before, without some of them, which are named by their positions
 /// among those that the cluster was made of. The problem's own nodes are not looked at. All problems that are asked of a
-/// cluster have the same labels, namespaces and DaemonSets, and ignore resource claims alike: what was worked out for one
-/// is used for the next.
+/// cluster have the same labels, namespaces, DaemonSets, volume limits and feature gates: what was worked out for one is
+/// used for the next.
 #[must_use]
 pub fn solve_without(problem: &Problem, cluster: &Cluster, gone: &[usize]) -> Plan {
     let gone = cluster.places_of(gone);
@@ -81,7 +82,7 @@ pub fn solve_without(problem: &Problem, cluster: &Cluster, gone: &[usize]) -> Pl
     let mut plan = Plan::default();
     let mut refused: BTreeMap<PodKey, String> = BTreeMap::new();
     let classes = Classes::new(problem, cluster, &gone, &mut names, &mut refused);
-    let mut catalog = Catalog::new(problem, &names, &mut plan.skipped_pools);
+    let mut catalog = Catalog::new(problem, &names, cluster, &mut plan.skipped_pools);
     let prices = catalog.unit_prices();
     let mut queue = classes.queue(&prices);
     let mut budget = Budget {

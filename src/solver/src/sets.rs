@@ -115,8 +115,6 @@ pub(crate) struct Sets<'a> {
     /// Whether anything is sold out of reservations.
     reserved: bool,
     all: Vec<Set>,
-    /// By list of types and what requirements say about it.
-    left: BTreeMap<(*const Vec<Arc<Sold>>, Requirements), Arc<Offers>>,
     index: BTreeMap<(usize, Requirements), SetId>,
     /// By set and demand; none where it was never asked.
     joined: Vec<Vec<Option<Option<SetId>>>>,
@@ -133,7 +131,6 @@ impl<'a> Sets<'a> {
             prices,
             reserved: catalog.pools.iter().any(Pool::has_reserved),
             all: Vec::new(),
-            left: BTreeMap::new(),
             index: BTreeMap::new(),
             joined: Vec::new(),
             narrowed: Known::new(),
@@ -350,13 +347,15 @@ impl<'a> Sets<'a> {
         base: Option<SetId>,
     ) -> Set {
         let left = catalog.pools.get(pool).map(|pool| {
-            // The pool keeps the list alive, so that no other comes to have its address.
-            let key = (Arc::as_ptr(&pool.types), pool.deciding(&requirements));
-            if let Some(known) = self.left.get(&key) {
-                return Arc::clone(known);
+            let deciding = pool.deciding(&requirements);
+            let rated = (self.prices, self.problem.options.node_cost);
+            let known = catalog.stock.lock().offers(&pool.types, &deciding, rated);
+            if let Some(known) = known {
+                return known;
             }
             let found = Arc::new(self.offers(&pool.types, &requirements, base));
-            self.left.insert(key, Arc::clone(&found));
+            let mut stock = catalog.stock.lock();
+            stock.found(&pool.types, deciding, rated, &found);
             found
         });
         Set {
