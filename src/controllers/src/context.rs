@@ -38,6 +38,15 @@ pub struct Context {
 }
 
 impl Context {
+    /// On how many threads something may be thought over: as many as there are cores; one where time is simulated, as many
+    /// worlds share a machine then.
+    pub(crate) fn threads(&self) -> usize {
+        if self.clock.is_virtual() {
+            return 1;
+        }
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
     /// With NodeOverlays between the provider and everything that asks it what it sells, if their gate is on.
     #[must_use]
     pub fn with_overlays(mut self) -> Self {

@@ -122,6 +122,8 @@ pub struct SolveOptions {
     pub node_cost: f64,
     /// Work units after which the solve returns what it has; a unit is one test of a pod against a node or claim.
     pub work_budget: u64,
+    /// On how many threads a large cluster is looked through. The plan is the same, whatever the number.
+    pub threads: usize,
 }
 
 impl SolveOptions {
@@ -139,6 +141,7 @@ impl Default for SolveOptions {
             fewest_machines: false,
             node_cost: Self::NODE_COST,
             work_budget: u64::MAX,
+            threads: 1,
         }
     }
 }

@@ -67,6 +67,9 @@ impl Suitable {
     }
 }
 
+/// Fewer nodes than this are not worth a thread.
+const NODES_PER_THREAD: usize = 256;
+
 /// Most sets of resources that things are kept by; nearly all pods ask for the same.
 const KEPT: usize = 16;
 
@@ -239,32 +242,23 @@ impl Cluster {
         self.soft.iter().any(|place| !gone.has(*place))
     }
 
-    /// Who is where.
-    pub(crate) fn kinds(&self) -> &[Kind] {
+    /// Who is where, found out on so many threads.
+    pub(crate) fn kinds(&self, threads: usize) -> &[Kind] {
         self.kinds.get_or_init(|| {
-            let mut all: Vec<Kind> = Vec::new();
-            let mut index: HashMap<(&str, &BTreeMap<String, String>), usize> = HashMap::new();
-            for (place, node) in self.nodes.iter().enumerate() {
-                for pod in &node.pods {
-                    let next = all.len();
-                    let who = (pod.key.namespace.as_ref(), &pod.labels);
-                    let kind = *index.entry(who).or_insert(next);
-                    if kind == next {
-                        all.push(Kind {
-                            example: Arc::clone(pod),
-                            at: Vec::new(),
-                        });
-                    }
-                    let Some(kind) = all.get_mut(kind) else {
-                        continue;
-                    };
-                    match kind.at.last_mut() {
-                        Some((at, n)) if *at == place => *n += 1,
-                        _ => kind.at.push((place, 1)),
-                    }
-                }
+            let each = self.nodes.len().div_ceil(threads.max(1));
+            if threads <= 1 || each < NODES_PER_THREAD {
+                return kinds_of(&self.nodes, 0);
             }
-            all
+            let parts: Vec<Vec<Kind>> = std::thread::scope(|scope| {
+                let parts = self.nodes.chunks(each).enumerate();
+                let asked: Vec<_> = parts
+                    .map(|(n, nodes)| scope.spawn(move || kinds_of(nodes, n * each)))
+                    .collect();
+                let told = asked.into_iter().map(std::thread::ScopedJoinHandle::join);
+                told.map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                    .collect()
+            });
+            joined(parts)
         })
     }
 
@@ -286,8 +280,8 @@ impl Cluster {
     }
 
     /// The pods that somebody means, by kind.
-    pub(crate) fn meant(&self, who: &Who) -> impl Iterator<Item = &Kind> {
-        let kinds = self.kinds();
+    pub(crate) fn meant(&self, who: &Who, threads: usize) -> impl Iterator<Item = &Kind> {
+        let kinds = self.kinds(threads);
         let all = match who.label() {
             None => (0..kinds.len()).collect(),
             Some((key, value)) => {
@@ -381,6 +375,58 @@ fn units(nodes: &[Arc<NodeView>]) -> BTreeMap<String, i128> {
     units
 }
 
+/// Tells kinds apart.
+fn who(pod: &Pod) -> (&str, &BTreeMap<String, String>) {
+    (pod.key.namespace.as_ref(), &pod.labels)
+}
+
+/// The kinds on nodes whose places begin at `first`, in the order of their first pods.
+fn kinds_of(nodes: &[Arc<NodeView>], first: Place) -> Vec<Kind> {
+    let mut all: Vec<Kind> = Vec::new();
+    let mut index: HashMap<(&str, &BTreeMap<String, String>), usize> = HashMap::new();
+    for (place, node) in (first..).zip(nodes) {
+        for pod in &node.pods {
+            let next = all.len();
+            let kind = *index.entry(who(pod)).or_insert(next);
+            if kind == next {
+                all.push(Kind {
+                    example: Arc::clone(pod),
+                    at: Vec::new(),
+                });
+            }
+            let Some(kind) = all.get_mut(kind) else {
+                continue;
+            };
+            match kind.at.last_mut() {
+                Some((at, n)) if *at == place => *n += 1,
+                _ => kind.at.push((place, 1)),
+            }
+        }
+    }
+    all
+}
+
+/// Kinds of one part of the nodes after another, as if all had been looked at together.
+fn joined(parts: Vec<Vec<Kind>>) -> Vec<Kind> {
+    let mut parts = parts.into_iter();
+    let mut all = parts.next().unwrap_or_default();
+    for part in parts {
+        let examples: Vec<Arc<Pod>> = all.iter().map(|k| Arc::clone(&k.example)).collect();
+        let index = examples.iter().enumerate().map(|(at, pod)| (who(pod), at));
+        let index: HashMap<_, usize> = index.collect();
+        for kind in part {
+            match index
+                .get(&who(&kind.example))
+                .and_then(|at| all.get_mut(*at))
+            {
+                Some(known) => known.at.extend(kind.at),
+                None => all.push(kind),
+            }
+        }
+    }
+    all
+}
+
 /// Kinds by the value that they have of a label.
 fn by_value(kinds: &[Kind], key: &str) -> BTreeMap<String, Vec<usize>> {
     let mut out: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -413,4 +459,49 @@ fn soft(nodes: &[Arc<NodeView>]) -> Vec<Place> {
         .filter(|(_, n)| n.taints.iter().any(|t| t.effect == "PreferNoSchedule"))
         .map(|(place, _)| place)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use karpenter_model::PodKey;
+
+    use super::*;
+
+    fn nodes(count: usize) -> Vec<Arc<NodeView>> {
+        let pod = |at: usize, n: usize| {
+            let app = format!("app-{}", at * (n + 1) % 7);
+            Arc::new(Pod {
+                key: PodKey {
+                    namespace: "d".into(),
+                    name: format!("pod-{at}-{n}").into(),
+                },
+                labels: BTreeMap::from([("app".to_owned(), app)]),
+                ..Pod::default()
+            })
+        };
+        let node = |at: usize| {
+            Arc::new(NodeView {
+                name: format!("node-{at:05}").into(),
+                pods: (0..3).map(|n| pod(at, n)).collect(),
+                ..NodeView::default()
+            })
+        };
+        (0..count).map(node).collect()
+    }
+
+    #[test]
+    fn several_threads_find_the_kinds_that_one_finds() {
+        let nodes = nodes(4 * NODES_PER_THREAD + 1);
+        let found = |threads: usize| {
+            let cluster = Cluster::new(&nodes);
+            let kinds = cluster.kinds(threads).iter();
+            kinds
+                .map(|k| (k.example.key.clone(), k.at.clone()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found(1).len(), 7);
+        for threads in [2, 3, 4, 1000] {
+            assert_eq!(found(threads), found(1), "{threads} threads");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use karpenter_api::{NodeClaim, NodePool};
 use karpenter_cloud::NodeClassKind;
 use karpenter_model::disruption::Pdb;
 use karpenter_model::{InstanceType, LabelRegistry, Pod};
-use karpenter_runtime::{Clock, Settings};
+use karpenter_runtime::Settings;
 use karpenter_state::{PoolCount, Store};
 
 use super::ground::Ground;
@@ -116,17 +116,9 @@ pub(crate) async fn take(ctx: &Context, meter: &Meter, queued: &BTreeSet<Arc<str
     let snapshot = assemble(Facts::of(ctx), &types, Some(meter), queued, now);
     Snapshot {
         generation,
-        threads: threads(&ctx.clock),
+        threads: ctx.threads(),
         ..snapshot
     }
-}
-
-/// As many as there are cores; one where time is simulated, as many worlds share a machine then.
-fn threads(clock: &Clock) -> usize {
-    if clock.is_virtual() {
-        return 1;
-    }
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The snapshot of what is known, with the types that are sold to each pool.

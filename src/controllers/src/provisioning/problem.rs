@@ -232,7 +232,10 @@ pub(crate) fn build(
         volume_limits: ctx.state.volume_limits(),
         namespaces: ctx.state.namespaces(),
         labels: ctx.provider.labels.clone(),
-        options: options(&ctx.settings),
+        options: SolveOptions {
+            threads: ctx.threads(),
+            ..options(&ctx.settings)
+        },
     }
 }
 
@@ -245,6 +248,7 @@ pub(crate) fn options(settings: &Settings) -> SolveOptions {
         fewest_machines: false,
         node_cost: settings.node_cost,
         work_budget: SOLVE_WORK_BUDGET,
+        threads: 1,
     }
 }
 

@@ -106,7 +106,7 @@ impl Counting<'_> {
         {
             out.nodes = domains.without(&out.passed_over);
         }
-        for kind in self.cluster.meant(&rule.who) {
+        for kind in self.cluster.meant(&rule.who, self.problem.options.threads) {
             for (place, n) in &kind.at {
                 let position = match over {
                     Over::Hosts => Some(self.topology.host(*place)),
