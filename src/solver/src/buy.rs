@@ -227,7 +227,7 @@ impl Buyer<'_, '_> {
         if machine.gone() || ports_clash(&c.ports, &machine.ports) {
             return None;
         }
-        let id = self.narrowed_to(machine.set, demand, wanted)?;
+        let id = self.narrowed_to(index, machine.set, demand, wanted)?;
         let (c, machine) = (self.classes.get(class)?, self.machines.get(index)?);
         let pool = self.catalog.pools.get(machine.pool)?;
         let sold = pool.types.get(machine.chosen)?;
@@ -344,7 +344,7 @@ impl Buyer<'_, '_> {
             return 0;
         }
         let (held, at) = (machine.set, machine.pool);
-        let Some(id) = self.narrowed_to(held, demand, wanted) else {
+        let Some(id) = self.narrowed_to(index, held, demand, wanted) else {
             return 0;
         };
         let stays = self.sets.pinned_alike(id, held);
@@ -398,8 +398,15 @@ impl Buyer<'_, '_> {
         n
     }
 
-    /// A set joined by pods of a demand, in the wanted domains; none if nothing is left then.
-    fn narrowed_to(&mut self, set: SetId, demand: DemandId, wanted: &Combination) -> Option<SetId> {
+    /// A machine's set joined by pods of a demand, in the wanted domains; none if nothing is left then, or if pods on the
+    /// machine that were counted for a spread would not count any more.
+    fn narrowed_to(
+        &mut self,
+        index: usize,
+        set: SetId,
+        demand: DemandId,
+        wanted: &Combination,
+    ) -> Option<SetId> {
         let mut id = self.sets.join(self.catalog, self.classes, set, demand)?;
         for pin in wanted {
             let topology = &self.ledger.topology;
@@ -407,7 +414,7 @@ impl Buyer<'_, '_> {
             let value = topology.domain_name(pin.0, pin.1)?;
             id = self.sets.narrow(self.catalog, id, *pin, key, value)?;
         }
-        Some(id)
+        (id == set || self.keeps_counting(index, id)).then_some(id)
     }
 
     /// The best purchase for the head of the queue, over the pools of the highest weight that can serve it at all.

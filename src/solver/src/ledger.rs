@@ -98,6 +98,8 @@ struct Concern {
 pub(crate) struct Ledger<'a> {
     pub(crate) topology: Topology<'a>,
     groups: Vec<Group>,
+    /// The groups for which not everything counts.
+    heeding: Vec<GroupId>,
     held: Vec<Held>,
     by_class: Vec<Concern>,
 }
@@ -227,6 +229,13 @@ impl<'a> Ledger<'a> {
                 group.decided.set(place, true);
             }
         }
+    }
+
+    /// What spreads heed that a machine counts for.
+    pub(crate) fn heeded(&self, place: Place) -> impl Iterator<Item = &Heeded> {
+        let groups = self.heeding.iter().filter_map(|id| self.groups.get(*id));
+        let here = move |g: &&Group| g.decided.has(place) && !g.passed_over.has(place);
+        groups.filter(here).filter_map(|g| g.heeds.as_ref())
     }
 
     /// Takes note of `n` more pods of a class at a place whose domains are known.

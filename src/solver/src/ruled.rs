@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use karpenter_api::labels::{CAPACITY_TYPE, ZONE};
 use karpenter_model::taints::first_in_the_way;
-use karpenter_model::{Requirements, Undefined};
+use karpenter_model::{LabelRegistry, Requirements, Undefined};
 
 use crate::buy::Buyer;
+use crate::catalog::Pool;
 use crate::choose::Candidate;
 use crate::class::DemandId;
-use crate::ledger::Over;
+use crate::ledger::{Heeded, Over};
 use crate::rooms::BLOCK;
 use crate::rules::Demand;
-use crate::sets::SetId;
+use crate::sets::{Set, SetId};
 use crate::topology::{Combination, DomainId, KeyId};
 
 /// Most combinations of domains of several keys that are tried for one step.
@@ -437,19 +438,23 @@ impl Buyer<'_, '_> {
         };
         let labels = &self.problem.labels;
         self.ledger.decide(class, place, |heeded| {
-            let taints = &pool.view.taints;
-            let tolerated = heeded
-                .tolerations
-                .as_ref()
-                .is_none_or(|own| first_in_the_way(taints, own, true).is_none());
-            let may_meet = |r: &Requirements| {
-                let mut types = set.offers.iter().filter_map(|o| pool.types.get(o.at));
-                set.requirements
-                    .is_compatible(r, Undefined::WellKnown(labels))
-                    && types.any(|s| s.instance_type.requirements.does_intersect(r))
-            };
-            tolerated && (heeded.required.is_empty() || heeded.required.iter().any(may_meet))
+            may_be_heeded(pool, set, heeded, labels)
         });
+    }
+
+    /// Whether a machine counts under another set for all the spreads that it counts for now: pods were placed in view of
+    /// that.
+    pub(crate) fn keeps_counting(&self, index: usize, set: SetId) -> bool {
+        let place = self.ledger.topology.machine(index);
+        let Some(set) = self.sets.get(set) else {
+            return false;
+        };
+        let Some(pool) = self.catalog.pools.get(set.pool) else {
+            return false;
+        };
+        let labels = &self.problem.labels;
+        let mut heeded = self.ledger.heeded(place);
+        heeded.all(|heeded| may_be_heeded(pool, set, heeded, labels))
     }
 
     /// The value of a key that a machine has, or that its cheapest offering gives it.
@@ -462,15 +467,30 @@ impl Buyer<'_, '_> {
         }
         let pool = self.catalog.pools.get(machine.pool)?;
         let offering = set.offer(machine.chosen)?.offering(pool)?;
-        match &*name {
+        let cheapest: Option<Arc<str>> = match &*name {
             ZONE => Some(offering.zone().into()),
             CAPACITY_TYPE => Some(offering.capacity_type().into()),
-            _ => {
-                let id = machine.set;
-                let values = self.sets.values(self.catalog, id, key, &name);
-                values.first().cloned()
-            }
+            _ => None,
+        };
+        let (id, chosen, price) = (machine.set, machine.chosen, machine.price);
+        let place = self.ledger.topology.machine(index);
+        if cheapest.is_some() && self.ledger.heeded(place).next().is_none() {
+            return cheapest;
         }
+        let values = self.sets.values(self.catalog, id, key, &name);
+        let mut all = cheapest.iter().chain(values.iter());
+        // Where that costs no more, one with which the machine still counts for what it counts for.
+        let keeps = |value: &&Arc<str>| {
+            let domain = self.ledger.topology.domain_id(key, value);
+            self.pinned(id, key, domain).is_some_and(|set| {
+                let same = self.sets.get(set).and_then(|s| s.price(chosen)) <= Some(price);
+                same && self.keeps_counting(index, set)
+            })
+        };
+        all.find(keeps)
+            .cloned()
+            .or(cheapest)
+            .or_else(|| values.first().cloned())
     }
 
     /// Why pods of a class that rules are about are left over, where rules may be the reason.
@@ -514,4 +534,20 @@ impl Buyer<'_, '_> {
         });
         could.then_some(text)
     }
+}
+
+/// Whether a machine may become a node that a spread heeds.
+fn may_be_heeded(pool: &Pool, set: &Set, heeded: &Heeded, labels: &LabelRegistry) -> bool {
+    let taints = &pool.view.taints;
+    let tolerated = heeded
+        .tolerations
+        .as_ref()
+        .is_none_or(|own| first_in_the_way(taints, own, true).is_none());
+    let may_meet = |r: &Requirements| {
+        let mut types = set.offers.iter().filter_map(|o| pool.types.get(o.at));
+        set.requirements
+            .is_compatible(r, Undefined::WellKnown(labels))
+            && types.any(|s| s.instance_type.requirements.does_intersect(r))
+    };
+    tolerated && (heeded.required.is_empty() || heeded.required.iter().any(may_meet))
 }

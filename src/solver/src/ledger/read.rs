@@ -48,6 +48,7 @@ pub(super) fn ledger<'a>(
     let mut ledger = Ledger {
         topology,
         groups: Vec::new(),
+        heeding: Vec::new(),
         held: Vec::new(),
         by_class: Vec::new(),
     };
@@ -62,6 +63,9 @@ pub(super) fn ledger<'a>(
         by_rule.insert(rule, id);
     }
     let group_of = reading.groups(&mut ledger, classes);
+    let groups = ledger.groups.iter().enumerate();
+    let heeding = groups.filter(|(_, g)| g.heeds.is_some()).map(|(id, _)| id);
+    ledger.heeding = heeding.collect();
     for (class, groups) in classes.iter().zip(group_of) {
         let concern = reading.concern(&ledger, class, groups, &by_rule, &by_who);
         ledger.by_class.push(concern);
