@@ -76,6 +76,19 @@ const INTEGERS: [&str; 8] = [
     "Count",
 ];
 
+/// What the API says of the fields that every object's columns show. Of the others it is left out: nothing prints it.
+fn description(column: &str) -> &'static str {
+    match column {
+        "Name" => {
+            "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names"
+        }
+        "Age" => {
+            "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"
+        }
+        _ => "",
+    }
+}
+
 fn column(name: &str, priority: i64) -> Column {
     Column {
         name: name.to_owned(),
@@ -86,7 +99,7 @@ fn column(name: &str, priority: i64) -> Column {
         }
         .to_owned(),
         format: if name == "Name" { "name" } else { "" }.to_owned(),
-        description: String::new(),
+        description: description(name).to_owned(),
         priority,
         json_path: String::new(),
     }
@@ -105,6 +118,10 @@ pub fn of(target: &Target) -> Vec<Column> {
             let mut age = column("Age", 0);
             age.kind = "date".to_owned();
             age.json_path = ".metadata.creationTimestamp".to_owned();
+            age.description = format!(
+                "Custom resource definition column (in JSONPath format): {}",
+                age.json_path
+            );
             columns.push(age);
         }
         columns.extend(own.iter().cloned());
