@@ -388,9 +388,13 @@ impl Store {
     /// launch tells), leaving ones do not.
     #[must_use]
     pub fn usage(&self, pool: &str) -> ResourceList {
+        let mut cluster = self.cluster.write();
+        cluster.views();
+        let cluster = &*cluster;
         let mut total = ResourceList::new();
-        for view in self.problem_nodes(&BTreeSet::new()) {
-            if view.node_pool.as_deref() == Some(pool) {
+        // Asked at every change of a machine, so only what counts is looked at.
+        for (entity, view) in cluster.current_views() {
+            if view.node_pool.as_deref() == Some(pool) && !cluster.entity_is_leaving(entity) {
                 total.add(&view.capacity);
             }
         }

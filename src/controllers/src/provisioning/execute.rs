@@ -169,7 +169,11 @@ fn within_limits(ctx: &Context, pool: &PoolView) -> bool {
         tracing::error!(NodePool = %pool.name, "failed creating nodeclaim, nodepool is gone");
         return false;
     };
-    match limits::exceeded(current.spec.limits.as_ref(), &ctx.state.usage(&pool.name)) {
+    // Counting all machines of a pool for each that is bought is for pools with limits only.
+    let Some(limits) = &current.spec.limits else {
+        return true;
+    };
+    match limits::exceeded(Some(limits), &ctx.state.usage(&pool.name)) {
         Ok(None) => true,
         Ok(Some(over)) => {
             tracing::error!(NodePool = %pool.name, limit = %over, "failed creating nodeclaim, nodepool is over its limits");
