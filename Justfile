@@ -52,13 +52,13 @@ determinism:
 pending-snapshots:
     @test -z "$(git ls-files --others --cached '*.snap.new' '*.pending-snap' '*.actual')"
 
-# The stormy story under many seeds: just chaos SEEDS=500 FROM=7
+# Storms under many seeds, drawn and written ones: just chaos SEEDS=500 FROM=7
 chaos *ARGS:
     e2e/chaos.sh {{ARGS}}
 
-# The demo's story from one seed.
+# The storms of one seed, and how the drawn one went.
 seed N:
-    cargo demo --seed {{N}} --output json
+    e2e/chaos.sh SEEDS=1 FROM={{N}} SHOW=1
 
 # Speed, as ratios in one run.
 bench *ARGS:
@@ -69,4 +69,4 @@ deny *WHAT="bans licenses sources":
     cargo deny --workspace check {{WHAT}}
 
 # What CI runs, in its order.
-ci: lint test e2e (e2e "local") conformance determinism (chaos "SEEDS=20") pending-snapshots deny
+ci: lint test e2e (e2e "local") conformance determinism (chaos "SEEDS=50") pending-snapshots deny

@@ -69,12 +69,16 @@ pub async fn run(loaded: &Loaded, seed: Option<u64>) -> Result<Report, RunError>
 
 /// The world of a scenario in virtual time, with nothing in it yet.
 pub(crate) fn world(loaded: &Loaded, seed: u64) -> Result<World, RunError> {
-    Ok(World::new(WorldOptions {
+    let mut world = World::new(WorldOptions {
         seed,
         clock: world::virtual_clock(),
         settings: settings(loaded)?,
         cloud: cloud(loaded)?,
-    })?)
+    })?;
+    if loaded.scenario.leader_election {
+        world.hold_elections();
+    }
+    Ok(world)
 }
 
 /// Runs `loaded` on a running cluster, in real time: its waiting is cut short, what it waits for and expects may take its
@@ -280,6 +284,14 @@ pub(crate) async fn take(
         }
         if matches!(action, ControllerAction::Start | ControllerAction::Restart) {
             world.start_controller().await?;
+        }
+        if action == ControllerAction::Takeover {
+            if !loaded.scenario.leader_election {
+                return Err(bad(
+                    "controller: takeover needs leaderElection: true".to_owned()
+                ));
+            }
+            world.hand_over().await?;
         }
     } else if let Some(fault) = &step.cloud {
         told("cloud", serde_json::to_string(fault).unwrap_or_default());

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use karpenter_core::{Controller, Options, Parts};
+use karpenter_core::{Controller, Options, Parts, Phase};
 use karpenter_fake_kube::deletes::PodDelete;
 use karpenter_fake_kube::flaky::{ClientFaults, Flaky};
-use karpenter_fake_kube::server::{ApiError, ApiServer, InsideFaults, ServerOptions};
+use karpenter_fake_kube::server::{
+    ApiError, ApiServer, InsideFaults, PatchKind, ServerOptions, gr,
+};
+use karpenter_runtime::leader::LeaderOptions;
 use karpenter_runtime::{Clock, RngTree, Settings};
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +28,10 @@ pub use crate::cloud::{CloudKind, Ec2Account, LiveMachine};
 pub const EPOCH: &str = "2026-01-01T00:00:00Z";
 /// Longest that a controller may take to come up.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// The same where it has to wait for a lease that another one holds or has left behind.
+const ELECTION_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// Name and namespace of the lease.
+const LEASE: (&str, &str) = ("karpenter-leader-election", "kube-system");
 
 /// How to make a world.
 #[derive(Clone)]
@@ -70,8 +77,14 @@ pub enum WorldError {
     #[error("{0}")]
     Cluster(String),
     /// The controller does not come up.
-    #[error("the controller did not come up within {START_LIMIT:?}")]
-    Controller,
+    #[error("the controller did not come up within {0:?}")]
+    Controller(Duration),
+    /// The controller has a fault of its own.
+    #[error("the controller ended: {0}")]
+    Died(#[source] karpenter_core::RunError),
+    /// A controller runs on without its lease.
+    #[error("the controller did not end within {0:?} of losing its lease")]
+    Holds(Duration),
 }
 
 /// A cluster of real components, in real time.
@@ -95,6 +108,7 @@ pub struct World {
     flaky: Flaky,
     no_retry: Option<kube::Client>,
     controller: Option<Controller>,
+    elections: bool,
     starts: u32,
     tasks: Vec<JoinHandle<()>>,
     began: tokio::time::Instant,
@@ -140,10 +154,7 @@ impl World {
         let (cloud, machines) = Cloud::start(&options.cloud, &around);
         for crd in cloud.crds(&around) {
             let name = crate::json::name(&crd).to_owned();
-            let kind = karpenter_fake_kube::server::gr(
-                "apiextensions.k8s.io",
-                "customresourcedefinitions",
-            );
+            let kind = gr("apiextensions.k8s.io", "customresourcedefinitions");
             api.create(kind, None, crd)
                 .map_err(Box::new)
                 .map_err(|source| WorldError::Crd { name, source })?;
@@ -166,6 +177,7 @@ impl World {
             around,
             no_retry: None,
             controller: None,
+            elections: false,
             starts: 0,
             tasks,
         })
@@ -208,6 +220,7 @@ impl World {
             around,
             no_retry: Some(live.client_no_retry),
             controller: None,
+            elections: false,
             starts: 0,
             tasks,
         })
@@ -270,6 +283,11 @@ impl World {
         self.cloud.machine_fault(&self.around, fault).await
     }
 
+    /// From now on a controller runs while it holds a lease.
+    pub fn hold_elections(&mut self) {
+        self.elections = true;
+    }
+
     /// Starts the controller, if it is not running, and waits until its loops run.
     ///
     /// # Errors
@@ -278,25 +296,92 @@ impl World {
         if self.controller.is_some() {
             return Ok(());
         }
+        let next = self.another_controller();
+        self.wait_for(next).await
+    }
+
+    /// A controller that begins to run, or to wait for the lease.
+    fn another_controller(&mut self) -> Controller {
         // Every start draws from a child of its own, or a restarted controller would draw the names it drew before.
         let start = self.starts.to_string();
         self.starts += 1;
         let flaky = || self.api.flaky_client(&self.flaky);
-        let mut controller = karpenter_core::start(Parts {
+        let identity = format!("karpenter-{start}");
+        let election = self
+            .elections
+            .then(|| LeaderOptions::new(LEASE.0, LEASE.1, &identity));
+        karpenter_core::start(Parts {
             provider: self.cloud.provider(&self.around),
             client: self.around.live.clone().unwrap_or_else(flaky),
             client_no_retry: self.no_retry.clone().unwrap_or_else(flaky),
             settings: self.around.settings.clone(),
             clock: self.clock.clone(),
             rng: self.around.rng.child("controller", &start),
-            options: Options::embedded(),
-        });
-        let up = tokio::time::timeout(START_LIMIT, controller.wait_running()).await;
+            options: Options {
+                election,
+                ..Options::embedded()
+            },
+        })
+    }
+
+    async fn wait_for(&mut self, mut controller: Controller) -> Result<(), WorldError> {
+        let limit = if self.elections {
+            ELECTION_LIMIT
+        } else {
+            START_LIMIT
+        };
+        let up = tokio::time::timeout(limit, controller.wait_running()).await;
         self.controller = Some(controller);
         if matches!(up, Ok(true)) {
             Ok(())
         } else {
-            Err(WorldError::Controller)
+            Err(WorldError::Controller(limit))
+        }
+    }
+
+    /// The lease goes to somebody else, as if it could not be renewed for a while, and then to a controller that has been
+    /// waiting for it. The one that ran has to end by itself.
+    ///
+    /// # Errors
+    /// When it does not, or when the other one does not come up.
+    pub async fn hand_over(&mut self) -> Result<(), WorldError> {
+        let Some(mut before) = self.controller.take() else {
+            return self.start_controller().await;
+        };
+        let next = self.another_controller();
+        let now = self.api.clock().wall();
+        let taken =
+            json!({"spec": {"holderIdentity": "somebody-else", "renewTime": format!("{now:.6}")}});
+        let (name, namespace) = (LEASE.0, Some(LEASE.1));
+        let leases = gr("coordination.k8s.io", "leases");
+        self.api
+            .patch(leases, namespace, name, "", PatchKind::Merge, taken)
+            .map_err(|source| WorldError::Refused {
+                object: format!("Lease {name}"),
+                source: Box::new(source),
+            })?;
+        let ended = tokio::time::timeout(START_LIMIT, before.wait()).await;
+        if !matches!(ended, Ok(Err(karpenter_core::RunError::LeaseLost { .. }))) {
+            before.kill();
+            return Err(WorldError::Holds(START_LIMIT));
+        }
+        self.wait_for(next).await
+    }
+
+    /// Starts a controller anew that has lost its lease and ended, as a kubelet does.
+    ///
+    /// # Errors
+    /// When it ended for another reason, or the new one does not come up.
+    pub async fn mind_controller(&mut self) -> Result<(), WorldError> {
+        let ended = |c: &mut Controller| c.phase() == Phase::Stopped;
+        let Some(mut ended) = self.controller.take_if(ended) else {
+            return Ok(());
+        };
+        match ended.wait().await {
+            Ok(()) | Err(karpenter_core::RunError::LeaseLost { .. }) => {
+                self.start_controller().await
+            }
+            Err(died) => Err(WorldError::Died(died)),
         }
     }
 

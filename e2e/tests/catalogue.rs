@@ -1,6 +1,6 @@
 //! The catalogue of a node's life (`lifecycle-and-disruption.md` §10.2), by number: each case has tests, which are named
 //! here and must be there, or a reason why there is none. Whether they pass their own runs say: functions and scenarios
-//! are told with every build, stories (`scale`) in optimized builds only, and rules while `chaos` is run by hand.
+//! are told with every build, stories (`scale`) in optimized builds only, and rules while `just chaos` is run.
 
 #![allow(clippy::unwrap_used)] // A test may fail loudly.
 

@@ -1,68 +1,198 @@
-//! Tells the random stories of seeds: chaos [SEEDS=50] [FROM=1] [EVERY=1]. A failure prints its seed, the command that
-//! tells it again, and the fewest steps that still fail. The last line counts. With WRITE=FOLDER the story of FROM is
-//! written there instead, as a scenario for `kubectl-karpenter simulate`.
+//! Tells stories in which everything goes wrong, of as many seeds as are asked for, on all cores:
+//! `chaos [SEEDS=50] [FROM=1] [EVERY=1]`. Of each seed: the story that is drawn from it, and the two storms that somebody
+//! wrote. A failure prints its seed, the command that tells it again, and the fewest steps that still fail; the last line
+//! counts seeds. `SHOW=1` prints the drawn stories as they went. With `WRITE=FOLDER` that of FROM is written there
+//! instead, as a scenario for `kubectl-karpenter simulate`.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // What it is for.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
-use karpenter_e2e::run::RunError;
+use karpenter_e2e::run::{self, RunError};
+use karpenter_e2e::scenario;
 use karpenter_e2e::scenario::schema::Span;
 use karpenter_e2e::storm::shrink::shrink;
 use karpenter_e2e::storm::tell::{Outcome, Story, tell};
 use karpenter_e2e::world::virtual_runtime;
 
+/// The storms that somebody wrote.
+const WRITTEN: [&str; 2] = ["rough-weather", "static-rough-weather"];
+/// Longest that nothing may be heard of any story, in the machine's own time: one that takes longer hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(180);
+/// Most stories that are shortened: each is told some dozens of times on the way.
+const MAX_SHORTENED: u64 = 3;
+
+/// What is asked for.
+struct Asked {
+    seeds: u64,
+    from: u64,
+    every: u64,
+    show: bool,
+    folder: Option<PathBuf>,
+}
+
+/// What came of a seed.
+struct Told {
+    seed: u64,
+    drawn: Outcome,
+    /// What was broken in the written storms, with their names.
+    written: Vec<(&'static str, String)>,
+}
+
 fn main() -> ExitCode {
-    let (mut seeds, mut from, mut every) = (50, 1, 1);
-    let mut folder = None;
-    for argument in std::env::args().skip(1) {
-        let (key, value) = argument.split_once('=').unwrap_or((&argument, ""));
-        if key == "WRITE" {
-            folder = Some(std::path::PathBuf::from(value));
-            continue;
+    let asked = match asked(std::env::args().skip(1)) {
+        Ok(asked) => asked,
+        Err(argument) => {
+            eprintln!(
+                "chaos: expected SEEDS=N, FROM=N, EVERY=N, SHOW=1 or WRITE=FOLDER, got {argument}"
+            );
+            return ExitCode::from(2);
         }
-        match (key, value.parse::<u64>()) {
-            ("SEEDS", Ok(n)) => seeds = n,
-            ("FROM", Ok(n)) => from = n,
-            ("EVERY", Ok(n)) if n > 0 => every = n,
-            _ => {
-                eprintln!(
-                    "chaos: expected SEEDS=N, FROM=N, EVERY=N or WRITE=FOLDER, got {argument}"
-                );
-                return ExitCode::from(2);
-            }
-        }
+    };
+    if let Some(folder) = &asked.folder {
+        return written(asked.from, folder);
     }
-    if let Some(folder) = folder {
-        return written(from, &folder);
-    }
-    let (mut passed, mut failed) = (0_u64, 0_u64);
-    let (mut moves, mut nodes) = (0, 0);
-    for index in 0..seeds {
-        let seed = from.saturating_add(index.saturating_mul(every));
-        let story = Story::of(seed);
-        let outcome = told(&story);
-        moves += outcome.moves;
-        nodes += outcome.nodes;
-        if outcome.broken.is_empty() {
-            passed += 1;
-            continue;
-        }
-        failed += 1;
-        println!(
-            "seed {seed}: cargo run --release -p karpenter-e2e --bin chaos -- SEEDS=1 FROM={seed}"
-        );
-        for broken in &outcome.broken {
-            println!("  {broken}");
-        }
-        shortened(&story, &outcome);
-    }
-    println!("chaos: {nodes} machines joined, {moves} disruption commands were begun");
+    let Some((passed, failed)) = all(&asked) else {
+        return ExitCode::from(1);
+    };
     println!("chaos: {passed} passed, {failed} failed");
     ExitCode::from(u8::from(failed > 0))
 }
 
+fn asked(arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
+    let mut asked = Asked {
+        seeds: 50,
+        from: 1,
+        every: 1,
+        show: false,
+        folder: None,
+    };
+    for argument in arguments {
+        let (key, value) = argument.split_once('=').unwrap_or((&argument, ""));
+        match (key, value.parse::<u64>()) {
+            ("WRITE", _) if !value.is_empty() => asked.folder = Some(PathBuf::from(value)),
+            ("SEEDS", Ok(n)) => asked.seeds = n,
+            ("FROM", Ok(n)) => asked.from = n,
+            ("EVERY", Ok(n)) if n > 0 => asked.every = n,
+            ("SHOW", Ok(n)) => asked.show = n > 0,
+            _ => return Err(argument),
+        }
+    }
+    Ok(asked)
+}
+
+/// Tells all seeds; how many passed and failed. None if a story hangs.
+fn all(asked: &Asked) -> Option<(u64, u64)> {
+    let next = AtomicU64::new(0);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (send, receive) = mpsc::channel();
+    let seed = |index: u64| asked.from.saturating_add(index.saturating_mul(asked.every));
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            let (send, next) = (send.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= asked.seeds || send.send(of_seed(seed(index))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(send);
+        let (mut passed, mut failed) = (0_u64, 0_u64);
+        let (mut moves, mut nodes) = (0, 0);
+        for heard in 0..asked.seeds {
+            let told = match receive.recv_timeout(HANGS_AFTER) {
+                Ok(told) => told,
+                Err(_) => {
+                    let begun = next.load(Ordering::Relaxed).min(asked.seeds);
+                    println!(
+                        "a story hangs: of the seeds {} to {}, {} have not ended within {HANGS_AFTER:?}",
+                        seed(0),
+                        seed(begun.saturating_sub(1)),
+                        begun - heard
+                    );
+                    // A thread that computes for ever cannot be ended by itself.
+                    std::process::exit(1);
+                }
+            };
+            moves += told.drawn.moves;
+            nodes += told.drawn.nodes;
+            if asked.show {
+                show(&told);
+            }
+            if told.drawn.broken.is_empty() && told.written.is_empty() {
+                passed += 1;
+            } else {
+                failed += 1;
+                complain(&told, failed <= MAX_SHORTENED);
+            }
+        }
+        println!("chaos: {nodes} machines joined, {moves} disruption commands were begun");
+        Some((passed, failed))
+    })
+}
+
+fn of_seed(seed: u64) -> Told {
+    let drawn = told(&Story::of(seed));
+    let broken = WRITTEN.iter().flat_map(|name| {
+        let broken = storm(name, seed).unwrap_or_else(|error| vec![error]);
+        broken.into_iter().map(|b| (*name, b))
+    });
+    Told {
+        seed,
+        drawn,
+        written: broken.collect(),
+    }
+}
+
+/// What a written storm broke under a seed.
+fn storm(name: &str, seed: u64) -> Result<Vec<String>, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fixtures/scenarios")
+        .join(name);
+    let loaded = scenario::load(&folder).map_err(|e| e.to_string())?;
+    let runtime = virtual_runtime().map_err(|e| e.to_string())?;
+    let report = runtime.block_on(run::run(&loaded, Some(seed)));
+    let report = report.map_err(|e| e.to_string())?;
+    let mut broken = report.violations;
+    let failed = report.expectations.iter().filter(|e| !e.ok);
+    broken.extend(failed.map(|e| format!("{:.3}s {}, saw {}", e.at, e.expect, e.saw)));
+    Ok(broken)
+}
+
+fn complain(told: &Told, shorten: bool) {
+    let seed = told.seed;
+    println!("seed {seed}: just chaos SEEDS=1 FROM={seed}");
+    for (name, broken) in &told.written {
+        println!("  {name}: {broken}");
+    }
+    for broken in &told.drawn.broken {
+        println!("  {broken}");
+    }
+    if shorten && !told.drawn.broken.is_empty() {
+        shortened(&Story::of(seed), &told.drawn);
+    }
+}
+
+/// Prints what a drawn story was, and how it went.
+fn show(told: &Told) {
+    println!("seed {}:", told.seed);
+    for step in Story::of(told.seed).steps {
+        println!("  - {}", serde_json::to_string(&step).unwrap_or_default());
+    }
+    for entry in &told.drawn.timeline {
+        let (kind, object) = (&entry.kind, &entry.object);
+        println!("  {:>9.3}s {kind} {object} {}", entry.at, entry.message);
+    }
+}
+
 /// Writes the story of `seed`, which is YAML as JSON is.
-fn written(seed: u64, folder: &std::path::Path) -> ExitCode {
+fn written(seed: u64, folder: &Path) -> ExitCode {
     let mut scenario = Story::of(seed).loaded().scenario;
     scenario.settle = Span::seconds(2 * 3600);
     let text = serde_json::to_string_pretty(&scenario).unwrap_or_default();

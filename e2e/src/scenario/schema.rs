@@ -25,6 +25,9 @@ pub struct Scenario {
     /// Controller settings by the names of the chart's `settings`.
     #[serde(default)]
     pub settings: BTreeMap<String, Value>,
+    /// Whether a controller runs only while it holds a lease.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leader_election: bool,
     /// Kubernetes objects that are there at the start.
     #[serde(default)]
     pub objects: Vec<Value>,
@@ -236,6 +239,8 @@ pub enum ControllerAction {
     Start,
     /// Crash and start.
     Restart,
+    /// Another controller, which has been waiting, gets the lease; needs `leaderElection`.
+    Takeover,
 }
 
 /// Lets time pass.

@@ -28,6 +28,8 @@ pub struct Cluster {
     pub budgets: Vec<String>,
     /// Capacity types that are bought.
     pub capacity_types: Vec<&'static str>,
+    /// Whether controllers hold a lease.
+    pub elections: bool,
     /// Zones there are.
     pub zones: &'static [&'static str],
 }
@@ -73,6 +75,8 @@ impl Cluster {
             workloads: Vec::new(),
             budgets: Vec::new(),
             capacity_types,
+            elections: weather == Weather::Stormy
+                && tree.child("random-elections", "").rng().chance(0.5),
             zones,
         };
         cluster.pool(&mut rng, "general", weather);

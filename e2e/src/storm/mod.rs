@@ -2,6 +2,7 @@
 //! seed; watched from outside while they are told, healed at their end, and shortened where they fail.
 
 pub mod cluster;
+mod evictions;
 pub mod listen;
 pub mod operator;
 pub mod shrink;

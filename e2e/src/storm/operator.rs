@@ -22,6 +22,22 @@ pub const STORM: Duration = Duration::from_secs(25 * 60);
 const EVENTS: (u64, u64) = (8, 22);
 /// Longest that the controller stays away (s).
 const AWAY_SECONDS: u64 = 90;
+/// Delay of a KWOK node that is given up before it joins.
+const NEVER_BOOTS: &str = "3h";
+/// Most by which the API server's clock is ahead or behind (s).
+const SKEW_MAX_SECONDS: u64 = 20;
+
+/// Calls of EC2 that go wrong.
+const CALLS: [&str; 8] = [
+    "CreateFleet",
+    "CreateFleet",
+    "CreateFleet",
+    "DescribeInstances",
+    "TerminateInstances",
+    "CreateTags",
+    "CreateLaunchTemplate",
+    "DescribeSubnets",
+];
 
 /// Draws the storm; the steps are in order of time.
 #[must_use]
@@ -43,23 +59,26 @@ pub fn storm(tree: &RngTree, cluster: &Cluster) -> Vec<Step> {
             40..60 => steps.push(at(second, pool(rng, cluster))),
             60..75 => steps.push(at(second, machine(rng, cluster))),
             75..87 => steps.push(at(second, cloud(rng, cluster))),
-            87..95 => steps.push(at(
-                second,
-                Step {
-                    controller: Some(ControllerAction::Restart),
+            87..95 => {
+                let action = if cluster.elections && rng.chance(0.4) {
+                    ControllerAction::Takeover
+                } else {
+                    ControllerAction::Restart
+                };
+                let step = Step {
+                    controller: Some(action),
                     ..Step::default()
-                },
-            )),
+                };
+                steps.push(moment(rng, second, step));
+            }
             95..97 => {
                 let action = *one(rng, &[ControllerAction::Crash, ControllerAction::Stop])
                     .unwrap_or(&ControllerAction::Crash);
-                steps.push(at(
-                    second,
-                    Step {
-                        controller: Some(action),
-                        ..Step::default()
-                    },
-                ));
+                let away = Step {
+                    controller: Some(action),
+                    ..Step::default()
+                };
+                steps.push(moment(rng, second, away));
                 let back = second + 1 + rng.below(AWAY_SECONDS);
                 steps.push(at(
                     back,
@@ -113,6 +132,10 @@ pub fn healing(cluster: &Cluster) -> Vec<Step> {
         machine: Some(machine),
         ..Step::default()
     });
+    if cluster.provider == ProviderName::Kwok {
+        let patch = json!({"spec": {"nodeRegistrationDelay": "15s"}});
+        steps.push(patched("KWOKNodeClass", "default", patch));
+    }
     for name in &cluster.pools {
         let patch = json!({"spec": {"template": {"spec": {"expireAfter": "Never"}}}});
         steps.push(patched("NodePool", name, patch));
@@ -147,6 +170,15 @@ pub fn rescale(tree: &RngTree, cluster: &Cluster, round: u64, most: u64) -> Vec<
 fn at(second: u64, step: Step) -> Step {
     Step {
         at: Some(Span::seconds(second)),
+        ..step
+    }
+}
+
+/// At some millisecond of that second: wherever the controller stands then.
+fn moment(rng: &mut Rng, second: u64, step: Step) -> Step {
+    let millis = second * 1000 + rng.below(1000);
+    Step {
+        at: Some(Span(Duration::from_millis(millis))),
         ..step
     }
 }
@@ -188,6 +220,9 @@ fn faults(rng: &mut Rng) -> ApiFaults {
     if rng.chance(0.2) {
         return ApiFaults::default();
     }
+    let skewed = rng.chance(0.4);
+    let ahead = i32::try_from(rng.below(2 * SKEW_MAX_SECONDS + 1)).unwrap_or_default();
+    let most = i32::try_from(SKEW_MAX_SECONDS).unwrap_or_default();
     let mut rate = |most: u64| u32::try_from(rng.below(most + 1)).unwrap_or_default();
     ApiFaults {
         delayed: rate(100),
@@ -197,7 +232,10 @@ fn faults(rng: &mut Rng) -> ApiFaults {
         failed_after: rate(50),
         watches_dropped: rate(300),
         watches_late: rate(300),
-        ..ApiFaults::default()
+        watches_stalled: rate(150),
+        lists_stale: rate(200),
+        inside: rate(40),
+        clock_ahead_seconds: if skewed { ahead - most } else { 0 },
     }
 }
 
@@ -290,12 +328,22 @@ fn machine(rng: &mut Rng, cluster: &Cluster) -> Step {
             dies: Some(node(rng, cluster)),
             ..MachineFault::default()
         }),
+        // Launched from now on: never, late, or as usual again.
         5 if cluster.provider == ProviderName::Ec2 => {
-            let never = Some(rng.chance(0.5));
+            let how = rng.below(4);
             fault(MachineFault {
-                never_boots: never,
+                never_boots: (how < 3).then_some(how < 2),
+                boots_late: (how == 3).then(|| Span::seconds(60 * (1 + rng.below(12)))),
                 ..MachineFault::default()
             })
+        }
+        5 => {
+            let delay = word(rng, &[NEVER_BOOTS, NEVER_BOOTS, "4m", "15s"]);
+            patched(
+                "KWOKNodeClass",
+                "default",
+                json!({"spec": {"nodeRegistrationDelay": delay}}),
+            )
         }
         6 => owned(rng, "Node"),
         _ => owned(rng, "NodeClaim"),
@@ -314,19 +362,16 @@ fn cloud(rng: &mut Rng, cluster: &Cluster) -> Step {
     };
     let zones = |rng: &mut Rng| vec![word(rng, cluster.zones).to_owned()];
     let ec2 = cluster.provider == ProviderName::Ec2;
-    let call = |rng: &mut Rng| CallFault {
-        call: word(
-            rng,
-            &[
-                "CreateFleet",
-                "CreateFleet",
-                "DescribeInstances",
-                "TerminateInstances",
-            ],
-        )
-        .to_owned(),
-        times: Some(1 + u32::try_from(rng.below(3)).unwrap_or_default()),
-        ..CallFault::default()
+    let call = |rng: &mut Rng| {
+        let call = word(rng, &CALLS).to_owned();
+        // A few calls, or all of them for some minutes.
+        let lasts = rng.chance(0.3);
+        CallFault {
+            call,
+            times: (!lasts).then(|| 1 + u32::try_from(rng.below(3)).unwrap_or_default()),
+            duration: lasts.then(|| Span::seconds(60 * (1 + rng.below(4)))),
+            ..CallFault::default()
+        }
     };
     match rng.below(if ec2 { 7 } else { 3 }) {
         0 => {
@@ -351,12 +396,7 @@ fn cloud(rng: &mut Rng, cluster: &Cluster) -> Step {
         3 => fault.interrupt = Some(node(rng, cluster)),
         4 => fault.throttle = Some(call(rng)),
         5 => fault.error = Some(call(rng)),
-        _ => {
-            fault.lost_response = Some(CallFault {
-                call: "CreateFleet".to_owned(),
-                ..CallFault::default()
-            })
-        }
+        _ => fault.lost_response = Some(call(rng)),
     }
     Step {
         cloud: Some(fault),

@@ -11,6 +11,7 @@ use super::listen::Ear;
 use super::operator::{healing, storm};
 use super::watch::Watch;
 use crate::json::{condition, is_daemon, name, text};
+use crate::observe::Entry;
 use crate::report::{self, Expectation};
 use crate::run::{self, RunError};
 use crate::scenario::Loaded;
@@ -46,6 +47,8 @@ pub struct Outcome {
     pub moves: usize,
     /// Machines that joined.
     pub nodes: u64,
+    /// Milestones.
+    pub timeline: Vec<Entry>,
 }
 
 impl Story {
@@ -99,6 +102,7 @@ pub fn loaded(cluster: &Cluster, seed: u64, steps: Vec<Step>) -> Loaded {
         seed,
         cloud,
         settings: [repair].into(),
+        leader_election: cluster.elections,
         objects: cluster.objects.clone(),
         files: Vec::new(),
         steps,
@@ -158,6 +162,7 @@ impl<'a> Telling<'a> {
                     .sleep(world.until(at).min(self.look_every))
                     .await;
                 watch.look(world);
+                world.mind_controller().await?;
             }
             if step.cloud.as_ref().is_some_and(|c| c.price.is_some()) {
                 watch.prices_change(world);
@@ -181,13 +186,16 @@ pub async fn tell(story: &Story) -> Result<Outcome, RunError> {
     let healing = healing(&story.cluster);
     telling.take(story.steps.iter().chain(&healing)).await?;
     let Telling {
-        world, mut watch, ..
+        mut world,
+        mut watch,
+        ..
     } = telling;
     let storm_over = world.elapsed();
     watch.last_change = storm_over;
     loop {
         world.clock.sleep(LOOK_EVERY).await;
         watch.look(&world);
+        world.mind_controller().await?;
         let quiet = world.elapsed() - watch.last_change.max(storm_over) >= QUIET_SECONDS;
         if quiet || world.elapsed() - storm_over >= PEACE_SECONDS {
             break;
@@ -200,10 +208,15 @@ pub async fn tell(story: &Story) -> Result<Outcome, RunError> {
     }
     watch.broken.extend(unsettled(&world));
     watch.broken.extend(report::violations(&world));
+    let (nodes, timeline) = {
+        let observed = world.observed.lock();
+        (observed.nodes_launched, observed.entries().to_vec())
+    };
     let outcome = Outcome {
-        moves: watch.moves.len(),
-        nodes: world.observed.lock().nodes_launched,
         broken: watch.broken,
+        moves: watch.moves.len(),
+        nodes,
+        timeline,
     };
     world.end().await;
     Ok(outcome)

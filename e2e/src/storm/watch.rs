@@ -8,6 +8,7 @@ use karpenter_api::{NodePool, Quantity, labels};
 use karpenter_fake_kube::server::{Change, Subscription, gr};
 use serde_json::Value;
 
+use super::evictions::Evictions;
 use super::listen::{Announced, Ear};
 use crate::json::{condition, condition_field, label, name, text};
 use crate::world::World;
@@ -81,6 +82,7 @@ pub struct Watch {
     pool_changes: Subscription,
     claim_changes: Subscription,
     events: Subscription,
+    evictions: Evictions,
     ear: Ear,
     /// Second in which a claim last came, went or was to go.
     pub last_change: f64,
@@ -107,6 +109,7 @@ impl Watch {
             pool_changes: api.subscribe(gr(GROUP, "nodepools")),
             claim_changes: api.subscribe(gr(GROUP, "nodeclaims")),
             events: api.subscribe(gr("", "events")),
+            evictions: Evictions::new(api),
             ear,
             last_change: 0.0,
             broken: Vec::new(),
@@ -135,11 +138,8 @@ impl Watch {
         while let Some(change) = self.events.try_next() {
             self.event(world, &change);
         }
-        for delete in world.pod_deletes() {
-            if delete.grace_seconds == Some(0) {
-                let pod = &delete.pod;
-                self.breaks(world, "a pod is never forced without grace", pod);
-            }
+        for (rule, what) in self.evictions.look(&world.pod_deletes(), now) {
+            self.breaks(world, rule, &what);
         }
         self.endless(world, now);
     }
