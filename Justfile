@@ -74,4 +74,4 @@ deny *WHAT="bans licenses sources":
     cargo deny --workspace check {{WHAT}}
 
 # What CI runs, in its order.
-ci: lint test e2e (e2e "local") conformance determinism (chaos "SEEDS=50") pending-snapshots deny
+ci: lint test e2e (e2e "local") conformance determinism (chaos "SEEDS=20") pending-snapshots deny
