@@ -1,6 +1,6 @@
 //! What consolidating some nodes would come to (`lifecycle-and-disruption.md` §6.6): their pods fit elsewhere, or on
-//! one machine that costs less at its worst, or it is not worth it and why. Shared by the two methods that differ in
-//! which nodes they take together.
+//! one machine that costs less at its worst, or on several that do, or it is not worth it and why. Shared by the two
+//! methods that differ in which nodes they take together.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use karpenter_model::{InstanceType, Requirement};
 use super::allowance::Allowance;
 use super::candidate::{Candidate, Refusal, node_name};
 use super::emptiness::never_consolidates;
-use super::ground::{Limits, Terms, sentence};
+use super::ground::{Limits, Outcome, Terms, sentence};
 use super::method::{Command, Reason, Rejection, Replacement, all_still};
+use super::room;
 use super::snapshot::Snapshot;
 use super::worth;
 use crate::lifecycle::objects::{conditions, is_true, label};
@@ -68,103 +69,191 @@ pub(super) fn filter(candidate: &Candidate) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The command that gives `candidates` back together, or why there is none.
+/// How many machines may be bought for nodes that go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Most {
+    /// One.
+    One,
+    /// As many as go, where one will not do.
+    AsManyAsGo,
+}
+
+/// Why nodes are not given back.
+#[derive(Debug)]
+pub(super) struct Stays {
+    /// In words.
+    pub(super) why: String,
+    /// The claim of the one that what would be bought is no better than: without it the others may do.
+    pub(super) spare: Option<Arc<str>>,
+}
+
+impl From<String> for Stays {
+    fn from(why: String) -> Self {
+        Self { why, spare: None }
+    }
+}
+
+/// The command that gives `candidates` back together, or why there is none. One machine in their place is preferred to
+/// several that cost less: fewer pods' homes depend on a launch.
 pub(super) fn compute(
     snapshot: &Snapshot,
     candidates: &[&Candidate],
     kind: &'static str,
-) -> Result<Command, String> {
-    let (pdbs, now) = (&snapshot.pdbs, snapshot.taken);
+    most: Most,
+) -> Result<Command, Stays> {
     let ground = &snapshot.ground;
     let simulate = |fewest_machines| {
         let terms = Terms {
             limits: Limits::Hold,
             fewest_machines,
         };
-        ground.without(candidates, pdbs, terms, now)
+        ground.without(candidates, &snapshot.pdbs, terms, snapshot.taken)
     };
-    let mut outcome = simulate(false);
-    if outcome.replacements.len() > 1 {
-        // One machine is all that may be bought: what is cheapest in several may be cheap enough in one.
-        let few = simulate(true);
-        if few.replacements.len() <= 1 {
-            outcome = few;
+    let judge = |outcome| command(snapshot, candidates, kind, outcome);
+    let free = simulate(false);
+    if free.replacements.len() <= 1 {
+        return judge(free);
+    }
+    let mut refused = Stays::from(if free.failures.is_empty() {
+        let asked = free.replacements.len();
+        format!("Can't remove without creating {asked} candidates")
+    } else {
+        sentence(&free.failures)
+    });
+    // What is cheapest in several may be cheap enough in one.
+    let few = simulate(true);
+    let mut several = vec![free];
+    if few.replacements.len() > 1 {
+        several.push(few);
+    } else {
+        match judge(few) {
+            Ok(command) => return Ok(command),
+            Err(stays) => refused = stays,
         }
     }
+    // More machines than there were would be a step to a cluster of many small ones.
+    let fits = |o: &Outcome| most == Most::AsManyAsGo && o.replacements.len() <= candidates.len();
+    for outcome in several.into_iter().filter(fits) {
+        match judge(outcome) {
+            Ok(command) => return Ok(command),
+            Err(stays) => refused = stays,
+        }
+    }
+    Err(refused)
+}
+
+/// The command that a simulation comes to, if it pays.
+fn command(
+    snapshot: &Snapshot,
+    candidates: &[&Candidate],
+    kind: &'static str,
+    outcome: Outcome,
+) -> Result<Command, Stays> {
     let mut failures = outcome.failures;
     // Room that a buffer has is not given up to save money.
     failures.extend(outcome.buffer_failures);
     if !failures.is_empty() {
-        return Err(sentence(&failures));
+        return Err(sentence(&failures).into());
     }
-    let command = |replacements| Command {
+    let several = outcome.replacements.len() > 1;
+    let command = Command {
         reason: Reason::Underutilized,
         consolidation_type: kind,
         candidates: candidates.iter().map(|c| (*c).clone()).collect(),
-        replacements,
+        replacements: cheaper(snapshot, candidates, outcome.replacements)?,
     };
-    let mut replacements = outcome.replacements;
-    let command = match (replacements.pop(), replacements.len()) {
-        (None, _) => command(Vec::new()),
-        (Some(replacement), 0) => command(vec![cheaper(snapshot, candidates, replacement)?]),
-        (Some(_), others) => {
-            return Err(format!(
-                "Can't remove without creating {} candidates",
-                others + 1
-            ));
-        }
-    };
-    worth::check(&command, now)?;
+    worth::check(&command, snapshot.taken)?;
+    if several {
+        room::check(snapshot, candidates, &command.replacements)?;
+    }
     Ok(command)
 }
 
-/// The replacement with only those types left that cost less than the candidates even at their worst.
+/// The replacements with only those types left that together cost less than the candidates even at their worst.
 fn cheaper(
     snapshot: &Snapshot,
     candidates: &[&Candidate],
-    mut replacement: Replacement,
-) -> Result<Replacement, String> {
+    mut replacements: Vec<Replacement>,
+) -> Result<Vec<Replacement>, Stays> {
+    let dearer = || Stays::from("Can't replace with a cheaper node".to_owned());
     let now: f64 = candidates.iter().map(|c| c.price).sum();
     let all_spot = candidates.iter().all(|c| capacity_type(c) == SPOT);
-    let spot_possible = may_be(&replacement, SPOT);
-    if all_spot && spot_possible && !snapshot.spot_to_spot {
-        return Err(
-            "SpotToSpotConsolidation is disabled, can't replace a spot node with a spot node"
-                .to_owned(),
-        );
-    }
-    if all_spot && spot_possible {
-        pin_to_spot(&mut replacement);
-    }
-    keep(snapshot, &mut replacement, now);
-    if replacement.planned.instance_types.is_empty() {
-        return Err("Can't replace with a cheaper node".to_owned());
-    }
-    if all_spot && spot_possible {
-        let left = replacement.planned.instance_types.len();
-        if let [_] = candidates {
-            if left < SPOT_FLEXIBILITY {
-                return Err(format!(
-                    "SpotToSpotConsolidation requires {SPOT_FLEXIBILITY} cheaper instance type options than the current candidate to consolidate, got {left}"
+    // Of several nodes nobody can tell which machine comes in place of which.
+    let any_spot = candidates.iter().any(|c| capacity_type(c) == SPOT);
+    let spot_to_spot = all_spot || (any_spot && replacements.len() > 1);
+    let wide =
+        candidates.len() == 1 || (replacements.len() > 1 && replacements.len() >= candidates.len());
+    for replacement in &mut replacements {
+        if spot_to_spot && may_be(replacement, SPOT) {
+            if !snapshot.spot_to_spot {
+                return Err(Stays::from(
+                    "SpotToSpotConsolidation is disabled, can't replace a spot node with a spot node"
+                        .to_owned(),
                 ));
             }
-            // The cheapest ones only, or the launch would end where it came from and be moved again.
-            shorten(snapshot, &mut replacement);
+            pin_to_spot(replacement);
         }
-    } else if spot_possible && may_be(&replacement, ON_DEMAND) {
-        // A launch that finds no spot capacity then fails instead of buying what costs more.
-        pin_to_spot(&mut replacement);
-        keep(snapshot, &mut replacement, now);
     }
-    if let [_, _, ..] = candidates {
-        let cap = same_type_cap(snapshot, candidates, &replacement);
-        keep(snapshot, &mut replacement, cap.min(now));
+    let limits = limits(snapshot, &replacements, now).ok_or_else(dearer)?;
+    for (replacement, limit) in replacements.iter_mut().zip(limits) {
+        let spot_possible = may_be(replacement, SPOT);
+        keep(snapshot, replacement, limit);
+        if replacement.planned.instance_types.is_empty() {
+            return Err(dearer());
+        }
+        if spot_to_spot && spot_possible {
+            let left = replacement.planned.instance_types.len();
+            if wide {
+                if left < SPOT_FLEXIBILITY {
+                    return Err(Stays::from(format!(
+                        "SpotToSpotConsolidation requires {SPOT_FLEXIBILITY} cheaper instance type options than the current candidate to consolidate, got {left}"
+                    )));
+                }
+                // The cheapest ones only, or the launch would end where it came from and be moved again.
+                shorten(snapshot, replacement);
+            }
+        } else if spot_possible && may_be(replacement, ON_DEMAND) {
+            // A launch that finds no spot capacity then fails instead of buying what costs more.
+            pin_to_spot(replacement);
+            keep(snapshot, replacement, limit);
+        }
+        let mut spare = None;
+        if let [_, _, ..] = candidates
+            && let Some(own) = of_same_type(snapshot, candidates, replacement)
+        {
+            keep(snapshot, replacement, own.price.min(limit));
+            spare = Some(own.name.clone());
+        }
+        if replacement.planned.instance_types.is_empty() {
+            return Err(Stays { spare, ..dearer() });
+        }
+        check_variety(snapshot, replacement)?;
     }
-    if replacement.planned.instance_types.is_empty() {
-        return Err("Can't replace with a cheaper node".to_owned());
+    Ok(replacements)
+}
+
+/// What each replacement may cost at its worst, so that all together cost less than `now`: each its share by what it
+/// costs at least. None if even the least is too much.
+fn limits(snapshot: &Snapshot, replacements: &[Replacement], now: f64) -> Option<Vec<f64>> {
+    if let [_] = replacements {
+        return Some(vec![now]);
     }
-    check_variety(snapshot, &replacement)?;
-    Ok(replacement)
+    let registry = &snapshot.ground.labels;
+    let least = |replacement: &Replacement| {
+        let planned = &replacement.planned;
+        let types = planned.instance_types.iter();
+        types
+            .filter_map(|name| type_of(snapshot, &planned.pool, name))
+            .filter_map(|t| t.worst_launch_price(&planned.requirements, registry))
+            .min_by(f64::total_cmp)
+    };
+    let least: Vec<f64> = replacements.iter().map(least).collect::<Option<_>>()?;
+    let sum: f64 = least.iter().sum();
+    if sum >= now && !least.is_empty() {
+        return None;
+    }
+    let share = |l: &f64| now * if sum > 0.0 { l / sum } else { 0.0 };
+    Some(least.iter().map(share).collect())
 }
 
 fn capacity_type(candidate: &Candidate) -> &str {
@@ -223,24 +312,28 @@ fn keep(snapshot: &Snapshot, replacement: &mut Replacement, limit: f64) {
     planned.runner_up = left.next();
 }
 
-/// Several nodes are not to be replaced by one of their own type: then keeping the one and deleting the others is what
-/// should have been found.
-fn same_type_cap(snapshot: &Snapshot, candidates: &[&Candidate], replacement: &Replacement) -> f64 {
+/// The cheapest of several candidates that a replacement could be of the type of: what costs as much is not bought, for
+/// then keeping that one and deleting the others is what should have been found.
+fn of_same_type<'a>(
+    snapshot: &Snapshot,
+    candidates: &[&'a Candidate],
+    replacement: &Replacement,
+) -> Option<&'a Candidate> {
     let options: BTreeSet<&str> = replacement
         .planned
         .instance_types
         .iter()
         .map(|t| &**t)
         .collect();
-    let mut cap = f64::INFINITY;
-    for candidate in candidates {
-        let own = label(&candidate.node.metadata, labels::INSTANCE_TYPE).unwrap_or_default();
-        if !options.contains(own) || type_of(snapshot, &candidate.pool_name, own).is_none() {
-            continue;
-        }
-        cap = cap.min(candidate.price);
-    }
-    cap
+    let own_type = |c: &Candidate| {
+        let own = label(&c.node.metadata, labels::INSTANCE_TYPE).unwrap_or_default();
+        options.contains(own) && type_of(snapshot, &c.pool_name, own).is_some()
+    };
+    candidates
+        .iter()
+        .copied()
+        .filter(|c| own_type(c))
+        .min_by(|a, b| a.price.total_cmp(&b.price))
 }
 
 /// Keeps the cheapest types, as few as flexibility and `minValues` allow.
@@ -291,24 +384,27 @@ pub(super) fn reconsider(
 ) -> Result<Command, Rejection> {
     all_still(command, still, budgets)?;
     let still: Vec<&Candidate> = still.iter().collect();
-    let now = compute(snapshot, &still, command.consolidation_type);
+    let most = if command.replacements.len() > 1 {
+        Most::AsManyAsGo
+    } else {
+        Most::One
+    };
+    let now = compute(snapshot, &still, command.consolidation_type, most);
     let now = now.map_err(|_| Rejection::Scheduling)?;
     if now.replacements.len() != command.replacements.len() {
         return Err(Rejection::Scheduling);
     }
     let fits = |before: &Replacement, after: &Replacement| {
         let allowed: BTreeSet<&str> = after.planned.instance_types.iter().map(|t| &**t).collect();
-        before
-            .planned
-            .instance_types
-            .iter()
-            .all(|t| allowed.contains(&**t))
+        let mut wanted = before.planned.instance_types.iter();
+        before.pool.name == after.pool.name && wanted.all(|t| allowed.contains(&**t))
     };
-    let same = command
-        .replacements
-        .iter()
-        .zip(&now.replacements)
-        .all(|(before, after)| fits(before, after));
+    // Each is among what one of those of now may be, whatever their order.
+    let mut free: Vec<&Replacement> = now.replacements.iter().collect();
+    let same = command.replacements.iter().all(|before| {
+        let found = free.iter().position(|after| fits(before, after));
+        found.map(|at| free.remove(at)).is_some()
+    });
     if !same {
         return Err(Rejection::Scheduling);
     }

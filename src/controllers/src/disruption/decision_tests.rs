@@ -43,11 +43,11 @@ fn usual() -> Vec<Arc<InstanceType>> {
 
 impl Kit {
     /// A machine of pool `p`; `more` is merged into its Node.
-    fn node(&self, name: &str, instance_type: &str, capacity_type: &str, more: &Value) {
+    pub(super) fn node(&self, name: &str, instance_type: &str, capacity_type: &str, more: &Value) {
         self.machine(name, instance_type, capacity_type, more, &json!({}));
     }
 
-    fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> Snapshot {
         let labels = Arc::new(LabelRegistry::default());
         let facts = Facts {
             state: &self.state,
@@ -58,16 +58,16 @@ impl Kit {
         assemble(facts, &self.sold(), None, &BTreeSet::new(), now())
     }
 
-    fn single(&self) -> Proposal {
+    pub(super) fn single(&self) -> Proposal {
         SingleNode::default().propose(&self.snapshot(), now())
     }
-    fn multi(&self) -> Proposal {
+    pub(super) fn multi(&self) -> Proposal {
         MultiNode::default().propose(&self.snapshot(), now())
     }
 }
 
 /// What is proposed: who goes, and the types (cheapest first) and capacity types of what comes.
-fn moves(proposal: &Proposal) -> Vec<String> {
+pub(super) fn moves(proposal: &Proposal) -> Vec<String> {
     let words = |c: &super::method::Command| {
         let who: Vec<&str> = c.candidates.iter().map(|c| &*c.name).collect();
         let what: Vec<String> = c

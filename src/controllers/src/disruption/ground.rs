@@ -61,6 +61,8 @@ pub(crate) struct Outcome {
     pub(crate) failures: Vec<String>,
     /// The same of chunks of capacity buffers that have room now.
     pub(crate) buffer_failures: Vec<String>,
+    /// The pods, chunks left aside, that would have no place.
+    pub(crate) stuck: Vec<PodKey>,
 }
 
 /// How candidates' resources count against limits of pools.
@@ -193,6 +195,7 @@ impl Ground {
             failures,
             buffer_failures,
             replacements: self.replacements(&plan),
+            stuck: plan.unschedulable.into_iter().map(|u| u.pod).collect(),
         }
     }
 

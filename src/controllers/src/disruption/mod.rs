@@ -17,6 +17,8 @@ mod moves;
 mod multi;
 mod orchestrate;
 mod replace;
+mod room;
+mod sets;
 mod single;
 mod snapshot;
 mod static_drift;
@@ -28,5 +30,7 @@ pub(crate) use controller::start;
 mod decision_tests;
 #[cfg(test)]
 mod kit;
+#[cfg(test)]
+mod sets_tests;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
-//! Multi-node consolidation (`lifecycle-and-disruption.md` §6.6): several nodes at once, whose pods fit on the others
-//! or on one machine that costs less. Prefixes of two orderings are searched, where upstream has one: by what is saved
-//! per pod moved, and by how few pods have to move.
+//! Multi-node consolidation (`lifecycle-and-disruption.md` §6.6): several nodes at once, whose pods fit on the others,
+//! on one machine that costs less, or on several that do. Prefixes of two orderings are searched, where upstream has one:
+//! by what is saved per pod moved, and by how few pods have to move. Where they have nothing, sets that the solver would
+//! place anew are looked at ([`sets`]), so many nodes a pass.
 
 use std::sync::Arc;
 
@@ -10,9 +11,10 @@ use super::abreast::abreast;
 use super::allowance::Allowance;
 use super::balanced::{self, Verdict};
 use super::candidate::{Candidate, Refusal};
-use super::consolidation;
+use super::consolidation::{self, Most};
 use super::emptiness::best_first;
 use super::method::{Class, Command, Method, Proposal, Reason, Rejection};
+use super::sets::{self, WINDOW};
 use super::snapshot::Snapshot;
 
 /// Most nodes of one command.
@@ -22,8 +24,19 @@ pub(super) const KIND: &str = "multi";
 /// The method.
 #[derive(Default)]
 pub(crate) struct MultiNode {
-    /// Generation in which there was nothing to be done, and for whom.
-    settled: Mutex<Option<(u64, Vec<Arc<str>>)>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Generation that the rest is about, and for whom.
+    asked: Option<(u64, Vec<Arc<str>>)>,
+    /// Whether the prefixes had nothing.
+    prefixes_done: bool,
+    /// Nodes that were in a window since.
+    seen: usize,
+    /// Where the next window begins, whatever happened since.
+    cursor: usize,
 }
 
 impl Method for MultiNode {
@@ -50,39 +63,36 @@ impl Method for MultiNode {
         best_first(&mut candidates);
         let asked = candidates.iter().map(|c| c.name.clone()).collect();
         let asked = Some((snapshot.generation, asked));
-        if *self.settled.lock() == asked {
-            return Vec::new();
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if state.asked != asked {
+            *state = State {
+                asked,
+                cursor: state.cursor,
+                ..State::default()
+            };
         }
-        let before = candidates.len();
+        let (all, free) = (candidates.clone(), budgets.clone());
         candidates.retain(|c| budgets.take(&c.pool_name));
-        let held_back = candidates.len() < before;
-        let mut by_pods = candidates.clone();
-        by_pods.sort_by(|a, b| {
-            a.reschedule_cost
-                .total_cmp(&b.reschedule_cost)
-                .then_with(|| a.name.cmp(&b.name))
-        });
-        let same = candidates
-            .iter()
-            .map(|c| &c.name)
-            .eq(by_pods.iter().map(|c| &c.name));
-        let orders = [candidates, by_pods];
-        let orders = if same { &orders[..1] } else { &orders[..] };
-        let searches = abreast(snapshot.threads, orders, |order| longest(snapshot, order));
+        let held_back = candidates.len() < all.len();
         let mut search = Search::default();
-        for other in searches {
-            search.rejected = search.rejected.or(other.rejected);
-            if let Some(found) = other.found
-                && search
-                    .found
-                    .as_ref()
-                    .is_none_or(|b| found.0.savings() > b.0.savings())
-            {
-                search.found = Some(found);
+        if !state.prefixes_done {
+            search = prefixes(snapshot, candidates);
+            state.prefixes_done = search.found.is_none();
+        }
+        if search.found.is_none() && state.seen < all.len() {
+            let window = window(&all, state.cursor);
+            state.cursor = (state.cursor + window.len()) % all.len().max(1);
+            state.seen += window.len();
+            search.add(sets::search(snapshot, &window, &free));
+            if state.seen < all.len() {
+                // The rest is for the next pass, which comes at once.
+                proposal.wake_at(Some(snapshot.taken));
             }
         }
         match search.found {
             Some((command, verdicts)) => {
+                state.asked = None;
                 proposal.judged.extend(verdicts);
                 let each = command.savings();
                 let names = command.candidates.iter().map(|c| (c.name.clone(), each));
@@ -94,8 +104,8 @@ impl Method for MultiNode {
                     .judged
                     .extend(search.rejected.into_iter().flatten());
                 // A budget that held nodes back may open without anything else changing.
-                if !held_back {
-                    *self.settled.lock() = asked;
+                if held_back && state.seen >= all.len() {
+                    state.asked = None;
                 }
                 Vec::new()
             }
@@ -113,6 +123,33 @@ impl Method for MultiNode {
     }
 }
 
+/// So many nodes from a place on, beginning anew at the end.
+fn window(all: &[Candidate], cursor: usize) -> Vec<Candidate> {
+    let round = all.iter().cycle().skip(cursor % all.len().max(1));
+    round.take(WINDOW.min(all.len())).cloned().collect()
+}
+
+/// The better of the longest prefixes of two orderings.
+fn prefixes(snapshot: &Snapshot, candidates: Vec<Candidate>) -> Search {
+    let mut by_pods = candidates.clone();
+    by_pods.sort_by(|a, b| {
+        a.reschedule_cost
+            .total_cmp(&b.reschedule_cost)
+            .then_with(|| a.name.cmp(&b.name))
+    });
+    let same = candidates
+        .iter()
+        .map(|c| &c.name)
+        .eq(by_pods.iter().map(|c| &c.name));
+    let orders = [candidates, by_pods];
+    let orders = if same { &orders[..1] } else { &orders[..] };
+    let mut search = Search::default();
+    for other in abreast(snapshot.threads, orders, |order| longest(snapshot, order)) {
+        search.add(other);
+    }
+    search
+}
+
 /// The longest prefix that can be given back, searched by halves: what holds for a prefix mostly holds for a shorter.
 fn longest(snapshot: &Snapshot, candidates: &[Candidate]) -> Search {
     let (mut low, mut high) = (2, candidates.len().min(MAX_NODES));
@@ -120,30 +157,56 @@ fn longest(snapshot: &Snapshot, candidates: &[Candidate]) -> Search {
     while low <= high {
         let middle = low.midpoint(high);
         let prefix: Vec<&Candidate> = candidates.iter().take(middle).collect();
-        let command = consolidation::compute(snapshot, &prefix, KIND).ok();
-        let judged = command.filter(|c| c.savings() > 0.0).map(|c| {
-            let verdicts = balanced::judge(snapshot, &c);
-            (c, verdicts)
-        });
-        match judged {
-            Some((command, verdicts)) if balanced::approve(&verdicts) => {
-                search.found = Some((command, verdicts));
-                low = middle + 1;
-            }
-            rejected => {
-                search.rejected = rejected.map(|(_, verdicts)| verdicts).or(search.rejected);
-                high = middle - 1;
-            }
+        let command = consolidation::compute(snapshot, &prefix, KIND, Most::One).ok();
+        let judged = command.map(|c| Search::of(snapshot, c)).unwrap_or_default();
+        search.rejected = judged.rejected.or(search.rejected);
+        if judged.found.is_some() {
+            search.found = judged.found;
+            low = middle + 1;
+        } else {
+            high = middle - 1;
         }
     }
     search
 }
 
-/// What came of looking through the prefixes of an ordering.
+/// What came of looking through sets of nodes.
 #[derive(Default)]
-struct Search {
+pub(super) struct Search {
     /// The best command, and what its pools make of it.
     found: Option<(Command, Vec<Verdict>)>,
     /// What pools made of the last one that they rejected.
     rejected: Option<Vec<Verdict>>,
+}
+
+impl Search {
+    /// Of one command that was found, if it saves anything.
+    pub(super) fn of(snapshot: &Snapshot, command: Command) -> Self {
+        if command.savings() <= 0.0 {
+            return Self::default();
+        }
+        let verdicts = balanced::judge(snapshot, &command);
+        if balanced::approve(&verdicts) {
+            Self {
+                found: Some((command, verdicts)),
+                rejected: None,
+            }
+        } else {
+            Self {
+                found: None,
+                rejected: Some(verdicts),
+            }
+        }
+    }
+
+    /// Takes in another one, which is preferred if it saves more.
+    pub(super) fn add(&mut self, other: Self) {
+        self.rejected = self.rejected.take().or(other.rejected);
+        let saves = |found: &Option<(Command, Vec<Verdict>)>| {
+            found.as_ref().map_or(f64::NEG_INFINITY, |f| f.0.savings())
+        };
+        if saves(&other.found) > saves(&self.found) {
+            self.found = other.found;
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::abreast::abreast;
 use super::allowance::Allowance;
 use super::balanced;
 use super::candidate::{Candidate, Refusal};
-use super::consolidation;
+use super::consolidation::{self, Most};
 use super::emptiness::best_first;
 use super::method::{Class, Command, Method, Proposal, Reason, Rejection};
 use super::snapshot::Snapshot;
@@ -83,7 +83,7 @@ impl Method for SingleNode {
         // Whoever stands before the first that can go is looked at on one thread as on many; what others find out too
         // early is forgotten.
         for several in looked_at.chunks(snapshot.threads.max(1)) {
-            let ask = |c: &Candidate| consolidation::compute(snapshot, &[c], KIND);
+            let ask = |c: &Candidate| consolidation::compute(snapshot, &[c], KIND, Most::One);
             let outcomes = abreast(snapshot.threads, several, ask);
             for (candidate, outcome) in several.iter().zip(outcomes) {
                 match outcome {
@@ -99,9 +99,9 @@ impl Method for SingleNode {
                             return vec![command];
                         }
                     }
-                    Err(why) => proposal
+                    Err(stays) => proposal
                         .refusals
-                        .push((candidate.name.clone(), Refusal::Unconsolidatable(why))),
+                        .push((candidate.name.clone(), Refusal::Unconsolidatable(stays.why))),
                 }
                 let looked = (snapshot.generation, state.passes);
                 state.seen.insert(candidate.name.clone(), looked);
