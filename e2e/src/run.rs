@@ -158,7 +158,12 @@ fn cloud(loaded: &Loaded) -> Result<CloudKind, RunError> {
         return Ok(CloudKind::Ec2(Ec2Account {
             region: wanted.region.clone(),
             cluster_name: wanted.cluster_name.clone(),
+            capacity_reservations: wanted.capacity_reservations.clone(),
         }));
+    }
+    if !wanted.capacity_reservations.is_empty() {
+        let why = "cloud.capacityReservations: expected none, this world's cloud is kwok";
+        return Err(RunError::Types(why.to_owned()));
     }
     let catalog = match &loaded.instance_types {
         Some(bytes) => catalog::parse(bytes, "cloud.instanceTypes")?,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use karpenter_api::labels::CAPACITY_RESERVED;
 use karpenter_cloud::Provider;
-use karpenter_ec2_api::{Ec2 as _, FleetTarget};
+use karpenter_ec2_api::{CapacityReservation, Ec2 as _, FleetTarget, reservation};
 use karpenter_fake_ec2::{
     CallFault, CallFaultKind, Engine, EngineOptions, InstanceEvent as CloudEvent, PoolMatch,
 };
@@ -22,12 +23,14 @@ use crate::json::{name, text};
 use crate::observe::PriceLookup;
 use crate::run::nodes;
 use crate::scenario::faults::{CallFault as Told, CloudFault, MachineFault, OfferingSelector};
-use crate::scenario::schema::NodeSelector;
+use crate::scenario::schema::{CapacityReservation as Reservation, NodeSelector};
 
 /// Service network of the cluster, which EKS would tell.
 const CLUSTER_CIDR: &str = "10.100.0.0/16";
 /// A certificate authority as far as user data needs one.
 const CLUSTER_CA: &str = "Y2E=";
+/// The account's number.
+const ACCOUNT: &str = "123456789012";
 
 /// The account a world's machines are bought in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Ec2Account {
     pub region: String,
     /// Cluster that subnets and security groups are tagged for.
     pub cluster_name: String,
+    /// Capacity reservations.
+    pub capacity_reservations: Vec<Reservation>,
 }
 
 impl Default for Ec2Account {
@@ -43,6 +48,7 @@ impl Default for Ec2Account {
         Self {
             region: crate::scenario::schema::default_region(),
             cluster_name: crate::scenario::schema::default_cluster(),
+            capacity_reservations: Vec::new(),
         }
     }
 }
@@ -95,6 +101,10 @@ impl Ec2Cloud {
     pub(super) fn prices(&self) -> PriceLookup {
         let engine = self.engine.clone();
         Arc::new(move |instance_type, zone, capacity_type| {
+            // What is reserved is paid for whether it runs or not.
+            if capacity_type == CAPACITY_RESERVED {
+                return Some(0.0);
+            }
             target(capacity_type).and_then(|kind| engine.price(instance_type, zone, kind))
         })
     }
@@ -197,10 +207,31 @@ impl Ec2Cloud {
 
 /// The account of a world, seeded by it.
 fn engine(account: &Ec2Account, around: &Surroundings) -> Engine {
-    Engine::new(EngineOptions {
+    let engine = Engine::new(EngineOptions {
         region: account.region.clone(),
         ..EngineOptions::new(around.clock.clone(), &around.rng, &account.cluster_name)
-    })
+    });
+    let now = around.clock.wall();
+    let reservation = |told: &Reservation| CapacityReservation {
+        id: told.id.clone(),
+        instance_type: told.instance_type.as_str().into(),
+        zone: told.zone.as_str().into(),
+        owner_id: ACCOUNT.to_owned(),
+        instance_match_criteria: "targeted".to_owned(),
+        reservation_type: if told.capacity_block {
+            reservation::CAPACITY_BLOCK
+        } else {
+            reservation::DEFAULT
+        }
+        .to_owned(),
+        interruptible: false,
+        end_date: told.ends.and_then(|after| now.checked_add(after.0).ok()),
+        available_instance_count: told.count,
+        tags: told.tags.clone(),
+    };
+    let all = account.capacity_reservations.iter().map(reservation);
+    engine.edit_account(|a| a.capacity_reservations = all.collect());
+    engine
 }
 
 /// What a provider on that account is told; settings of the world win where they say something.

@@ -67,6 +67,33 @@ pub struct Cloud {
     /// Name of the cluster: owner tag of machines, discovery tag of subnets and security groups.
     #[serde(default = "default_cluster")]
     pub cluster_name: String,
+    /// Capacity reservations of the EC2 account.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capacity_reservations: Vec<CapacityReservation>,
+}
+
+/// A capacity reservation of the EC2 account.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct CapacityReservation {
+    /// Id, `cr-...`.
+    pub id: String,
+    /// Instance type.
+    pub instance_type: String,
+    /// Zone.
+    pub zone: String,
+    /// Machines.
+    pub count: u32,
+    /// When it ends, counted from the start; none = never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub ends: Option<Span>,
+    /// Whether it is a capacity block, whose machines end with it.
+    #[serde(default)]
+    pub capacity_block: bool,
+    /// Tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
 }
 
 /// Region that is assumed when none is named.

@@ -95,6 +95,7 @@ pub fn loaded(cluster: &Cluster, seed: u64, steps: Vec<Step>) -> Loaded {
         region: default_region(),
         cluster_name: default_cluster(),
         instance_types: None,
+        capacity_reservations: Vec::new(),
     };
     let repair = ("featureGates.nodeRepair".to_owned(), true.into());
     let scenario = Scenario {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use karpenter_ec2_api::{Image, InstanceProfile, SecurityGroup, Subnet, Tags};
+use karpenter_ec2_api::{CapacityReservation, Image, InstanceProfile, SecurityGroup, Subnet, Tags};
 use karpenter_runtime::RngTree;
 
 use crate::region::Zone;
@@ -25,6 +25,8 @@ pub struct Account {
     pub subnets: Vec<Subnet>,
     /// Security groups.
     pub security_groups: Vec<SecurityGroup>,
+    /// Capacity reservations, each with all its machines as available: how many are left is computed, not stored.
+    pub capacity_reservations: Vec<CapacityReservation>,
     /// Images by id.
     pub images: BTreeMap<String, Image>,
     /// SSM parameters.

@@ -7,16 +7,17 @@ use base64::Engine as _;
 use jiff::Timestamp;
 use karpenter_ec2_api::error::Result;
 use karpenter_ec2_api::{
-    CreateFleetInput, CreateFleetOutput, DescribeImagesInput, Ec2, Ec2Error, Filter, Image,
-    Instance, InstanceProfile, InstanceState, InstanceTypeInfo, LaunchTemplate, LaunchTemplateData,
-    OnDemandPrice, SecurityGroup, SpotPrice, StateChange, Subnet, Tags, Tenancy, TypeOffering,
+    CapacityReservation, CreateFleetInput, CreateFleetOutput, DescribeImagesInput, Ec2, Ec2Error,
+    Filter, Image, Instance, InstanceProfile, InstanceState, InstanceTypeInfo, LaunchTemplate,
+    LaunchTemplateData, OnDemandPrice, SecurityGroup, SpotPrice, StateChange, Subnet, Tags,
+    Tenancy, TypeOffering,
 };
 
 use crate::account::hex17;
 use crate::engine::Engine;
 use crate::fleet;
 use crate::prices::spot_price_since;
-use crate::state::State;
+use crate::state::{State, has_ended};
 
 /// Most bytes of user data before base64.
 const USER_DATA_LIMIT_BYTES: usize = 16384;
@@ -151,6 +152,45 @@ impl Ec2 for Engine {
         .await
     }
 
+    async fn describe_capacity_reservations(
+        &self,
+        ids: &[String],
+        filters: &[Filter],
+    ) -> Result<Vec<CapacityReservation>> {
+        self.call("DescribeCapacityReservations", |state, now| {
+            let all = &state.account.capacity_reservations;
+            let known = |id: &&String| all.iter().any(|r| r.id == **id);
+            if let Some(unknown) = ids.iter().find(|id| !known(id)) {
+                return Err(Ec2Error::new(
+                    "InvalidCapacityReservationId.NotFound",
+                    format!("capacity reservation {unknown} does not exist"),
+                ));
+            }
+            let wanted = all.iter().filter(|r| ids.is_empty() || ids.contains(&r.id));
+            let found = select(wanted, filters, |f, r| match f.name.as_str() {
+                "state" => Some(f.accepts(if has_ended(r, now) {
+                    "expired"
+                } else {
+                    "active"
+                })),
+                "owner-id" => Some(f.accepts(&r.owner_id)),
+                "instance-match-criteria" => Some(f.accepts(&r.instance_match_criteria)),
+                "instance-type" => Some(f.accepts(&r.instance_type)),
+                _ => f.accepts_tags(&r.tags),
+            })?;
+            let shown = |r: &CapacityReservation| {
+                state
+                    .reservation(&r.id, now)
+                    .unwrap_or_else(|| CapacityReservation {
+                        available_instance_count: 0,
+                        ..r.clone()
+                    })
+            };
+            Ok(found.into_iter().map(shown).collect())
+        })
+        .await
+    }
+
     async fn describe_images(&self, input: &DescribeImagesInput) -> Result<Vec<Image>> {
         self.call("DescribeImages", |state, now| {
             let all = &state.account.images;
@@ -260,13 +300,20 @@ impl Ec2 for Engine {
 
     async fn create_fleet(&self, input: &CreateFleetInput) -> Result<CreateFleetOutput> {
         let inner = &self.inner;
-        self.call("CreateFleet", |state, now| {
+        let mut ending = Vec::new();
+        let output = self.call("CreateFleet", |state, now| {
             if input.dry_run {
                 return Err(Ec2Error::new("DryRunOperation", "it would have worked"));
             }
-            fleet::create(inner, state, input, now)
-        })
-        .await
+            let output = fleet::create(inner, state, input, now)?;
+            ending = fleet::ends(state, &output, now);
+            Ok(output)
+        });
+        let output = output.await;
+        for (id, left) in ending {
+            inner.end(&id, left);
+        }
+        output
     }
 
     async fn describe_instances(
@@ -280,7 +327,10 @@ impl Ec2 for Engine {
                 return Err(no_instance(unknown));
             }
             let wanted: Vec<Instance> = if ids.is_empty() {
-                state.visible_records().map(|r| r.describe(now)).collect()
+                state
+                    .visible_records()
+                    .map(|r| state.show(r, now))
+                    .collect()
             } else {
                 ids.iter()
                     .filter_map(|id| state.describe(id, now))

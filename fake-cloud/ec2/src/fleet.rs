@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use karpenter_ec2_api::error::SUBNET_FULL;
 use karpenter_ec2_api::{
     AllocationStrategy, CreateFleetInput, CreateFleetOutput, Ec2Error, FleetError, FleetInstance,
-    FleetOverride, FleetTarget, LaunchTemplateData, Subnet, Tags,
+    FleetOverride, FleetTarget, LaunchTemplateData, ReservationUse, Subnet, Tags, reservation,
 };
 
 use crate::account::hex17;
@@ -27,6 +27,8 @@ use crate::state::State;
 
 /// Machines left from which a pool counts as deep.
 pub const DEEP_POOL: u32 = 10;
+/// How long before the end of a capacity block its machines are told to go.
+const BLOCK_ENDS_EARLY: Duration = Duration::from_secs(30 * 60);
 
 /// A pool of the request with what ranks it.
 struct Candidate {
@@ -178,7 +180,6 @@ fn refusal(
     let because = |code: &str, message: String| Some((code.to_owned(), message));
     let FleetOverride {
         instance_type,
-        zone,
         image_id,
         subnet_id,
         ..
@@ -232,7 +233,41 @@ fn refusal(
             );
         }
     }
-    let sold = info.usage_classes.iter().any(|c| c == target.as_str());
+    let refused = match &candidate.template.capacity_reservation {
+        ReservationUse::Only(id) => reservation_refusal(state, id, candidate, target, now),
+        ReservationUse::Unset | ReservationUse::Never => {
+            pool_refusal(inner, state, &candidate.pool, target, now)
+        }
+    };
+    if refused.is_some() {
+        return refused;
+    }
+    if state.free_addresses(&subnet.id, subnet.available_ips, now) == 0 {
+        return because(
+            SUBNET_FULL,
+            format!("no free address in subnet {}", subnet.id),
+        );
+    }
+    None
+}
+
+/// Why a machine cannot be had by the hour from a pool now.
+fn pool_refusal(
+    inner: &Inner,
+    state: &State,
+    pool: &FleetOverride,
+    target: FleetTarget,
+    now: Timestamp,
+) -> Option<(String, String)> {
+    let because = |code: &str, message: String| Some((code.to_owned(), message));
+    let FleetOverride {
+        instance_type,
+        zone,
+        ..
+    } = pool;
+    let info = inner.catalog.types.get(instance_type);
+    let classes = info.into_iter().flat_map(|i| &i.usage_classes);
+    let sold = { classes }.any(|c| c == target.as_str());
     let here = inner
         .offered
         .get(instance_type)
@@ -263,13 +298,80 @@ fn refusal(
             );
         }
     }
-    if state.free_addresses(&subnet.id, subnet.available_ips, now) == 0 {
+    None
+}
+
+/// Why a machine cannot come out of a reservation now. Other pools do not matter for it.
+fn reservation_refusal(
+    state: &State,
+    id: &str,
+    candidate: &Candidate,
+    target: FleetTarget,
+    now: Timestamp,
+) -> Option<(String, String)> {
+    let because = |code: &str, message: String| Some((code.to_owned(), message));
+    let pool = &candidate.pool;
+    let Some(found) = state.reservation(id, now) else {
         return because(
-            SUBNET_FULL,
-            format!("no free address in subnet {}", subnet.id),
+            "ReservationCapacityExceeded",
+            format!("capacity reservation {id} is not there or has ended"),
+        );
+    };
+    let wanted = match (&*found.reservation_type, found.interruptible) {
+        (reservation::CAPACITY_BLOCK, _) => FleetTarget::CapacityBlock,
+        (_, true) => FleetTarget::ReservedCapacity,
+        (_, false) => FleetTarget::OnDemand,
+    };
+    let market = match wanted {
+        FleetTarget::CapacityBlock => Some("capacity-block"),
+        FleetTarget::ReservedCapacity => Some("interruptible-capacity-reservation"),
+        FleetTarget::OnDemand | FleetTarget::Spot => None,
+    };
+    if target != wanted || candidate.template.market_type.as_deref() != market {
+        return because(
+            "InvalidParameterCombination",
+            format!(
+                "capacity reservation {id} is used with target {} and market type {market:?}",
+                wanted.as_str()
+            ),
         );
     }
-    None
+    if found.instance_type != pool.instance_type || found.zone != pool.zone {
+        return because(
+            "InvalidParameterCombination",
+            format!(
+                "capacity reservation {id} is for {} in {}",
+                found.instance_type, found.zone
+            ),
+        );
+    }
+    (found.available_instance_count == 0).then(|| {
+        (
+            "ReservationCapacityExceeded".to_owned(),
+            format!("capacity reservation {id} has no machine left"),
+        )
+    })
+}
+
+/// When machines that were just launched are told to go, if that is known: those of capacity blocks.
+pub(crate) fn ends(
+    state: &State,
+    output: &CreateFleetOutput,
+    now: Timestamp,
+) -> Vec<(String, Duration)> {
+    let ids = output.instances.iter().flat_map(|i| &i.ids);
+    let end = |id: &String| {
+        let record = state.record(id)?;
+        if record.capacity_type != FleetTarget::CapacityBlock {
+            return None;
+        }
+        let end = state
+            .reservation(record.reservation.as_deref()?, now)?
+            .end_date?;
+        let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
+        Some((id.clone(), left.saturating_sub(BLOCK_ENDS_EARLY)))
+    };
+    ids.filter_map(end).collect()
 }
 
 fn launch(
@@ -299,12 +401,17 @@ fn launch(
     groups.sort();
     groups.dedup();
     let spot = input.target == FleetTarget::Spot;
+    let reservation = match &template.capacity_reservation {
+        ReservationUse::Only(id) => Some(id.clone()),
+        ReservationUse::Unset | ReservationUse::Never => None,
+    };
     let record = InstanceRecord {
         instance_type: candidate.pool.instance_type.clone(),
         zone: candidate.pool.zone.clone(),
         zone_id: Arc::from(subnet.zone_id.as_str()),
         capacity_type: input.target,
-        price_per_hour: if candidate.price.is_finite() {
+        // What is reserved is paid for already.
+        price_per_hour: if candidate.price.is_finite() && reservation.is_none() {
             candidate.price
         } else {
             0.0
@@ -330,6 +437,7 @@ fn launch(
             })
             .collect(),
         spot_request_id: spot.then(|| format!("sir-{}", &hex17(state.ids.next_u64())[..8])),
+        reservation,
         launched: now,
         running: later(now, Duration::from_secs(6 + state.delays.below(10))),
         end: None,

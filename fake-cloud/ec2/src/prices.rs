@@ -105,7 +105,9 @@ impl Prices {
         at: Timestamp,
     ) -> Option<f64> {
         match capacity_type {
-            FleetTarget::OnDemand => self.on_demand(instance_type),
+            FleetTarget::OnDemand | FleetTarget::CapacityBlock | FleetTarget::ReservedCapacity => {
+                self.on_demand(instance_type)
+            }
             FleetTarget::Spot => self.spot(instance_type, zone, at),
         }
     }

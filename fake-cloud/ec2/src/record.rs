@@ -43,6 +43,8 @@ pub struct InstanceRecord {
     pub interface_types: Vec<String>,
     /// Spot request; none for on-demand.
     pub spot_request_id: Option<String>,
+    /// Capacity reservation that it was launched into.
+    pub reservation: Option<String>,
     /// When it was launched.
     pub launched: Timestamp,
     /// When it runs.
@@ -101,7 +103,11 @@ impl InstanceRecord {
             lifecycle: match self.capacity_type {
                 FleetTarget::Spot => CapacityLifecycle::Spot,
                 FleetTarget::OnDemand => CapacityLifecycle::OnDemand,
+                FleetTarget::CapacityBlock => CapacityLifecycle::CapacityBlock,
+                FleetTarget::ReservedCapacity => CapacityLifecycle::InterruptibleReservation,
             },
+            capacity_reservation_id: self.reservation.clone(),
+            reservations_only: self.reservation.is_some(),
         }
     }
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use karpenter_ec2_api::{FleetTarget, Instance, LaunchTemplate, LaunchTemplateData};
+use karpenter_ec2_api::{
+    CapacityReservation, FleetTarget, Instance, LaunchTemplate, LaunchTemplateData,
+};
 use karpenter_runtime::rng::Rng;
 use tokio::sync::mpsc;
 
@@ -61,7 +63,17 @@ impl State {
     }
 
     pub(crate) fn describe(&self, id: &str, now: Timestamp) -> Option<Instance> {
-        self.record(id).map(|r| r.describe(now))
+        let record = self.record(id)?;
+        Some(self.show(record, now))
+    }
+
+    /// As `DescribeInstances` shows it: what a reservation leaves behind runs on by the hour.
+    pub(crate) fn show(&self, record: &InstanceRecord, now: Timestamp) -> Instance {
+        let mut shown = record.describe(now);
+        shown
+            .capacity_reservation_id
+            .take_if(|id| self.reservation(id, now).is_none());
+        shown
     }
 
     /// Machines of a pool that have not been told to go.
@@ -74,6 +86,20 @@ impl State {
             })
             .count();
         u32::try_from(used).unwrap_or(u32::MAX)
+    }
+
+    /// The reservation of that id, with what it has left; none if there is none or it has ended.
+    pub(crate) fn reservation(&self, id: &str, now: Timestamp) -> Option<CapacityReservation> {
+        let all = &self.account.capacity_reservations;
+        let found = all.iter().find(|r| r.id == id && !has_ended(r, now))?;
+        let used = self.visible_records().filter(|r| {
+            r.reservation.as_deref() == Some(id) && r.end.is_none_or(|(told, _)| told > now)
+        });
+        let used = u32::try_from(used.count()).unwrap_or(u32::MAX);
+        Some(CapacityReservation {
+            available_instance_count: found.available_instance_count.saturating_sub(used),
+            ..found.clone()
+        })
     }
 
     /// Addresses in use in a subnet.
@@ -101,4 +127,9 @@ impl State {
         self.addresses.insert(subnet.to_owned(), next);
         next
     }
+}
+
+/// Whether a reservation is over.
+pub(crate) fn has_ended(reservation: &CapacityReservation, now: Timestamp) -> bool {
+    reservation.end_date.is_some_and(|end| end <= now)
 }

@@ -96,7 +96,9 @@ impl World {
     async fn buy(&self, types: &[&str], target: FleetTarget) -> CreateFleetOutput {
         let strategy = match target {
             FleetTarget::Spot => AllocationStrategy::PriceCapacityOptimized,
-            FleetTarget::OnDemand => AllocationStrategy::LowestPrice,
+            FleetTarget::OnDemand | FleetTarget::CapacityBlock | FleetTarget::ReservedCapacity => {
+                AllocationStrategy::LowestPrice
+            }
         };
         let request = self.request(types, target, strategy).await;
         self.engine.create_fleet(&request).await.unwrap()

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use crate::error::Result;
 use crate::{
-    CreateFleetInput, CreateFleetOutput, DescribeImagesInput, Filter, Image, Instance,
-    InstanceProfile, InstanceTypeInfo, LaunchTemplate, LaunchTemplateData, OnDemandPrice,
+    CapacityReservation, CreateFleetInput, CreateFleetOutput, DescribeImagesInput, Filter, Image,
+    Instance, InstanceProfile, InstanceTypeInfo, LaunchTemplate, LaunchTemplateData, OnDemandPrice,
     SecurityGroup, SpotPrice, StateChange, Subnet, Tags, Tenancy, TypeOffering,
 };
 
@@ -37,6 +37,13 @@ pub trait Ec2: Send + Sync + 'static {
     async fn describe_subnets(&self, filters: &[Filter]) -> Result<Vec<Subnet>>;
     /// `DescribeSecurityGroups`.
     async fn describe_security_groups(&self, filters: &[Filter]) -> Result<Vec<SecurityGroup>>;
+    /// `DescribeCapacityReservations` by ids (all when empty) and filters. An unknown id is
+    /// `InvalidCapacityReservationId.NotFound`.
+    async fn describe_capacity_reservations(
+        &self,
+        ids: &[String],
+        filters: &[Filter],
+    ) -> Result<Vec<CapacityReservation>>;
     /// `DescribeImages`.
     async fn describe_images(&self, input: &DescribeImagesInput) -> Result<Vec<Image>>;
     /// SSM `GetParameter`: its value. `ParameterNotFound` when there is none.

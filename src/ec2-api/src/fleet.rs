@@ -30,15 +30,21 @@ pub enum FleetTarget {
     OnDemand,
     /// Spot capacity.
     Spot,
+    /// Capacity of a block.
+    CapacityBlock,
+    /// Capacity of reservations that may be taken back.
+    ReservedCapacity,
 }
 
 impl FleetTarget {
-    /// As EC2 and Karpenter's label spell it.
+    /// As EC2 spells it; Karpenter's label, too, where nothing is reserved.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OnDemand => "on-demand",
             Self::Spot => "spot",
+            Self::CapacityBlock => "capacity-block",
+            Self::ReservedCapacity => "reserved-capacity",
         }
     }
 }

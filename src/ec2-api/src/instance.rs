@@ -52,6 +52,10 @@ pub enum CapacityLifecycle {
     OnDemand,
     /// Spot.
     Spot,
+    /// Out of a capacity block.
+    CapacityBlock,
+    /// Out of a reservation that may take it back.
+    InterruptibleReservation,
 }
 
 /// An instance.
@@ -87,6 +91,10 @@ pub struct Instance {
     pub spot_request_id: Option<String>,
     /// Lifecycle.
     pub lifecycle: CapacityLifecycle,
+    /// Capacity reservation that it runs in.
+    pub capacity_reservation_id: Option<String>,
+    /// Whether it was to run in reservations only (`CapacityReservationPreference` is `capacity-reservations-only`).
+    pub reservations_only: bool,
 }
 
 /// What `TerminateInstances` did to an instance.

@@ -1,6 +1,6 @@
 //! Launch templates: what every machine of a launch has in common.
 
-use crate::Tags;
+use crate::{ReservationUse, Tags};
 
 /// A launch template as listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,8 +34,10 @@ pub struct LaunchTemplateData {
     pub tenancy: String,
     /// `enabled`/`disabled` nested virtualization; none = not set.
     pub nested_virtualization: Option<String>,
-    /// Whether capacity reservations are kept out (`none`); false = not set.
-    pub no_capacity_reservation: bool,
+    /// Which capacity reservations it may use.
+    pub capacity_reservation: ReservationUse,
+    /// `capacity-block` or `interruptible-capacity-reservation` (`MarketType`); none = not set.
+    pub market_type: Option<String>,
     /// Tags of resources that the launch makes and the fleet request cannot name.
     pub tag_specifications: Vec<TagSpecification>,
 }

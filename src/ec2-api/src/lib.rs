@@ -16,6 +16,7 @@ pub mod launch_template;
 pub mod network;
 pub mod price;
 pub mod profile;
+pub mod reservation;
 
 pub use api::Ec2;
 pub use error::{Ec2Error, ErrorClass, Result};
@@ -36,6 +37,7 @@ pub use launch_template::{
 pub use network::{SecurityGroup, Subnet};
 pub use price::{OnDemandPrice, SpotPrice, Tenancy};
 pub use profile::InstanceProfile;
+pub use reservation::{CapacityReservation, ReservationUse};
 
 /// Tags of a resource, by key.
 pub type Tags = std::collections::BTreeMap<String, String>;

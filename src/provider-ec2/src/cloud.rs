@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use karpenter_api::labels as keys;
 use karpenter_api::{NodeClaim, NodePool, Quantity};
 use karpenter_cloud::{CloudError, CloudProvider, Launched, Machine, RepairPolicy};
+use karpenter_ec2_api::reservation::{CAPACITY_BLOCK, DEFAULT};
 use karpenter_ec2_api::{
     CapacityLifecycle, Ec2Error, Filter, Instance, InstanceState, live_states,
 };
@@ -17,8 +18,16 @@ use crate::drift;
 use crate::labels as l;
 use crate::launch::{Bought, create_error, forbidden_tag};
 use crate::nodeclass::NodeClass;
+use crate::reservations::Reserved;
 use crate::shape::{self, Readiness};
 use crate::shared::{Shared, instance_id, provider_id};
+
+/// Labels of machines out of reservations.
+const RESERVATION_LABELS: [&str; 3] = [
+    l::RESERVATION_ID,
+    l::RESERVATION_TYPE,
+    l::RESERVATION_INTERRUPTIBLE,
+];
 
 /// EC2 as a cloud.
 pub(crate) struct Ec2Cloud {
@@ -45,7 +54,14 @@ impl CloudProvider for Ec2Cloud {
 
     async fn delete(&self, claim: &NodeClaim) -> Result<(), CloudError> {
         let id = parse(&claim.status.provider_id)?;
-        let instance = self.describe(id).await?;
+        let instance = self.describe(id).await;
+        if let Err(CloudError::NotFound(_)) = &instance {
+            let labels = claim.metadata.labels.as_ref();
+            if let Some(reservation) = labels.and_then(|l| l.get(l::RESERVATION_ID)) {
+                self.shared.market.reservations.returned(reservation);
+            }
+        }
+        let instance = instance?;
         shared_notify(&self.shared);
         if instance.state == InstanceState::ShuttingDown {
             return Ok(());
@@ -58,13 +74,14 @@ impl CloudProvider for Ec2Cloud {
     }
 
     async fn get(&self, provider_id: &str) -> Result<Machine, CloudError> {
-        Ok(machine(&self.describe(parse(provider_id)?).await?))
+        let instance = self.describe(parse(provider_id)?).await?;
+        Ok(machine(&instance, self.gate()))
     }
 
     async fn list(&self) -> Result<Vec<Machine>, CloudError> {
         let instances = self.shared.instances().await;
         let instances = instances.map_err(|e| CloudError::Other(format!("listing: {e}")))?;
-        Ok(instances.iter().map(machine).collect())
+        Ok(instances.iter().map(|i| machine(i, self.gate())).collect())
     }
 
     async fn instance_types(
@@ -90,7 +107,9 @@ impl CloudProvider for Ec2Cloud {
             return Ok(Some(drift::AMI.to_owned()));
         }
         let instance = self.describe(parse(&claim.status.provider_id)?).await?;
-        Ok(drift::of_instance(&class, &instance)?.map(str::to_owned))
+        let reserved = reservation(&instance, self.gate());
+        let reserved = reserved.as_ref().map(|r| r.id.as_str());
+        Ok(drift::of_instance(&class, &instance, reserved)?.map(str::to_owned))
     }
 
     fn repair_policies(&self) -> Vec<RepairPolicy> {
@@ -112,6 +131,11 @@ impl CloudProvider for Ec2Cloud {
 }
 
 impl Ec2Cloud {
+    /// Whether capacity reservations are used.
+    fn gate(&self) -> bool {
+        self.shared.settings.reserved_capacity
+    }
+
     /// Launches for `claim` out of `types`, or of what is sold to its class.
     async fn buy(
         &self,
@@ -202,7 +226,8 @@ impl Ec2Cloud {
         let bought = oldest.and_then(|i| {
             let held = types.iter().find(|t| t.name == i.instance_type)?;
             Some(Bought {
-                capacity_type: capacity_type(&i),
+                capacity_type: capacity_type(&i, self.gate()),
+                reserved: reservation(&i, self.gate()),
                 tenancy: if i.tenancy == "dedicated" {
                     "dedicated"
                 } else {
@@ -229,7 +254,10 @@ impl Ec2Cloud {
             .requirements
             .iter()
             .filter_map(|r| Some((r.key.to_string(), r.single()?.to_string())))
+            .filter(|(key, _)| !RESERVATION_LABELS.contains(&key.as_str()))
             .collect();
+        let reserved = bought.reserved.iter().flat_map(Reserved::labels);
+        labels.extend(reserved.map(|(key, value)| (key.to_owned(), value)));
         labels.insert(keys::ZONE.to_owned(), bought.zone.to_string());
         let subnet = class.status.subnets.iter().find(|s| s.zone == *bought.zone);
         if let Some(subnet) = subnet {
@@ -292,20 +320,41 @@ fn other(doing: &str, id: &str, error: &Ec2Error) -> CloudError {
     CloudError::Other(format!("{doing} instance {id}: {error}"))
 }
 
-fn capacity_type(instance: &Instance) -> &'static str {
-    match instance.lifecycle {
-        CapacityLifecycle::Spot => keys::CAPACITY_SPOT,
-        CapacityLifecycle::OnDemand => keys::CAPACITY_ON_DEMAND,
+/// `reserved` says whether capacity reservations are used.
+pub(crate) fn capacity_type(instance: &Instance, reserved: bool) -> &'static str {
+    if instance.lifecycle == CapacityLifecycle::Spot {
+        keys::CAPACITY_SPOT
+    } else if reservation(instance, reserved).is_some() {
+        keys::CAPACITY_RESERVED
+    } else {
+        keys::CAPACITY_ON_DEMAND
     }
 }
 
-/// An instance as the core sees it.
-pub(crate) fn machine(instance: &Instance) -> Machine {
+/// The reservation that an instance runs in.
+fn reservation(instance: &Instance, reserved: bool) -> Option<Reserved> {
+    let id = instance.capacity_reservation_id.as_ref();
+    let id = id.filter(|_| reserved && instance.reservations_only)?;
+    let block = instance.lifecycle == CapacityLifecycle::CapacityBlock;
+    let kind = if block { CAPACITY_BLOCK } else { DEFAULT };
+    Some(Reserved {
+        id: id.clone(),
+        kind: kind.to_owned(),
+        interruptible: instance.lifecycle == CapacityLifecycle::InterruptibleReservation,
+    })
+}
+
+/// An instance as the core sees it; `reserved` says whether capacity reservations are used.
+pub(crate) fn machine(instance: &Instance, reserved: bool) -> Machine {
+    let out_of = reservation(instance, reserved);
     let labels = [
         (keys::INSTANCE_TYPE, instance.instance_type.to_string()),
         (keys::ZONE, instance.zone.to_string()),
         (l::ZONE_ID, instance.zone_id.to_string()),
-        (keys::CAPACITY_TYPE, capacity_type(instance).to_owned()),
+        (
+            keys::CAPACITY_TYPE,
+            capacity_type(instance, reserved).to_owned(),
+        ),
         (l::TENANCY, instance.tenancy.clone()),
     ];
     Machine {
@@ -320,7 +369,11 @@ pub(crate) fn machine(instance: &Instance) -> Machine {
             instance.state,
             InstanceState::ShuttingDown | InstanceState::Terminated
         ),
-        labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+        labels: labels
+            .into_iter()
+            .chain(out_of.iter().flat_map(Reserved::labels))
+            .map(|(k, v)| (k.to_owned(), v))
+            .collect(),
         image_id: instance.image_id.clone(),
     }
 }

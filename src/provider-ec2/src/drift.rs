@@ -21,6 +21,8 @@ pub(crate) const AMI: &str = "AMIDrift";
 pub(crate) const SECURITY_GROUP: &str = "SecurityGroupDrift";
 /// The class would not use the machine's subnet.
 pub(crate) const SUBNET: &str = "SubnetDrift";
+/// The class would not use the machine's capacity reservation.
+pub(crate) const CAPACITY_RESERVATION: &str = "CapacityReservationDrift";
 
 /// Drift of the static fields: hashes of one version that differ.
 pub(crate) fn of_class(class: &NodeClass, claim: &NodeClaim) -> Option<&'static str> {
@@ -61,13 +63,14 @@ pub(crate) fn of_image(
         .is_none_or(|ami| ami.id != claim.status.image_id))
 }
 
-/// Drift of what the instance is attached to.
+/// Drift of what the instance is attached to; `reserved` is the reservation that it runs in.
 ///
 /// # Errors
 /// When the class' status has no subnets or security groups to compare with.
 pub(crate) fn of_instance(
     class: &NodeClass,
     instance: &Instance,
+    reserved: Option<&str>,
 ) -> Result<Option<&'static str>, CloudError> {
     let status = &class.status;
     if status.security_groups.is_empty() || status.subnets.is_empty() {
@@ -90,5 +93,10 @@ pub(crate) fn of_instance(
         return Ok(Some(SECURITY_GROUP));
     }
     let subnet_ok = status.subnets.iter().any(|s| s.id == instance.subnet_id);
-    Ok((!subnet_ok).then_some(SUBNET))
+    if !subnet_ok {
+        return Ok(Some(SUBNET));
+    }
+    let selected = |id: &str| status.capacity_reservations.iter().any(|r| r.id == id);
+    let stray = reserved.is_some_and(|id| !selected(id));
+    Ok(stray.then_some(CAPACITY_RESERVATION))
 }

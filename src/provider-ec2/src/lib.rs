@@ -11,6 +11,7 @@ mod limits;
 mod market;
 pub mod nodeclass;
 mod pricing;
+mod reservations;
 mod resolve;
 pub mod settings;
 mod shape;

@@ -15,8 +15,9 @@ use tokio::time::Instant;
 
 use crate::labels as l;
 use crate::limits;
-use crate::nodeclass::{NodeClass, SubnetStatus};
+use crate::nodeclass::{CapacityReservationStatus, NodeClass, SubnetStatus};
 use crate::pricing::Pricing;
+use crate::reservations::{Reservations, Sold};
 use crate::settings::Ec2Settings;
 use crate::shape;
 use crate::types::Family;
@@ -32,6 +33,9 @@ pub(crate) type Types = Arc<Vec<Arc<InstanceType>>>;
 pub(crate) struct Market {
     pub(crate) pricing: Pricing,
     pub(crate) unavailable: Unavailable,
+    pub(crate) reservations: Reservations,
+    /// Whether capacity reservations are used.
+    reserved_capacity: bool,
     region: String,
     tuning: Tuning,
     clock: Clock,
@@ -68,6 +72,16 @@ struct List {
     types: Types,
     /// Types that the class rules out.
     incompatible: BTreeSet<Arc<str>>,
+    /// The same types with what reservations add to them.
+    reserved: Option<WithReserved>,
+}
+
+/// A list with reserved offerings, and what it was made of.
+#[derive(Debug)]
+struct WithReserved {
+    found: Vec<CapacityReservationStatus>,
+    left: Vec<u32>,
+    types: Types,
 }
 
 impl Market {
@@ -75,6 +89,8 @@ impl Market {
         Self {
             pricing: Pricing::new(&settings.region, settings.isolated_vpc),
             unavailable: Unavailable::default(),
+            reservations: Reservations::default(),
+            reserved_capacity: settings.reserved_capacity,
             region: settings.region.clone(),
             tuning: Tuning {
                 vm_memory_overhead: settings.vm_memory_overhead_percent,
@@ -191,11 +207,51 @@ impl Market {
                     prices,
                     availability,
                     incompatible,
+                    reserved: None,
                 }
             }
         };
-        let types = list.types.clone();
+        let mut list = list;
+        let types = self.with_reserved(&mut list, class);
         lists.insert(name, list);
+        types
+    }
+
+    /// The list's types, with offerings of the class' reservations.
+    fn with_reserved(&self, list: &mut List, class: &NodeClass) -> Types {
+        let found = &class.status.capacity_reservations;
+        if !self.reserved_capacity || found.is_empty() {
+            list.reserved = None;
+            return list.types.clone();
+        }
+        let left: Vec<u32> = found
+            .iter()
+            .map(|r| self.reservations.left(&r.id))
+            .collect();
+        if let Some(made) = &list.reserved
+            && made.found == *found
+            && made.left == left
+        {
+            return made.types.clone();
+        }
+        let zone_ids = list.inputs.subnets.iter();
+        let zone_ids = zone_ids.map(|s| (s.zone.as_str().into(), s.zone_id.as_str().into()));
+        let sold = Sold {
+            found,
+            left: &left,
+            zone_ids: &zone_ids.collect(),
+        };
+        let types = list.types.iter().map(|held| {
+            let compatible = !list.incompatible.contains(&held.name);
+            let with = sold.add(held, compatible, self.pricing.on_demand(&held.name));
+            with.map_or_else(|| held.clone(), Arc::new)
+        });
+        let types: Types = Arc::new(types.collect());
+        list.reserved = Some(WithReserved {
+            found: found.clone(),
+            left,
+            types: types.clone(),
+        });
         types
     }
 
@@ -255,6 +311,8 @@ impl Market {
 
     /// Brings prices and availability of a list up to date, types that nobody else holds in place.
     fn reprice(&self, mut list: List, prices: u64, availability: u64, now: Instant) -> List {
+        // What shares the types would have them copied.
+        list.reserved = None;
         let touched = self.unavailable.touched_since(list.availability);
         let only = touched.filter(|_| list.prices == prices);
         let subnets_of = subnets_of(&list.inputs.subnets);

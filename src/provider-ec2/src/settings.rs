@@ -31,6 +31,8 @@ pub struct Ec2Settings {
     pub ami_refresh_interval: Duration,
     /// How long found subnets are believed.
     pub subnet_refresh_interval: Duration,
+    /// Whether capacity reservations are used (gate `ReservedCapacity`).
+    pub reserved_capacity: bool,
     /// minValues that cannot be met at launch are ignored (`--min-values-policy=BestEffort`).
     pub best_effort_min_values: bool,
 }
@@ -50,6 +52,7 @@ impl Ec2Settings {
             disable_dry_run: said.disable_dry_run,
             ami_refresh_interval: said.ami_refresh_interval,
             subnet_refresh_interval: said.subnet_refresh_interval,
+            reserved_capacity: settings.feature_gates.reserved_capacity,
             best_effort_min_values: settings.best_effort_min_values,
             ..Self::default()
         }
@@ -72,6 +75,7 @@ impl Default for Ec2Settings {
             disable_dry_run: false,
             ami_refresh_interval: Duration::from_secs(60),
             subnet_refresh_interval: Duration::from_secs(60),
+            reserved_capacity: true,
             best_effort_min_values: false,
         }
     }

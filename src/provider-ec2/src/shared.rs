@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) addresses: FreeAddresses,
     pub(crate) classes: Store<NodeClass>,
     pub(crate) claims: Store<NodeClaim>,
+    /// Notified when a claim is out of a reservation.
+    pub(crate) reserved_changed: Notify,
     /// Notified when machines come or go: the garbage collector then looks more often.
     pub(crate) machines_changed: Notify,
     version: Cache<(), String>,
@@ -70,6 +72,7 @@ impl Shared {
             classes: Store::default(),
             claims: Store::default(),
             machines_changed: Notify::new(),
+            reserved_changed: Notify::new(),
             version: Cache::new(VERSION_TTL),
             tried: Mutex::default(),
             acting_since: RwLock::new(clock.wall()),

@@ -4,7 +4,7 @@
 //! Other than upstream, a template is not deleted a minute after its last use: that makes an idle cluster create one
 //! anew for each launch and lets a concurrent fleet meet a missing template. Templates go with their class.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +12,16 @@ use karpenter_api::NodeClaim;
 use karpenter_api::quantity::Quantity;
 use karpenter_ec2_api::{
     BlockDevice, BlockDeviceMapping, Ec2, Ec2Error, ErrorClass, LaunchTemplateData,
-    MetadataOptions, NetworkInterfaceSpec, TagSpecification, Tags,
+    MetadataOptions, NetworkInterfaceSpec, ReservationUse, TagSpecification, Tags,
 };
 use karpenter_model::resources::names;
-use karpenter_model::{InstanceType, LabelRegistry};
+use karpenter_model::{InstanceType, LabelRegistry, Requirements};
 use karpenter_runtime::Clock;
 
 use crate::cache::Cache;
 use crate::image::ImageMap;
 use crate::nodeclass::NodeClass;
+use crate::reservations::Reserved;
 use crate::settings::Ec2Settings;
 use crate::shape;
 use crate::types::Family;
@@ -47,8 +48,13 @@ pub(crate) struct Group {
     pub(crate) image: Arc<str>,
     /// Types.
     pub(crate) types: Vec<Arc<InstanceType>>,
+    /// The reservation that its machines come out of.
+    pub(crate) reserved: Option<Reserved>,
     data: LaunchTemplateData,
 }
+
+/// What types have in common that share a template: image, pods, reservation.
+type Content<'a> = (&'a str, i64, Option<Reserved>);
 
 /// What a launch is for.
 #[derive(Clone, Copy, Debug)]
@@ -128,26 +134,32 @@ pub(crate) fn groups(
     labels: &LabelRegistry,
     launch: Launch<'_>,
     types: &[Arc<InstanceType>],
+    reqs: &Requirements,
 ) -> Result<Vec<Group>, UserDataError> {
     let images = ImageMap::new(&launch.class.status.amis, labels);
-    let mut by_content: BTreeMap<(&str, i64), Vec<Arc<InstanceType>>> = BTreeMap::new();
+    let mut by_content: BTreeMap<Content<'_>, Vec<Arc<InstanceType>>> = BTreeMap::new();
     for held in types {
-        if let Some(image) = images.of(held) {
-            let pods = held.capacity.get(names::PODS).units();
+        let Some(image) = images.of(held) else {
+            continue;
+        };
+        let pods = held.capacity.get(names::PODS).units();
+        let of: BTreeSet<Option<Reserved>> = held.offers(reqs, labels).map(Reserved::of).collect();
+        for reserved in of {
             by_content
-                .entry((&image.id, pods))
+                .entry((&image.id, pods, reserved))
                 .or_default()
                 .push(held.clone());
         }
     }
     by_content
         .into_iter()
-        .map(|((image, pods), types)| {
-            let data = data(settings, launch, image, pods)?;
+        .map(|((image, pods, reserved), types)| {
+            let data = data(settings, launch, image, pods, reserved.as_ref())?;
             Ok(Group {
                 name: name(settings, launch, &data),
                 image: Arc::from(image),
                 types,
+                reserved,
                 data,
             })
         })
@@ -173,6 +185,7 @@ fn data(
     launch: Launch<'_>,
     image: &str,
     pods: i64,
+    reserved: Option<&Reserved>,
 ) -> Result<LaunchTemplateData, UserDataError> {
     let spec = &launch.class.spec;
     let claim = launch.claim;
@@ -220,7 +233,12 @@ fn data(
             .cpu_options
             .as_ref()
             .and_then(|c| c.nested_virtualization.clone()),
-        no_capacity_reservation: true,
+        capacity_reservation: match reserved {
+            _ if !settings.reserved_capacity => ReservationUse::Unset,
+            Some(reserved) => ReservationUse::Only(reserved.id.clone()),
+            None => ReservationUse::Never,
+        },
+        market_type: reserved.and_then(Reserved::market_type).map(str::to_owned),
         tag_specifications,
     })
 }

@@ -4,6 +4,7 @@ mod gc;
 mod market;
 mod nodeclass;
 mod profile;
+mod reservations;
 mod tagging;
 
 use std::collections::BTreeMap;
@@ -82,8 +83,11 @@ impl ProviderControllers for Controllers {
             stop.clone(),
         );
         let changed = context.catalog_changed;
+        let reserved = shared.settings.reserved_capacity;
+        let reserved =
+            reserved.then(|| tokio::spawn(reservations::run(shared.clone(), stop.clone())));
         let end = forget_at_the_end(shared.clone(), stop.clone());
-        vec![
+        let tasks = vec![
             class_runner,
             tagging_runner,
             class_watch.task,
@@ -96,7 +100,8 @@ impl ProviderControllers for Controllers {
             )),
             tokio::spawn(market::recover(shared, changed, stop)),
             tokio::spawn(end),
-        ]
+        ];
+        tasks.into_iter().chain(reserved).collect()
     }
 }
 
@@ -120,6 +125,11 @@ fn on_claim(
 ) -> impl FnMut(ReflectorEvent<NodeClaim>) + Send + 'static {
     move |event| {
         let mut due: Vec<String> = Vec::new();
+        let reserved = match &event {
+            ReflectorEvent::Init(all) => all.iter().any(reservations::is_reserved),
+            ReflectorEvent::Applied(claim) => reservations::is_reserved(claim),
+            ReflectorEvent::Deleted(_) => false,
+        };
         match &event {
             ReflectorEvent::Init(all) => {
                 due.extend(all.iter().filter(|c| tagging::is_due(c)).filter_map(name));
@@ -137,6 +147,9 @@ fn on_claim(
             }
         }
         shared.claims.apply(event);
+        if reserved {
+            shared.reserved_changed.notify_one();
+        }
         for name in due {
             tagging.add(Key::cluster(&name));
         }

@@ -30,6 +30,7 @@ use crate::nodeclass::condition::{self as c, reason as r};
 use crate::nodeclass::{
     AmiStatus, HASH_VERSION_VALUE, NodeClass, NodeClassStatus, conditions, drift_hash,
 };
+use crate::reservations;
 use crate::resolve;
 use crate::shape;
 use crate::shared::Shared;
@@ -144,7 +145,8 @@ impl NodeClassController {
     async fn observe(&self, class: &NodeClass) -> Result<Action, ReconcileError> {
         let name = class.metadata.name.clone().unwrap_or_default();
         let mut status = class.status.clone();
-        let failure = self.steps(class, &mut status).await;
+        let mut look_again = None;
+        let failure = self.steps(class, &mut status, &mut look_again).await;
         let changed = status != class.status;
         if changed {
             let patch = json!({
@@ -165,11 +167,18 @@ impl NodeClassController {
             _ => FIRST_INTERVAL,
         };
         intervals.insert(name, interval);
+        let interval = look_again.map_or(interval, |soon: Duration| soon.min(interval));
         Ok(Action::RequeueAfter(interval))
     }
 
     /// Runs every step; the first failure is returned after all have run, and leaves its condition as it was.
-    async fn steps(&self, class: &NodeClass, status: &mut NodeClassStatus) -> Option<StepError> {
+    /// `look_again` is how soon something changes by itself.
+    async fn steps(
+        &self,
+        class: &NodeClass,
+        status: &mut NodeClassStatus,
+        look_again: &mut Option<Duration>,
+    ) -> Option<StepError> {
         let ec2 = &*self.shared.ec2;
         let spec = &class.spec;
         let mut failure: Option<StepError> = None;
@@ -195,6 +204,16 @@ impl NodeClassController {
                 findings.push((c::AMIS_READY, finding));
             }
             Err(ImageError::Ec2(e)) => failed("images", e),
+        }
+        let with_reservations = self.shared.settings.reserved_capacity;
+        if with_reservations {
+            match self.reservations(class, status).await {
+                Ok(soon) => {
+                    *look_again = soon;
+                    findings.push((c::CAPACITY_RESERVATIONS_READY, Finding::Good));
+                }
+                Err(e) => failed("capacity reservations", e),
+            }
         }
         // Placement groups come with their own feature; a class that asks for one must not launch without it.
         let group = match &spec.placement_group_selector {
@@ -234,7 +253,7 @@ impl NodeClassController {
         }
         let mut all = std::mem::take(&mut status.conditions);
         let now = self.shared.clock.wall();
-        let mut edit = conditions(false).edit(&mut all, &class.metadata, now);
+        let mut edit = conditions(with_reservations).edit(&mut all, &class.metadata, now);
         for (kind, finding) in &findings {
             finding.write(&mut edit, kind);
         }
@@ -242,6 +261,28 @@ impl NodeClassController {
         validation.write(&mut edit, c::VALIDATION_SUCCEEDED);
         status.conditions = all;
         failure
+    }
+
+    /// Finds the class' capacity reservations; how soon to look at them again.
+    async fn reservations(
+        &self,
+        class: &NodeClass,
+        status: &mut NodeClassStatus,
+    ) -> Result<Option<Duration>, Ec2Error> {
+        let terms = &class.spec.capacity_reservation_selector_terms;
+        let now = self.shared.clock.wall();
+        let found = reservations::resolve(&*self.shared.ec2, terms, now).await?;
+        if self.shared.market.reservations.described(&found) {
+            self.catalog_changed.notify_one();
+        }
+        status.capacity_reservations = reservations::status(&found, now);
+        if terms.is_empty() {
+            return Ok(None);
+        }
+        // What they have left changes by the hand of others, too.
+        let next = reservations::next_change(&found, now).map(|at| at.duration_since(now));
+        let next = next.and_then(|left| Duration::try_from(left).ok());
+        Ok(Some(next.unwrap_or(FIRST_INTERVAL).min(FIRST_INTERVAL)))
     }
 
     async fn images(&self, class: &NodeClass) -> Result<Vec<AmiStatus>, ImageError> {

@@ -1,15 +1,15 @@
-//! Which types and offerings a launch asks for (`aws-provider.md` §4.2, §4.3): the filters in their order. Filters for
-//! reserved capacity are not here yet: no offering is reserved so far.
+//! Which types and offerings a launch asks for (`aws-provider.md` §4.2, §4.3): the filters in their order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_api::Quantity;
-use karpenter_api::labels::{CAPACITY_ON_DEMAND, CAPACITY_SPOT, CAPACITY_TYPE};
+use karpenter_api::labels::{CAPACITY_ON_DEMAND, CAPACITY_RESERVED, CAPACITY_SPOT, CAPACITY_TYPE};
 use karpenter_model::instance::by_price;
-use karpenter_model::{InstanceType, LabelRegistry, Requirements, ResourceList};
+use karpenter_model::{InstanceType, LabelRegistry, Offering, Requirements, ResourceList};
 
 use crate::labels::{SIZE, TENANCY, resources as r};
+use crate::reservations::Reserved;
 
 /// Most types a fleet request names.
 pub(crate) const MAX_TYPES: usize = 60;
@@ -48,6 +48,9 @@ pub(crate) fn filter(
             && t.offers(reqs, labels).next().is_some()
     };
     let mut left: Vec<Arc<InstanceType>> = types.iter().filter(compatible).cloned().collect();
+    if reqs.allows(CAPACITY_TYPE, CAPACITY_RESERVED) {
+        keep_reserved(&mut left, reqs, labels);
+    }
     if !reqs.has_min_values() {
         drop_exotic(&mut left);
         drop_dear_spot(&mut left, reqs, labels);
@@ -64,6 +67,73 @@ pub(crate) fn filter(
         check_min_values(&left, reqs)?;
     }
     Ok(left)
+}
+
+/// Where a reservation has a machine, reserved machines only, and of one kind, for a fleet buys one kind: that with the
+/// cheapest one. Of a block exactly one pool; else in each zone of a type the reservation that has most left.
+fn keep_reserved(types: &mut Vec<Arc<InstanceType>>, reqs: &Requirements, labels: &LabelRegistry) {
+    let usable = |o: &&Offering| o.is_reserved() && o.reservation_capacity > 0;
+    let mut best: Option<(f64, u8, Arc<str>, Offering)> = None;
+    for held in types.iter() {
+        for offer in held.offers(reqs, labels).filter(usable) {
+            let Some(reserved) = Reserved::of(offer) else {
+                continue;
+            };
+            let better = best.as_ref().is_none_or(|(price, order, ..)| {
+                let ours = (offer.price, class(&reserved));
+                ours.0
+                    .total_cmp(price)
+                    .then_with(|| ours.1.cmp(order))
+                    .is_lt()
+            });
+            if better {
+                let found = (
+                    offer.price,
+                    class(&reserved),
+                    held.name.clone(),
+                    offer.clone(),
+                );
+                best = Some(found);
+            }
+        }
+    }
+    let Some((_, chosen, only, cheapest)) = best else {
+        return;
+    };
+    let block = Reserved::of(&cheapest).is_some_and(|r| r.is_block());
+    let kept = |held: &Arc<InstanceType>| {
+        let mut of_zone: BTreeMap<&str, &Offering> = BTreeMap::new();
+        for offer in held.offers(reqs, labels).filter(usable) {
+            let fits = Reserved::of(offer).is_some_and(|r| class(&r) == chosen);
+            let named = !block || (held.name == only && is_same(offer, &cheapest));
+            let more = of_zone
+                .get(offer.zone())
+                .is_none_or(|o| offer.reservation_capacity > o.reservation_capacity);
+            if fits && named && more {
+                of_zone.insert(offer.zone(), offer);
+            }
+        }
+        let offerings: Vec<Offering> = of_zone.into_values().cloned().collect();
+        (!offerings.is_empty()).then(|| {
+            let mut held = InstanceType::clone(held);
+            held.offerings = offerings;
+            Arc::new(held)
+        })
+    };
+    *types = types.iter().filter_map(kept).collect();
+}
+
+/// Kinds of reservations in the order in which equal prices choose.
+fn class(reserved: &Reserved) -> u8 {
+    match (reserved.is_block(), reserved.interruptible) {
+        (false, false) => 0,
+        (true, _) => 1,
+        (false, true) => 2,
+    }
+}
+
+fn is_same(a: &Offering, b: &Offering) -> bool {
+    Reserved::of(a) == Reserved::of(b)
 }
 
 /// Metal and accelerated machines only when there is nothing else: nobody who needs one leaves the others possible.
@@ -107,8 +177,7 @@ fn drop_dear_spot(types: &mut Vec<Arc<InstanceType>>, reqs: &Requirements, label
     let (Some(limit), Some(_)) = (cheapest(CAPACITY_ON_DEMAND), cheapest(CAPACITY_SPOT)) else {
         return;
     };
-    let dear =
-        |o: &karpenter_model::Offering| o.capacity_type() == CAPACITY_SPOT && o.price > limit;
+    let dear = |o: &Offering| o.capacity_type() == CAPACITY_SPOT && o.price > limit;
     for held in types.iter_mut() {
         if held.offerings.iter().any(dear) {
             // A copy: the list that this came from is shared.
@@ -139,21 +208,18 @@ fn check_min_values(types: &[Arc<InstanceType>], reqs: &Requirements) -> Result<
     Ok(())
 }
 
-/// Spot if it is allowed and to be had, else on-demand.
+/// Reserved or else spot if it is allowed and to be had, else on-demand.
 pub(crate) fn capacity_type(
     types: &[Arc<InstanceType>],
     reqs: &Requirements,
     labels: &LabelRegistry,
 ) -> &'static str {
-    let offered = types
-        .iter()
-        .flat_map(|t| t.offers(reqs, labels))
-        .any(|o| o.capacity_type() == CAPACITY_SPOT);
-    if offered && reqs.allows(CAPACITY_TYPE, CAPACITY_SPOT) {
-        CAPACITY_SPOT
-    } else {
-        CAPACITY_ON_DEMAND
-    }
+    let offered = |kind: &&'static str| {
+        let mut offers = types.iter().flat_map(|t| t.offers(reqs, labels));
+        reqs.allows(CAPACITY_TYPE, kind) && offers.any(|o| o.capacity_type() == *kind)
+    };
+    let preferred = [CAPACITY_RESERVED, CAPACITY_SPOT].into_iter().find(offered);
+    preferred.unwrap_or(CAPACITY_ON_DEMAND)
 }
 
 /// Default tenancy unless only dedicated is allowed.
@@ -168,8 +234,8 @@ pub(crate) fn tenancy(reqs: &Requirements) -> &'static str {
 #[cfg(test)]
 mod tests {
     use karpenter_api::labels::ZONE;
+    use karpenter_model::Requirement;
     use karpenter_model::resources::names;
-    use karpenter_model::{Offering, Requirement};
     use rstest::rstest;
 
     use super::*;
@@ -256,6 +322,98 @@ mod tests {
                 ..
             }
         ));
+    }
+
+    /// An offering out of a reservation.
+    fn out_of(
+        zone: &str,
+        id: &str,
+        kind: &str,
+        interruptible: bool,
+        left: u32,
+        price: f64,
+    ) -> Offering {
+        use crate::labels as l;
+        let mut offering = Offering::new(zone, CAPACITY_RESERVED, price);
+        let interruptible = interruptible.to_string();
+        for (key, value) in [
+            (l::RESERVATION_ID, id),
+            (l::RESERVATION_TYPE, kind),
+            (l::RESERVATION_INTERRUPTIBLE, &interruptible),
+        ] {
+            offering.requirements.set(Requirement::is_in(key, [value]));
+        }
+        offering.reservation_capacity = left;
+        offering.available = left > 0;
+        offering
+    }
+
+    /// Types of zones a and b with one on-demand offering each, and what is left of them: `type reservation, ...`.
+    #[rstest]
+    // The kind with the cheapest machine, and of that kind what is anywhere.
+    #[case::cheapest_kind(
+        vec![("a.l", vec![out_of("a", "cr-1", "default", false, 1, 2.0)]),
+             ("b.l", vec![out_of("a", "cr-2", "default", true, 1, 1.0)]),
+             ("c.l", vec![out_of("a", "cr-3", "default", true, 1, 3.0)])],
+        &["b.l cr-2", "c.l cr-3"])]
+    #[case::ties_go_to_default(
+        vec![("a.l", vec![out_of("a", "cr-1", "default", true, 1, 1.0)]),
+             ("b.l", vec![out_of("a", "cr-2", "default", false, 1, 1.0)])],
+        &["b.l cr-2"])]
+    #[case::one_pool_of_blocks(
+        vec![("a.l", vec![out_of("a", "cr-1", "capacity-block", false, 1, 1.0), out_of("b", "cr-2", "capacity-block", false, 9, 1.1)]),
+             ("b.l", vec![out_of("a", "cr-3", "capacity-block", false, 9, 2.0)])],
+        &["a.l cr-1"])]
+    #[case::most_left_of_a_zone(
+        vec![("a.l", vec![out_of("a", "cr-1", "default", false, 1, 1.0), out_of("a", "cr-2", "default", false, 7, 1.0),
+                          out_of("b", "cr-3", "default", false, 2, 1.0)])],
+        &["a.l cr-2 cr-3"])]
+    #[case::used_up(
+        vec![("a.l", vec![out_of("a", "cr-1", "default", false, 0, 1.0)])],
+        &["a.l -"])]
+    fn reserved_machines_come_first(
+        #[case] types: Vec<(&str, Vec<Offering>)>,
+        #[case] want: &[&str],
+    ) {
+        let types: Vec<_> = types
+            .into_iter()
+            .map(|(name, offers)| {
+                let mut of = InstanceType::clone(&held(name, 0, &[("on-demand", 5.0)]));
+                let kinds = ["spot", "on-demand", "reserved"];
+                of.requirements
+                    .set(Requirement::is_in(CAPACITY_TYPE, kinds));
+                of.requirements.set(Requirement::is_in(ZONE, ["a", "b"]));
+                of.offerings.extend(offers);
+                Arc::new(of)
+            })
+            .collect();
+        let any = reqs(vec![Requirement::is_in(
+            CAPACITY_TYPE,
+            ["reserved", "on-demand"],
+        )]);
+        let labels = crate::labels::registry();
+        let requests = ResourceList::new();
+        let left = filter(&types, &any, &requests, &labels, false).unwrap();
+        let told: Vec<String> = left
+            .iter()
+            .map(|t| {
+                let ids = t
+                    .offers(&any, &labels)
+                    .map(|o| Reserved::of(o).map_or("-".to_owned(), |r| r.id));
+                format!("{} {}", t.name, ids.collect::<Vec<_>>().join(" "))
+            })
+            .collect();
+        assert_eq!(told, want);
+        let kind = capacity_type(&left, &any, &labels);
+        let reserved = want.iter().all(|w| w.contains("cr-"));
+        assert_eq!(kind == CAPACITY_RESERVED, reserved);
+        let by_the_hour = reqs(vec![Requirement::is_in(CAPACITY_TYPE, ["on-demand"])]);
+        let all = filter(&types, &by_the_hour, &requests, &labels, false).unwrap();
+        assert_eq!(
+            all.len(),
+            types.len(),
+            "who may not use them is not narrowed"
+        );
     }
 
     #[test]

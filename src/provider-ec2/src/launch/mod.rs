@@ -27,6 +27,7 @@ use self::subnets::{Chosen, FreeAddresses};
 use crate::labels as l;
 use crate::market::Market;
 use crate::nodeclass::NodeClass;
+use crate::reservations::Reserved;
 use crate::settings::Ec2Settings;
 use crate::template::{self, Group, Launch, Templates};
 use crate::userdata::UserDataError;
@@ -52,6 +53,8 @@ pub(crate) struct Bought {
     pub(crate) zone: Arc<str>,
     pub(crate) capacity_type: &'static str,
     pub(crate) tenancy: &'static str,
+    /// The reservation that it is out of.
+    pub(crate) reserved: Option<Reserved>,
 }
 
 /// Tags of everything a class launches (§2): the class', then Karpenter's, which win.
@@ -127,20 +130,21 @@ impl Launcher<'_> {
             tenancy: filter::tenancy(&reqs),
             tags: &tags,
         };
-        let groups =
-            template::groups(self.settings, self.labels, launch, &types).map_err(|e| match e {
+        let groups = template::groups(self.settings, self.labels, launch, &types, &reqs).map_err(
+            |e| match e {
                 UserDataError::NoClusterCidr => CloudError::NodeClassNotReady(e.to_string()),
                 e => CloudError::Create {
                     reason: "LaunchTemplateFailed".to_owned(),
                     message: e.to_string(),
                 },
-            })?;
+            },
+        )?;
         let chosen = self.addresses.choose(&class.status.subnets, |zone| {
             self.min_pods(&types, &reqs, zone)
         });
         let result = self.fleet(launch, &reqs, &groups, &chosen).await;
         let used: BTreeSet<Arc<str>> = match &result {
-            Ok((output, _)) => output
+            Ok(output) => output
                 .instances
                 .iter()
                 .map(|i| i.pool.subnet_id.clone())
@@ -148,9 +152,9 @@ impl Launcher<'_> {
             Err(_) => BTreeSet::new(),
         };
         self.addresses.settle(&chosen, &used);
-        let (output, target) = result?;
-        self.learn(&output.errors, capacity_type);
-        self.bought(launch, target, &output, &types)
+        let output = result?;
+        self.learn(&output.errors, capacity_type, &groups, &reqs);
+        self.bought(launch, &reqs, &output, &types)
     }
 
     /// Addresses that the smallest machine of a zone takes.
@@ -169,9 +173,8 @@ impl Launcher<'_> {
         reqs: &Requirements,
         groups: &[Group],
         chosen: &Chosen,
-    ) -> Result<(CreateFleetOutput, FleetTarget), CloudError> {
+    ) -> Result<CreateFleetOutput, CloudError> {
         let input = self.request(launch, reqs, groups, chosen)?;
-        let target = input.target;
         // A template may have been deleted by hand: once more with fresh ones.
         for last in [false, true] {
             for group in groups {
@@ -181,7 +184,7 @@ impl Launcher<'_> {
                     .map_err(|e| create_error(&e))?;
             }
             match self.ec2.create_fleet(&input).await {
-                Ok(output) => return Ok((output, target)),
+                Ok(output) => return Ok(output),
                 Err(e) if e.class() == ErrorClass::LaunchTemplateNotFound && !last => {
                     groups.iter().for_each(|g| self.templates.forget(g));
                 }
@@ -203,6 +206,9 @@ impl Launcher<'_> {
             let mut overrides: Vec<FleetOverride> = Vec::new();
             for held in &group.types {
                 for offer in held.offers(reqs, self.labels) {
+                    if Reserved::of(offer) != group.reserved {
+                        continue;
+                    }
                     let Some((zone, subnet)) = chosen.by_zone.get_key_value(offer.zone()) else {
                         continue;
                     };
@@ -235,17 +241,19 @@ impl Launcher<'_> {
             annotations.and_then(|a| a.get(key)).map(String::as_str)
         };
         let overlay = annotation(keys::PRICE_OVERLAY_APPLIED).is_some();
-        let (target, strategy) = match (launch.capacity_type == keys::CAPACITY_SPOT, overlay) {
-            (true, false) => (
-                FleetTarget::Spot,
-                AllocationStrategy::PriceCapacityOptimized,
-            ),
-            (true, true) => (
-                FleetTarget::Spot,
-                AllocationStrategy::CapacityOptimizedPrioritized,
-            ),
-            (false, false) => (FleetTarget::OnDemand, AllocationStrategy::LowestPrice),
-            (false, true) => (FleetTarget::OnDemand, AllocationStrategy::Prioritized),
+        // All groups are of one kind of reservation: the filters see to that.
+        let reserved = groups.iter().find_map(|g| g.reserved.as_ref());
+        let target = match reserved {
+            Some(reserved) if reserved.is_block() => FleetTarget::CapacityBlock,
+            Some(reserved) if reserved.interruptible => FleetTarget::ReservedCapacity,
+            None if launch.capacity_type == keys::CAPACITY_SPOT => FleetTarget::Spot,
+            Some(_) | None => FleetTarget::OnDemand,
+        };
+        let strategy = match (target == FleetTarget::Spot, overlay) {
+            (true, false) => AllocationStrategy::PriceCapacityOptimized,
+            (true, true) => AllocationStrategy::CapacityOptimizedPrioritized,
+            (false, false) => AllocationStrategy::LowestPrice,
+            (false, true) => AllocationStrategy::Prioritized,
         };
         let mut own = launch.tags.clone();
         let claim = launch.claim.metadata.name.clone().unwrap_or_default();
@@ -271,7 +279,13 @@ impl Launcher<'_> {
     }
 
     /// Remembers what a fleet could not serve.
-    fn learn(&self, errors: &[FleetError], capacity_type: &'static str) {
+    fn learn(
+        &self,
+        errors: &[FleetError],
+        capacity_type: &'static str,
+        groups: &[Group],
+        reqs: &Requirements,
+    ) {
         let now = self.clock.now();
         let marks = &self.market.unavailable;
         for error in errors {
@@ -281,7 +295,13 @@ impl Launcher<'_> {
             }
             // EC2 does not always say which pool it was.
             let Some(pool) = &error.pool else { continue };
-            if is_unfulfillable_code(&error.code) {
+            if is_unfulfillable_code(&error.code) && capacity_type == keys::CAPACITY_RESERVED {
+                let mut types = groups.iter().flat_map(|g| &g.types);
+                let held = types.find(|t| t.name == pool.instance_type);
+                if let Some(reserved) = held.and_then(|t| self.reservation(t, reqs, &pool.zone)) {
+                    self.market.reservations.exhausted(&reserved.id);
+                }
+            } else if is_unfulfillable_code(&error.code) {
                 marks.mark_offering(&pool.instance_type, &pool.zone, capacity_type, now);
             }
             if error.code == SUBNET_FULL && !pool.subnet_id.is_empty() {
@@ -291,10 +311,21 @@ impl Launcher<'_> {
         }
     }
 
+    /// The reservation that a type's machine in a zone is out of: the filters leave one of each.
+    fn reservation(
+        &self,
+        held: &InstanceType,
+        reqs: &Requirements,
+        zone: &str,
+    ) -> Option<Reserved> {
+        let mut offers = held.offers(reqs, self.labels);
+        offers.find(|o| o.zone() == zone).and_then(Reserved::of)
+    }
+
     fn bought(
         &self,
         launch: Launch<'_>,
-        target: FleetTarget,
+        reqs: &Requirements,
         output: &CreateFleetOutput,
         types: &[Arc<InstanceType>],
     ) -> Result<Bought, CloudError> {
@@ -308,15 +339,17 @@ impl Launcher<'_> {
                 instance.pool
             )));
         };
+        let reserved = self.reservation(held, reqs, &instance.pool.zone);
+        if let Some(reserved) = &reserved {
+            self.market.reservations.launched(&reserved.id);
+        }
         Ok(Bought {
+            reserved,
             id: id.clone(),
             image_id: instance.pool.image_id.to_string(),
             instance_type: held.clone(),
             zone: instance.pool.zone.clone(),
-            capacity_type: match target {
-                FleetTarget::Spot => keys::CAPACITY_SPOT,
-                FleetTarget::OnDemand => keys::CAPACITY_ON_DEMAND,
-            },
+            capacity_type: launch.capacity_type,
             tenancy: launch.tenancy,
         })
     }

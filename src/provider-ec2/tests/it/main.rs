@@ -5,5 +5,6 @@
 mod conformance;
 mod launch;
 mod nodeclass;
+mod reserved;
 mod upkeep;
 mod world;

@@ -25,6 +25,7 @@ pub(crate) struct World {
     pub(crate) provider: Provider,
     pub(crate) catalog_changed: Arc<Notify>,
     rng: RngTree,
+    settings: Ec2Settings,
     stop: CancellationToken,
 }
 
@@ -59,14 +60,19 @@ pub(crate) fn class() -> Value {
 impl World {
     /// A world without a class yet, with a few families of instance types.
     pub(crate) async fn empty(seed: u64) -> Self {
+        Self::told(seed, settings()).await
+    }
+
+    /// The same with settings of its own.
+    pub(crate) async fn told(seed: u64, settings: Ec2Settings) -> Self {
         let mut few = (*Catalog::builtin()).clone();
         let families = ["c5.", "m5.", "m6g.", "r5.", "p5."];
         few.types
             .retain(|name, _| families.iter().any(|f| name.starts_with(f)));
-        Self::empty_with(seed, Arc::new(few)).await
+        Self::empty_with(seed, Arc::new(few), settings).await
     }
 
-    async fn empty_with(seed: u64, catalog: Arc<Catalog>) -> Self {
+    async fn empty_with(seed: u64, catalog: Arc<Catalog>, settings: Ec2Settings) -> Self {
         let clock = Clock::starting_at("2026-01-15T00:00:00Z".parse().unwrap());
         let rng = RngTree::new(seed);
         let server = ApiServer::new(ServerOptions {
@@ -83,7 +89,7 @@ impl World {
             catalog,
             ..EngineOptions::new(clock.clone(), &rng, "demo")
         });
-        let made = make(&engine, &server, &clock, &rng);
+        let made = make(&engine, &server, &clock, &rng, &settings);
         let mut world = Self {
             provider: made,
             catalog_changed: Arc::new(Notify::new()),
@@ -92,6 +98,7 @@ impl World {
             engine,
             clock,
             rng,
+            settings,
         };
         world.start().await;
         world
@@ -104,7 +111,7 @@ impl World {
 
     /// The same with everything that EC2 sells.
     pub(crate) async fn full(seed: u64) -> Self {
-        let world = Self::empty_with(seed, Catalog::builtin()).await;
+        let world = Self::empty_with(seed, Catalog::builtin(), settings()).await;
         world.with_class().await
     }
 
@@ -143,7 +150,13 @@ impl World {
         self.stop.cancel();
         self.pass(0.1).await;
         self.stop = CancellationToken::new();
-        self.provider = make(&self.engine, &self.server, &self.clock, &self.rng);
+        self.provider = make(
+            &self.engine,
+            &self.server,
+            &self.clock,
+            &self.rng,
+            &self.settings,
+        );
         self.start().await;
         self.pass(0.1).await;
     }
@@ -228,9 +241,15 @@ impl World {
     }
 }
 
-fn make(engine: &Engine, server: &ApiServer, clock: &Clock, rng: &RngTree) -> Provider {
+fn make(
+    engine: &Engine,
+    server: &ApiServer,
+    clock: &Clock,
+    rng: &RngTree,
+    settings: &Ec2Settings,
+) -> Provider {
     let ec2 = Arc::new(engine.clone());
-    provider(ec2, settings(), clock.clone(), rng, server.client())
+    provider(ec2, settings.clone(), clock.clone(), rng, server.client())
 }
 
 pub(crate) fn reference() -> Value {
