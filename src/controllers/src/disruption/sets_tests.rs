@@ -19,7 +19,7 @@ fn shape(name: &str, cores: u32, gib: u32, kind: &str, price: f64) -> Arc<Instan
     Arc::new(InstanceType::new(
         name,
         one.requirements.clone(),
-        one.offerings.iter().cloned().collect(),
+        one.offerings.to_vec(),
         ResourceList::from_raw(&amounts).expect("resources"),
         Default::default(),
     ))
