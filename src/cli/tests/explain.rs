@@ -228,6 +228,41 @@ fn what_is_not_there_is_named(#[case] what: &[&str], #[case] complaint: &str) {
 }
 
 #[test]
+fn the_topology_spread_that_a_cluster_gives_by_default_is_heeded() {
+    let file = |name: &str, text: String| {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let mut objects = cluster();
+    let waits = |o: &&mut Value| o["metadata"]["name"] == "waits";
+    objects.iter_mut().find(waits).unwrap()["metadata"]["labels"] = json!({"app": "waits"});
+    objects.push(
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "waits", "namespace": "default"},
+            "spec": {"selector": {"app": "waits"}}}),
+    );
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let dump = file("spread-explained.json", list.to_string());
+    // No node and no machine that can be bought has such a label.
+    let config = file(
+        "spread-explained.yaml",
+        "podTopologySpread: {defaultConstraints: [{maxSkew: 1, topologyKey: example.com/rack, \
+         whenUnsatisfiable: DoNotSchedule}]}"
+            .to_owned(),
+    );
+    let asked = ["explain", "pod", "waits", "-f", &dump, "--at", EVENING];
+    let free = stdout(&run(&asked, ""));
+    assert!(!free.contains("topology spread"), "{free}");
+    let bound = run(&[&asked[..], &["--scheduler-config", &config]].concat(), "");
+    let said = stdout(&bound);
+    assert!(
+        said.contains("topology spread (maxSkew 1) over example.com/rack"),
+        "{said}{}",
+        stderr(&bound)
+    );
+}
+
+#[test]
 fn without_files_and_without_a_cluster_it_says_what_it_needs() {
     let output = run(&["explain", "node", "a"], "/nonexistent/kubeconfig");
     assert_eq!(output.status.code(), Some(2));

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
     LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate,
+    ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
@@ -45,7 +46,7 @@ const KWOK: NodeClassKind = NodeClassKind {
 };
 
 /// Kinds that are asked of a cluster: group, version, kind, plural. Those that it does not serve are passed over.
-const KINDS: [(&str, &str, &str, &str); 21] = [
+const KINDS: [(&str, &str, &str, &str); 23] = [
     ("karpenter.sh", "v1", "NodePool", "nodepools"),
     ("karpenter.sh", "v1", "NodeClaim", "nodeclaims"),
     ("karpenter.sh", "v1alpha1", "NodeOverlay", "nodeoverlays"),
@@ -64,6 +65,13 @@ const KINDS: [(&str, &str, &str, &str); 21] = [
     ("", "v1", "LimitRange", "limitranges"),
     ("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
     ("", "v1", "PersistentVolume", "persistentvolumes"),
+    ("", "v1", "Service", "services"),
+    (
+        "",
+        "v1",
+        "ReplicationController",
+        "replicationcontrollers",
+    ),
     ("apps", "v1", "DaemonSet", "daemonsets"),
     ("apps", "v1", "Deployment", "deployments"),
     ("apps", "v1", "ReplicaSet", "replicasets"),
@@ -163,6 +171,7 @@ pub(super) fn of_objects(
         KWOK
     };
     let state = Arc::new(Store::default());
+    state.set_spread_defaults(input::spread_defaults(args.scheduler_config.as_deref())?);
     feed(&state, objects, &mut errors);
     let pools = state.node_pools();
     let shelves: Vec<Shelf> = pools
@@ -205,6 +214,10 @@ fn feed(state: &Store, objects: Vec<Value>, errors: &mut Vec<String>) {
                 input::apply::<PersistentVolumeClaim>(object, state, errors);
             }
             "PersistentVolume" => input::apply::<PersistentVolume>(object, state, errors),
+            "Service" => input::apply::<Service>(object, state, errors),
+            "ReplicationController" => {
+                input::apply::<ReplicationController>(object, state, errors);
+            }
             "DaemonSet" => input::apply::<DaemonSet>(object, state, errors),
             "Deployment" => input::apply::<Deployment>(object, state, errors),
             "ReplicaSet" => input::apply::<ReplicaSet>(object, state, errors),

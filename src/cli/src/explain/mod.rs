@@ -37,6 +37,10 @@ pub(crate) struct Args {
     /// Gates that the controller runs with: `A=true,B=false`.
     #[arg(long, global = true)]
     feature_gates: Option<String>,
+    /// File with the part of kube-scheduler's configuration that the controller knows: topology spread for pods without one
+    /// of their own.
+    #[arg(long, value_name = "FILE", global = true)]
+    scheduler_config: Option<PathBuf>,
     /// How to print.
     #[arg(long, short, value_enum, default_value = "text", global = true)]
     output: Format,

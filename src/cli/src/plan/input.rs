@@ -23,6 +23,7 @@ use karpenter_model::{
 };
 use karpenter_provider_kwok::catalog::{self, Catalog};
 use karpenter_runtime::Settings;
+use karpenter_runtime::settings::scheduler::default_constraints;
 use karpenter_state::{Resolution, Store, Watched};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -133,6 +134,20 @@ fn read<T: DeserializeOwned>(object: Value, errors: &mut Vec<String>) -> Option<
     karpenter_e2e::strict::read(&object)
         .map_err(|objection| errors.push(objection.to_string()))
         .ok()
+}
+
+/// The topology spread that a file of `--scheduler-config` gives to pods without one of their own.
+pub(crate) fn spread_defaults(
+    file: Option<&Path>,
+) -> Result<Vec<TopologySpreadConstraint>, Failure> {
+    let Some(file) = file else {
+        return Ok(Vec::new());
+    };
+    let shown = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| format!("--scheduler-config: {shown}: cannot be read: {e}"))?;
+    let constraints = default_constraints(&text);
+    Ok(constraints.map_err(|e| format!("--scheduler-config: {shown}: {e}"))?)
 }
 
 /// Builds the problem.

@@ -14,7 +14,6 @@ use karpenter_e2e::{manifests, strict};
 use karpenter_model::plan::{FunnelStep, PlannedNode, PoolFunnel};
 use karpenter_model::{Plan, PodKey, ResourceList, SolveOptions};
 use karpenter_runtime::Clock;
-use karpenter_runtime::settings::scheduler::default_constraints;
 use serde::Serialize;
 
 use crate::output::{self, Failure};
@@ -140,15 +139,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut errors = offer.errors.clone();
     errors.extend(converted.errors.iter().map(ToString::to_string));
     let objections: Vec<_> = converted.docs.iter().flat_map(strict::objections).collect();
-    let spread = match &args.scheduler_config {
-        None => Vec::new(),
-        Some(file) => {
-            let shown = file.display();
-            let text = std::fs::read_to_string(file)
-                .map_err(|e| format!("--scheduler-config: {shown}: cannot be read: {e}"))?;
-            default_constraints(&text).map_err(|e| format!("--scheduler-config: {shown}: {e}"))?
-        }
-    };
+    let spread = input::spread_defaults(args.scheduler_config.as_deref())?;
     let read = input::problem(converted.docs, &offer, (args, spread), &mut errors);
     for objection in objections {
         // What reading it has found is told in more words than a definition has.
