@@ -66,12 +66,7 @@ const KINDS: [(&str, &str, &str, &str); 23] = [
     ("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
     ("", "v1", "PersistentVolume", "persistentvolumes"),
     ("", "v1", "Service", "services"),
-    (
-        "",
-        "v1",
-        "ReplicationController",
-        "replicationcontrollers",
-    ),
+    ("", "v1", "ReplicationController", "replicationcontrollers"),
     ("apps", "v1", "DaemonSet", "daemonsets"),
     ("apps", "v1", "Deployment", "deployments"),
     ("apps", "v1", "ReplicaSet", "replicasets"),
