@@ -40,6 +40,25 @@ struct Budget {
     evicted: VecDeque<Timestamp>,
 }
 
+/// Which pods a budget is about.
+struct Covers<'a> {
+    namespace: &'a str,
+    selector: LabelSelector,
+}
+
+impl<'a> Covers<'a> {
+    fn of(budget: &'a Value) -> Option<Self> {
+        Some(Self {
+            namespace: text(budget, "/metadata/namespace"),
+            selector: LabelSelector::from_object(budget.pointer("/spec/selector")?)?,
+        })
+    }
+
+    fn has(&self, pod: &Value) -> bool {
+        text(pod, "/metadata/namespace") == self.namespace && self.selector.matches(pod)
+    }
+}
+
 /// A workload's size, and who owns it.
 #[derive(Clone, Debug)]
 struct Scaled {
@@ -196,10 +215,8 @@ impl Evictions {
 
     /// How a budget stands, if it covers that pod and says how many it wants.
     fn sight(&self, budget: &str, pod: &Value, now: Timestamp) -> Option<Sight> {
-        let object = &self.budgets.get(budget)?.object;
-        let selector = LabelSelector::from_object(object.pointer("/spec/selector")?)?;
-        let namespace = text(object, "/metadata/namespace");
-        if text(pod, "/metadata/namespace") != namespace || !selector.matches(pod) {
+        let covers = Covers::of(&self.budgets.get(budget)?.object)?;
+        if !covers.has(pod) {
             return None;
         }
         self.stands(budget, now)
@@ -207,12 +224,9 @@ impl Evictions {
 
     fn stands(&self, budget: &str, at: Timestamp) -> Option<Sight> {
         let object = &self.budgets.get(budget)?.object;
-        let selector = LabelSelector::from_object(object.pointer("/spec/selector")?)?;
-        let namespace = text(object, "/metadata/namespace");
+        let covers = Covers::of(object)?;
         let all = self.pods.values();
-        let covered: Vec<&Arc<Value>> = all
-            .filter(|p| text(p, "/metadata/namespace") == namespace && selector.matches(p))
-            .collect();
+        let covered: Vec<&Arc<Value>> = all.filter(|p| covers.has(p)).collect();
         let healthy = covered
             .iter()
             .filter(|p| is_ready(p) && !is_leaving(p) && !is_evicted(p))

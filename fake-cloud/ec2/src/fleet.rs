@@ -169,6 +169,11 @@ fn rank(candidates: &mut [Candidate], strategy: AllocationStrategy) {
     });
 }
 
+/// A code and what is said with it.
+fn because(code: &str, message: String) -> Option<(String, String)> {
+    Some((code.to_owned(), message))
+}
+
 /// Why a machine cannot come from a pool now.
 fn refusal(
     inner: &Inner,
@@ -177,7 +182,6 @@ fn refusal(
     target: FleetTarget,
     now: Timestamp,
 ) -> Option<(String, String)> {
-    let because = |code: &str, message: String| Some((code.to_owned(), message));
     let FleetOverride {
         instance_type,
         image_id,
@@ -259,7 +263,6 @@ fn pool_refusal(
     target: FleetTarget,
     now: Timestamp,
 ) -> Option<(String, String)> {
-    let because = |code: &str, message: String| Some((code.to_owned(), message));
     let FleetOverride {
         instance_type,
         zone,
@@ -309,7 +312,6 @@ fn reservation_refusal(
     target: FleetTarget,
     now: Timestamp,
 ) -> Option<(String, String)> {
-    let because = |code: &str, message: String| Some((code.to_owned(), message));
     let pool = &candidate.pool;
     let Some(found) = state.reservation(id, now) else {
         return because(
@@ -323,8 +325,8 @@ fn reservation_refusal(
         (_, false) => FleetTarget::OnDemand,
     };
     let market = match wanted {
-        FleetTarget::CapacityBlock => Some("capacity-block"),
-        FleetTarget::ReservedCapacity => Some("interruptible-capacity-reservation"),
+        FleetTarget::CapacityBlock => Some(reservation::MARKET_BLOCK),
+        FleetTarget::ReservedCapacity => Some(reservation::MARKET_INTERRUPTIBLE),
         FleetTarget::OnDemand | FleetTarget::Spot => None,
     };
     if target != wanted || candidate.template.market_type.as_deref() != market {
@@ -345,12 +347,13 @@ fn reservation_refusal(
             ),
         );
     }
-    (found.available_instance_count == 0).then(|| {
-        (
-            "ReservationCapacityExceeded".to_owned(),
+    if found.available_instance_count == 0 {
+        return because(
+            "ReservationCapacityExceeded",
             format!("capacity reservation {id} has no machine left"),
-        )
-    })
+        );
+    }
+    None
 }
 
 /// When machines that were just launched are told to go, if that is known: those of capacity blocks.

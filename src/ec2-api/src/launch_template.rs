@@ -36,7 +36,7 @@ pub struct LaunchTemplateData {
     pub nested_virtualization: Option<String>,
     /// Which capacity reservations it may use.
     pub capacity_reservation: ReservationUse,
-    /// `capacity-block` or `interruptible-capacity-reservation` (`MarketType`); none = not set.
+    /// `MarketType`, for machines out of some reservations ([`crate::reservation`]); none = not set.
     pub market_type: Option<String>,
     /// Tags of resources that the launch makes and the fleet request cannot name.
     pub tag_specifications: Vec<TagSpecification>,

@@ -10,6 +10,10 @@ use crate::Tags;
 pub const DEFAULT: &str = "default";
 /// `ReservationType` of those that are bought for a time in advance, whose machines end with it.
 pub const CAPACITY_BLOCK: &str = "capacity-block";
+/// `MarketType` of machines out of capacity blocks.
+pub const MARKET_BLOCK: &str = "capacity-block";
+/// `MarketType` of machines out of other reservations that may take them back.
+pub const MARKET_INTERRUPTIBLE: &str = "interruptible-capacity-reservation";
 
 /// A capacity reservation as `DescribeCapacityReservations` shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

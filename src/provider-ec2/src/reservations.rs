@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use karpenter_api::kinds::Time;
 use karpenter_api::labels::{CAPACITY_RESERVED, CAPACITY_TYPE, ZONE};
-use karpenter_ec2_api::reservation::{CAPACITY_BLOCK, DEFAULT};
+use karpenter_ec2_api::reservation::{CAPACITY_BLOCK, DEFAULT, MARKET_BLOCK, MARKET_INTERRUPTIBLE};
 use karpenter_ec2_api::{CapacityReservation, Ec2, Ec2Error, Filter};
 use karpenter_model::{InstanceType, Offering, Requirement, Requirements};
 use parking_lot::Mutex;
@@ -100,8 +100,8 @@ impl Reserved {
     /// `MarketType` of machines out of it.
     pub(crate) fn market_type(&self) -> Option<&'static str> {
         match (self.is_block(), self.interruptible) {
-            (true, _) => Some("capacity-block"),
-            (false, true) => Some("interruptible-capacity-reservation"),
+            (true, _) => Some(MARKET_BLOCK),
+            (false, true) => Some(MARKET_INTERRUPTIBLE),
             (false, false) => None,
         }
     }

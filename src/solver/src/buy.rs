@@ -227,7 +227,7 @@ impl Buyer<'_, '_> {
         if machine.gone() || ports_clash(&c.ports, &machine.ports) {
             return None;
         }
-        let id = self.narrowed_to(index, machine.set, demand, wanted)?;
+        let id = self.narrowed_to(index, demand, wanted)?;
         let (c, machine) = (self.classes.get(class)?, self.machines.get(index)?);
         let pool = self.catalog.pools.get(machine.pool)?;
         let sold = pool.types.get(machine.chosen)?;
@@ -344,7 +344,7 @@ impl Buyer<'_, '_> {
             return 0;
         }
         let (held, at) = (machine.set, machine.pool);
-        let Some(id) = self.narrowed_to(index, held, demand, wanted) else {
+        let Some(id) = self.narrowed_to(index, demand, wanted) else {
             return 0;
         };
         let stays = self.sets.pinned_alike(id, held);
@@ -403,10 +403,10 @@ impl Buyer<'_, '_> {
     fn narrowed_to(
         &mut self,
         index: usize,
-        set: SetId,
         demand: DemandId,
         wanted: &Combination,
     ) -> Option<SetId> {
+        let set = self.machines.get(index)?.set;
         let mut id = self.sets.join(self.catalog, self.classes, set, demand)?;
         for pin in wanted {
             let topology = &self.ledger.topology;

@@ -163,7 +163,11 @@ fn with_variety(
     let head = sharers.get(..1)?;
     let one: Vec<Sharer<'_>> = head.iter().map(|s| Sharer { count: 1, ..*s }).collect();
     let mut relaxed: Option<Candidate> = None;
-    for sharers in [sharers, head, &one] {
+    let mut fillings = vec![sharers, head, &one];
+    // Without others the head is all there is, and it may be a single pod.
+    fillings
+        .dedup_by(|a, b| a.len() == b.len() && a.iter().zip(&**b).all(|(a, b)| a.count == b.count));
+    for sharers in fillings {
         for candidate in by_score(pool, set, id, sharers, options) {
             if !candidate.booking.short_of_variety {
                 return Some(candidate);

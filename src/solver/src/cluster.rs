@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 use crate::class::{Demand, SameDemand};
 use crate::dense::{Names, gcd};
 use crate::keepers::Keepers;
+use crate::kept::Kept;
+use crate::kinds::{Kind, Kinds};
 use crate::ledger::{Counted, Same};
 use crate::node_rooms::Known;
 use crate::rooms::{BLOCK, Bits};
@@ -37,21 +39,20 @@ pub struct Cluster {
     pub(crate) twins: BTreeMap<Place, Vec<Place>>,
     /// Places by name.
     index: OnceLock<HashMap<Arc<str>, Place>>,
-    kinds: OnceLock<Vec<Kind>>,
-    kinds_by_label: Mutex<BTreeMap<String, BTreeMap<String, Vec<usize>>>>,
+    kinds: OnceLock<Kinds>,
     keepers: OnceLock<Keepers>,
-    keys: Mutex<BTreeMap<Arc<str>, Arc<Domains>>>,
+    keys: Kept<Arc<str>, Domains>,
     /// What rules count that were asked about.
-    counted: Mutex<BTreeMap<Same, Arc<Counted>>>,
+    counted: Kept<Same, Counted>,
     /// Whether one question is asked only, so that what helps others is not worked out.
     once: bool,
     /// What the pods' requests are multiples of, by resource.
     units: OnceLock<BTreeMap<String, i128>>,
     /// Rooms, by the resources that were asked for.
-    rooms: Mutex<BTreeMap<Names, Arc<Known>>>,
-    suitable: Mutex<BTreeMap<SameDemand, Arc<Suitable>>>,
+    rooms: Kept<Names, Known>,
+    suitable: Kept<SameDemand, Suitable>,
     /// What is sold, by the resources that were asked for.
-    stock: Mutex<BTreeMap<Names, Arc<Mutex<Stock>>>>,
+    stock: Kept<Names, Mutex<Stock>>,
     /// Claims that are attached, and where.
     attached: OnceLock<HashMap<PodKey, Vec<Place>>>,
 }
@@ -67,19 +68,8 @@ impl Suitable {
     }
 }
 
-/// Fewer nodes than this are not worth a thread.
-const NODES_PER_THREAD: usize = 256;
-
 /// Most sets of resources that things are kept by; nearly all pods ask for the same.
 const KEPT: usize = 16;
-
-/// Pods of one namespace with the same labels: no rule about others can tell them apart.
-#[derive(Debug)]
-pub(crate) struct Kind {
-    pub(crate) example: Arc<Pod>,
-    /// Where they are, and how many.
-    pub(crate) at: Vec<(Place, usize)>,
-}
 
 /// The values that a label has.
 #[derive(Debug, Default)]
@@ -116,6 +106,8 @@ impl Cluster {
             most: nodes.chunks(BLOCK).map(most).collect(),
             soft: soft(&nodes),
             nodes,
+            rooms: Kept::at_most(KEPT),
+            stock: Kept::at_most(KEPT),
             ..Self::default()
         };
         out.pair();
@@ -157,40 +149,19 @@ impl Cluster {
 
     /// What room nodes have of these resources.
     pub(crate) fn rooms(&self, names: &Names, make: impl FnOnce() -> Known) -> Arc<Known> {
-        let mut all = self.rooms.lock();
-        if let Some(known) = all.get(names) {
-            return Arc::clone(known);
-        }
-        let made = Arc::new(make());
-        if all.len() < KEPT {
-            all.insert(names.clone(), Arc::clone(&made));
-        }
-        made
+        self.rooms.get(names, make)
     }
 
     /// What questions have found out about what is sold, in terms of these resources.
     pub(crate) fn stock(&self, names: &Names) -> Arc<Mutex<Stock>> {
-        let mut all = self.stock.lock();
-        if let Some(known) = all.get(names) {
-            return Arc::clone(known);
-        }
-        let made = Arc::default();
-        if all.len() < KEPT {
-            all.insert(names.clone(), Arc::clone(&made));
-        }
-        made
+        self.stock.get(names, Mutex::default)
     }
 
     /// The nodes that meet a demand, as far as anybody has asked.
     pub(crate) fn suitable(&self, demand: &Demand) -> Arc<Suitable> {
-        let mut all = self.suitable.lock();
-        if let Some(known) = all.get(&demand.same) {
-            return Arc::clone(known);
-        }
         let blocks = self.most.iter().map(|_| OnceLock::new());
-        let made = Arc::new(Suitable(blocks.collect()));
-        all.insert(demand.same.clone(), Arc::clone(&made));
-        made
+        self.suitable
+            .get(&demand.same, || Suitable(blocks.collect()))
     }
 
     /// On how many nodes a claim is attached, some of them gone.
@@ -242,26 +213,6 @@ impl Cluster {
         self.soft.iter().any(|place| !gone.has(*place))
     }
 
-    /// Who is where, found out on so many threads.
-    pub(crate) fn kinds(&self, threads: usize) -> &[Kind] {
-        self.kinds.get_or_init(|| {
-            let each = self.nodes.len().div_ceil(threads.max(1));
-            if threads <= 1 || each < NODES_PER_THREAD {
-                return kinds_of(&self.nodes, 0);
-            }
-            let parts: Vec<Vec<Kind>> = std::thread::scope(|scope| {
-                let parts = self.nodes.chunks(each).enumerate();
-                let asked: Vec<_> = parts
-                    .map(|(n, nodes)| scope.spawn(move || kinds_of(nodes, n * each)))
-                    .collect();
-                let told = asked.into_iter().map(std::thread::ScopedJoinHandle::join);
-                told.map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                    .collect()
-            });
-            joined(parts)
-        })
-    }
-
     /// Pods that keep others away.
     pub(crate) fn keepers(&self, problem: &Problem) -> &Keepers {
         let make = || Keepers::new(&self.nodes, problem);
@@ -270,39 +221,18 @@ impl Cluster {
 
     /// What a rule counts here, made if nobody has asked yet.
     pub(crate) fn counted(&self, same: &Same, make: impl FnOnce() -> Counted) -> Arc<Counted> {
-        let mut known = self.counted.lock();
-        if let Some(known) = known.get(same) {
-            return Arc::clone(known);
-        }
-        let made = Arc::new(make());
-        known.insert(same.clone(), Arc::clone(&made));
-        made
+        self.counted.get(same, make)
     }
 
-    /// The pods that somebody means, by kind.
+    /// The pods that somebody means, by kind; found on so many threads.
     pub(crate) fn meant(&self, who: &Who, threads: usize) -> impl Iterator<Item = &Kind> {
-        let kinds = self.kinds(threads);
-        let all = match who.label() {
-            None => (0..kinds.len()).collect(),
-            Some((key, value)) => {
-                let mut known = self.kinds_by_label.lock();
-                let by_value = known
-                    .entry(key.to_owned())
-                    .or_insert_with(|| by_value(kinds, key));
-                by_value.get(value).cloned().unwrap_or_default()
-            }
-        };
-        let meant = move |kind: &&Kind| who.means(&kind.example);
-        all.into_iter().filter_map(|at| kinds.get(at)).filter(meant)
+        let kinds = self.kinds.get_or_init(|| Kinds::new(&self.nodes, threads));
+        kinds.meant(who)
     }
 
     /// The values of a label.
     pub(crate) fn domains(&self, key: &Arc<str>) -> Arc<Domains> {
-        let mut known = self.keys.lock();
-        let made = known
-            .entry(Arc::clone(key))
-            .or_insert_with(|| Arc::new(Domains::new(&self.nodes, key)));
-        Arc::clone(made)
+        self.keys.get(key, || Domains::new(&self.nodes, key))
     }
 }
 
@@ -355,6 +285,7 @@ impl Domains {
     }
 }
 
+/// What the pods' requests are multiples of, by resource.
 fn units(nodes: &[Arc<NodeView>]) -> BTreeMap<String, i128> {
     let mut units: BTreeMap<String, i128> = BTreeMap::new();
     for (name, amount) in nodes
@@ -375,74 +306,6 @@ fn units(nodes: &[Arc<NodeView>]) -> BTreeMap<String, i128> {
     units
 }
 
-/// Tells kinds apart.
-fn who(pod: &Pod) -> (&str, &BTreeMap<String, String>) {
-    (pod.key.namespace.as_ref(), &pod.labels)
-}
-
-/// The kinds on nodes whose places begin at `first`, in the order of their first pods.
-fn kinds_of(nodes: &[Arc<NodeView>], first: Place) -> Vec<Kind> {
-    let mut all: Vec<Kind> = Vec::new();
-    let mut index: HashMap<(&str, &BTreeMap<String, String>), usize> = HashMap::new();
-    for (place, node) in (first..).zip(nodes) {
-        for pod in &node.pods {
-            let next = all.len();
-            let kind = *index.entry(who(pod)).or_insert(next);
-            if kind == next {
-                all.push(Kind {
-                    example: Arc::clone(pod),
-                    at: Vec::new(),
-                });
-            }
-            let Some(kind) = all.get_mut(kind) else {
-                continue;
-            };
-            match kind.at.last_mut() {
-                Some((at, n)) if *at == place => *n += 1,
-                _ => kind.at.push((place, 1)),
-            }
-        }
-    }
-    all
-}
-
-/// Kinds of one part of the nodes after another, as if all had been looked at together.
-fn joined(parts: Vec<Vec<Kind>>) -> Vec<Kind> {
-    let mut parts = parts.into_iter();
-    let mut all = parts.next().unwrap_or_default();
-    for part in parts {
-        let examples: Vec<Arc<Pod>> = all.iter().map(|k| Arc::clone(&k.example)).collect();
-        let index = examples.iter().enumerate().map(|(at, pod)| (who(pod), at));
-        let index: HashMap<_, usize> = index.collect();
-        for kind in part {
-            match index
-                .get(&who(&kind.example))
-                .and_then(|at| all.get_mut(*at))
-            {
-                Some(known) => known.at.extend(kind.at),
-                None => all.push(kind),
-            }
-        }
-    }
-    all
-}
-
-/// Kinds by the value that they have of a label.
-fn by_value(kinds: &[Kind], key: &str) -> BTreeMap<String, Vec<usize>> {
-    let mut out: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (at, kind) in kinds.iter().enumerate() {
-        if let Some(value) = kind.example.labels.get(key) {
-            match out.get_mut(value) {
-                Some(own) => own.push(at),
-                None => {
-                    out.insert(value.clone(), vec![at]);
-                }
-            }
-        }
-    }
-    out
-}
-
 fn most(nodes: &[Arc<NodeView>]) -> ResourceList {
     let mut most = ResourceList::new();
     for (name, amount) in nodes.iter().flat_map(|n| n.available.iter()) {
@@ -459,49 +322,4 @@ fn soft(nodes: &[Arc<NodeView>]) -> Vec<Place> {
         .filter(|(_, n)| n.taints.iter().any(|t| t.effect == "PreferNoSchedule"))
         .map(|(place, _)| place)
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use karpenter_model::PodKey;
-
-    use super::*;
-
-    fn nodes(count: usize) -> Vec<Arc<NodeView>> {
-        let pod = |at: usize, n: usize| {
-            let app = format!("app-{}", at * (n + 1) % 7);
-            Arc::new(Pod {
-                key: PodKey {
-                    namespace: "d".into(),
-                    name: format!("pod-{at}-{n}").into(),
-                },
-                labels: BTreeMap::from([("app".to_owned(), app)]),
-                ..Pod::default()
-            })
-        };
-        let node = |at: usize| {
-            Arc::new(NodeView {
-                name: format!("node-{at:05}").into(),
-                pods: (0..3).map(|n| pod(at, n)).collect(),
-                ..NodeView::default()
-            })
-        };
-        (0..count).map(node).collect()
-    }
-
-    #[test]
-    fn several_threads_find_the_kinds_that_one_finds() {
-        let nodes = nodes(4 * NODES_PER_THREAD + 1);
-        let found = |threads: usize| {
-            let cluster = Cluster::new(&nodes);
-            let kinds = cluster.kinds(threads).iter();
-            kinds
-                .map(|k| (k.example.key.clone(), k.at.clone()))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(found(1).len(), 7);
-        for threads in [2, 3, 4, 1000] {
-            assert_eq!(found(threads), found(1), "{threads} threads");
-        }
-    }
 }

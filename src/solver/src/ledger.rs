@@ -6,13 +6,17 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Toleration;
 use karpenter_api::labels::HOSTNAME;
-use karpenter_model::{NodeView, Problem, Requirements};
+use karpenter_model::taints::first_in_the_way;
+use karpenter_model::{LabelRegistry, NodeView, Problem, Requirements, Undefined};
 use smallvec::SmallVec;
 
+use crate::catalog::Pool;
 use crate::class::Classes;
 use crate::cluster::Cluster;
+use crate::existing::meets;
 use crate::rooms::{BLOCK, Bits};
 use crate::rules::{Demand, Rule};
+use crate::sets::Set;
 use crate::topology::{DomainId, KeyId, Place, Topology};
 
 mod counted;
@@ -41,6 +45,29 @@ pub(crate) struct Heeded {
     pub(crate) required: Vec<Requirements>,
     /// That these put up with its taints; none: whatever they are.
     pub(crate) tolerations: Option<Vec<Toleration>>,
+}
+
+impl Heeded {
+    /// Whether a node is heeded. As kube-scheduler: what is only to be avoided counts.
+    fn has(&self, node: &NodeView, labels: &LabelRegistry) -> bool {
+        let tolerated = |own: &[Toleration]| first_in_the_way(&node.taints, own, true).is_none();
+        self.tolerations.as_deref().is_none_or(tolerated)
+            && (self.required.is_empty() || self.required.iter().any(|r| meets(node, r, labels)))
+    }
+
+    /// Whether a machine of a set may become a node that is.
+    pub(crate) fn may_have(&self, pool: &Pool, set: &Set, labels: &LabelRegistry) -> bool {
+        let taints = &pool.view.taints;
+        let tolerated = |own: &[Toleration]| first_in_the_way(taints, own, true).is_none();
+        let may_meet = |r: &Requirements| {
+            let mut types = set.offers.iter().filter_map(|o| pool.types.get(o.at));
+            set.requirements
+                .is_compatible(r, Undefined::WellKnown(labels))
+                && types.any(|s| s.instance_type.requirements.does_intersect(r))
+        };
+        self.tolerations.as_deref().is_none_or(tolerated)
+            && (self.required.is_empty() || self.required.iter().any(may_meet))
+    }
 }
 
 /// A rule with what is known about its domains.

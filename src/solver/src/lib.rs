@@ -1,7 +1,8 @@
 //! The pure solver: `solve(&Problem) -> Plan`. No I/O, no clock, not async, no randomness.
 //!
 //! ```text
-//! nodes ── cluster.rs: made ready once for any number of questions
+//! nodes ── cluster.rs: made ready once for any number of questions: who is where (kinds.rs, keepers.rs), what room there
+//!          is (node_rooms.rs), what is sold (stock.rs)
 //! pods ── queue ──> classes (pods that ask for the same)
 //!   1. nodes that exist, in order: first that takes the pod            existing.rs
 //!   2. machines to buy, one at a time, each filled before the next:    buy.rs, machine.rs
@@ -23,6 +24,7 @@
 //! Pods that rules between pods are about (`rules.rs`: spread, pod affinity) are placed domain by domain, in their turn:
 //! `ruled.rs`, with `ledger.rs` keeping the counts.
 
+mod abreast;
 mod buy;
 mod catalog;
 mod choose;
@@ -34,6 +36,8 @@ mod finish;
 mod funnel;
 mod improve;
 mod keepers;
+mod kept;
+mod kinds;
 mod ledger;
 mod machine;
 mod merge;
@@ -54,6 +58,7 @@ use karpenter_model::{Plan, PodKey, Problem};
 
 use karpenter_model::resources::names::{CPU, MEMORY};
 
+pub use abreast::abreast;
 use buy::Buyer;
 use catalog::Catalog;
 use class::{Class, Classes};

@@ -6,17 +6,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use karpenter_api::labels::{CAPACITY_TYPE, ZONE};
-use karpenter_model::taints::first_in_the_way;
-use karpenter_model::{LabelRegistry, Requirements, Undefined};
 
 use crate::buy::Buyer;
-use crate::catalog::Pool;
 use crate::choose::Candidate;
 use crate::class::DemandId;
-use crate::ledger::{Heeded, Over};
+use crate::ledger::Over;
 use crate::rooms::BLOCK;
 use crate::rules::Demand;
-use crate::sets::{Set, SetId};
+use crate::sets::SetId;
 use crate::topology::{Combination, DomainId, KeyId};
 
 /// Most combinations of domains of several keys that are tried for one step.
@@ -437,9 +434,8 @@ impl Buyer<'_, '_> {
             return;
         };
         let labels = &self.problem.labels;
-        self.ledger.decide(class, place, |heeded| {
-            may_be_heeded(pool, set, heeded, labels)
-        });
+        self.ledger
+            .decide(class, place, |heeded| heeded.may_have(pool, set, labels));
     }
 
     /// Whether a machine counts under another set for all the spreads that it counts for now: pods were placed in view of
@@ -454,7 +450,7 @@ impl Buyer<'_, '_> {
         };
         let labels = &self.problem.labels;
         let mut heeded = self.ledger.heeded(place);
-        heeded.all(|heeded| may_be_heeded(pool, set, heeded, labels))
+        heeded.all(|heeded| heeded.may_have(pool, set, labels))
     }
 
     /// The value of a key that a machine has, or that its cheapest offering gives it.
@@ -534,20 +530,4 @@ impl Buyer<'_, '_> {
         });
         could.then_some(text)
     }
-}
-
-/// Whether a machine may become a node that a spread heeds.
-fn may_be_heeded(pool: &Pool, set: &Set, heeded: &Heeded, labels: &LabelRegistry) -> bool {
-    let taints = &pool.view.taints;
-    let tolerated = heeded
-        .tolerations
-        .as_ref()
-        .is_none_or(|own| first_in_the_way(taints, own, true).is_none());
-    let may_meet = |r: &Requirements| {
-        let mut types = set.offers.iter().filter_map(|o| pool.types.get(o.at));
-        set.requirements
-            .is_compatible(r, Undefined::WellKnown(labels))
-            && types.any(|s| s.instance_type.requirements.does_intersect(r))
-    };
-    tolerated && (heeded.required.is_empty() || heeded.required.iter().any(may_meet))
 }

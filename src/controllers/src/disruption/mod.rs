@@ -1,7 +1,6 @@
 //! Giving machines back that are not needed: methods that propose commands from a snapshot, the checks every
 //! candidate has to pass, budgets, and the queue that carries a command out (`lifecycle-and-disruption.md` §6).
 
-mod abreast;
 mod allowance;
 mod balanced;
 mod candidate;

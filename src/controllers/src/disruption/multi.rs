@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use karpenter_solver::abreast;
 use parking_lot::Mutex;
 
-use super::abreast::abreast;
 use super::allowance::Allowance;
 use super::balanced::{self, Verdict};
 use super::candidate::{Candidate, Refusal};

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_model::{Pod, PodKey};
+use karpenter_solver::abreast;
 
-use super::abreast::abreast;
 use super::allowance::Allowance;
 use super::candidate::Candidate;
 use super::consolidation::{self, Most};

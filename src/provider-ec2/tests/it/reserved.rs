@@ -42,6 +42,16 @@ async fn world(all: Vec<CapacityReservation>, terms: Value, settings: Ec2Setting
     world
 }
 
+/// A world whose class selects one reservation, with room for one machine.
+async fn with_one() -> World {
+    world(
+        vec![reservation("cr-0a", "m5.large", 1)],
+        tagged(),
+        settings(),
+    )
+    .await
+}
+
 fn tagged() -> Value {
     json!([{ "tags": { "team": "a" } }])
 }
@@ -177,12 +187,7 @@ async fn types_are_offered_out_of_their_reservations() {
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_is_pinned_to_a_reservation_and_takes_a_machine_of_it() {
-    let world = world(
-        vec![reservation("cr-0a", "m5.large", 1)],
-        tagged(),
-        settings(),
-    )
-    .await;
+    let world = with_one().await;
     let first = world.claim("first", reserved_first(&["m5.large", "c5.large"]));
     let launched = world.create(&first).await.unwrap();
     let label = |key: &str| launched.labels.get(key).map(String::as_str);
@@ -208,12 +213,7 @@ async fn a_launch_is_pinned_to_a_reservation_and_takes_a_machine_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_is_gone_comes_back_to_its_reservation() {
-    let world = world(
-        vec![reservation("cr-0a", "m5.large", 1)],
-        tagged(),
-        settings(),
-    )
-    .await;
+    let world = with_one().await;
     let claim = world.claim("a", reserved_first(&["m5.large"]));
     let launched = world.create(&claim).await.unwrap();
     let claim = world.record(&claim, &launched);
@@ -234,12 +234,7 @@ async fn a_machine_that_is_gone_comes_back_to_its_reservation() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reservation_that_others_have_used_up_is_not_asked_twice() {
-    let world = world(
-        vec![reservation("cr-0a", "m5.large", 1)],
-        tagged(),
-        settings(),
-    )
-    .await;
+    let world = with_one().await;
     world
         .engine
         .edit_account(|a| a.capacity_reservations[0].available_instance_count = 0);
@@ -275,12 +270,7 @@ async fn a_reservation_that_others_have_used_up_is_not_asked_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reservation_that_is_no_longer_selected_is_drift() {
-    let world = world(
-        vec![reservation("cr-0a", "m5.large", 1)],
-        tagged(),
-        settings(),
-    )
-    .await;
+    let world = with_one().await;
     let claim = world.claim("a", reserved_first(&["m5.large"]));
     let launched = world.create(&claim).await.unwrap();
     let claim = world.record(&claim, &launched);

@@ -3,14 +3,12 @@
 
 use std::sync::Arc;
 
-use karpenter_model::taints::first_in_the_way;
-use karpenter_model::{NodeView, Problem, Requirements};
+use karpenter_model::{Problem, Requirements};
 use smallvec::SmallVec;
 
 use super::{Heeded, Over, change};
 use crate::class::Class;
 use crate::cluster::Cluster;
-use crate::existing::meets;
 use crate::rooms::Bits;
 use crate::rules::{Demand, Rule, Who};
 use crate::topology::Topology;
@@ -41,7 +39,7 @@ impl Same {
         }
     }
 
-    /// What makes a machine count.
+    /// What makes a node or a machine count; none: all do.
     pub(super) fn heeded(&self, class: &Class) -> Option<Heeded> {
         let (required, tolerations) = self.filter.as_ref()?;
         Some(Heeded {
@@ -96,9 +94,9 @@ pub(super) struct Counting<'a> {
 
 impl Counting<'_> {
     /// Counts for a rule of a class.
-    pub(super) fn counted(&self, class: &Class, rule: &Rule, over: Over) -> Counted {
+    pub(super) fn counted(&self, class: &Class, rule: &Rule, same: &Same, over: Over) -> Counted {
         let mut out = Counted {
-            passed_over: self.passed_over(class, rule),
+            passed_over: self.passed_over(class, same),
             ..Counted::default()
         };
         if let Over::Key(key) = over
@@ -142,36 +140,14 @@ impl Counting<'_> {
     }
 
     /// Nodes that do not count for a rule of the class.
-    fn passed_over(&self, class: &Class, rule: &Rule) -> Bits {
+    fn passed_over(&self, class: &Class, same: &Same) -> Bits {
         let mut bits = Bits::default();
-        if filter(class, rule).is_none() {
+        let Some(heeded) = same.heeded(class) else {
             return bits;
-        }
+        };
         for (place, node) in self.cluster.nodes.iter().enumerate() {
-            bits.set(place, !self.counts(class, rule, node));
+            bits.set(place, !heeded.has(node, &self.problem.labels));
         }
         bits
-    }
-
-    /// Whether a node's domain and pods count for a spread of the class.
-    fn counts(&self, class: &Class, rule: &Rule, node: &NodeView) -> bool {
-        let Demand::Spread {
-            honor_affinity,
-            honor_taints,
-            ..
-        } = rule.demand
-        else {
-            return true;
-        };
-        // As kube-scheduler: what is only to be avoided counts.
-        if honor_taints && first_in_the_way(&node.taints, &class.tolerations, true).is_some() {
-            return false;
-        }
-        if !honor_affinity || class.attempts.is_empty() {
-            return true;
-        }
-        // What it can do with is what it requires.
-        let labels = &self.problem.labels;
-        class.required.iter().any(|r| meets(node, r, labels))
     }
 }

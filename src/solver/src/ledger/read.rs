@@ -182,7 +182,7 @@ impl Reading<'_> {
                 cluster: self.cluster,
                 topology,
             };
-            of.counted(class, rule, over)
+            of.counted(class, rule, same, over)
         });
         let mut passed_over = all.passed_over.clone();
         passed_over.add(self.gone);

@@ -27,6 +27,16 @@ pub(super) struct Entry {
     pub(super) value: Size,
 }
 
+impl Entry {
+    /// One or the other.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            key: self.key.or(other.key),
+            value: self.value.or(other.value),
+        }
+    }
+}
+
 /// What is known of a part of an expression.
 #[derive(Clone, Debug)]
 pub(super) struct Known<'a> {

@@ -1,6 +1,6 @@
 //! What the functions of expressions cost, and how large what they answer can be.
 
-use super::estimate::{Entry, Estimator, ITEMS, Known, VALUES};
+use super::estimate::{Estimator, ITEMS, Known, VALUES};
 use super::sizes::{Kind, Size};
 
 /// What an authorizer's check costs.
@@ -236,10 +236,7 @@ impl<'a> Estimator<'a> {
         let kind = match (&a.kind, &b.kind) {
             (Kind::Dynamic, other) | (other, _) => other.clone(),
         };
-        let entry = a.entry.zip(b.entry).map(|(a, b)| Entry {
-            key: a.key.or(b.key),
-            value: a.value.or(b.value),
-        });
+        let entry = a.entry.zip(b.entry).map(|(a, b)| a.or(b));
         Known {
             entry,
             ..self.computed(0, kind, Some(a.size().or(b.size())))
@@ -248,10 +245,7 @@ impl<'a> Estimator<'a> {
 
     fn added(&self, a: &Known<'a>, b: &Known<'a>) -> Known<'a> {
         let whole = a.size().and(b.size());
-        let entry = a.entry.zip(b.entry).map(|(a, b)| Entry {
-            key: a.key.or(b.key),
-            value: a.value.or(b.value),
-        });
+        let entry = a.entry.zip(b.entry).map(|(a, b)| a.or(b));
         let through = by(whole.max, BY_CHARACTER);
         let (cost, kind) = match (&a.kind, &b.kind) {
             (Kind::List(of), Kind::List(more)) => {

@@ -233,7 +233,7 @@ fn is_set(schema: &Value, key: &str) -> bool {
 
 /// A field's name as expressions write it, in which dots and the like have no place.
 fn escaped(name: &str) -> String {
-    const RESERVED: [&str; 19] = [
+    const RESERVED: [&str; 21] = [
         "true",
         "false",
         "null",
@@ -253,8 +253,10 @@ fn escaped(name: &str) -> String {
         "namespace",
         "return",
         "var",
+        "void",
+        "while",
     ];
-    if RESERVED.contains(&name) || matches!(name, "void" | "while") {
+    if RESERVED.contains(&name) {
         return format!("__{name}__");
     }
     name.replace("__", "__underscores__")

@@ -5,7 +5,10 @@ use std::panic::resume_unwind;
 use std::thread;
 
 /// Asks about all items, at most `threads` at a time.
-pub(super) fn abreast<T: Sync, A: Send>(
+///
+/// # Panics
+/// When an answer does.
+pub fn abreast<T: Sync, A: Send>(
     threads: usize,
     items: &[T],
     ask: impl Fn(&T) -> A + Sync,
