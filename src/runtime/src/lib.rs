@@ -22,6 +22,6 @@ pub use clock::Clock;
 pub use events::EventRecorder;
 pub use key::Key;
 pub use reflector::{Reflection, ReflectorEvent, ReflectorOptions};
-pub use rng::RngTree;
+pub use rng::{Rng, RngTree};
 pub use runner::{Action, Queue, Reconciler};
 pub use settings::Settings;

@@ -18,10 +18,11 @@ use super::emptiness::Emptiness;
 use super::method::{Command, Method, Proposal, Reason, Rejection};
 use super::moves::Moves;
 use super::multi::{KIND as MULTI, MultiNode};
-use super::orchestrate::{self, UnderWay};
+use super::orchestrate;
 use super::single::{KIND as SINGLE, SingleNode};
 use super::snapshot::{self, Snapshot};
 use super::static_drift::StaticDrift;
+use super::under_way::UnderWay;
 use super::{allowance::Allowance, events};
 use crate::Context;
 use crate::lifecycle::objects::until;
@@ -151,7 +152,7 @@ impl Disruption {
             )));
         }
         let mut wake: Option<Timestamp> = None;
-        let snapshot = snapshot::take(&self.ctx, &self.meter, &self.under_way.names()).await;
+        let snapshot = snapshot::take(&self.ctx, &self.meter, &self.under_way.now()).await;
         for method in self.methods.clone() {
             let began = self.ctx.clock.now();
             let now = self.ctx.clock.wall();
@@ -184,7 +185,7 @@ impl Disruption {
         let found = command.clone();
         let command = if method.waits() {
             self.ctx.clock.sleep(VALIDATION_WAIT).await;
-            let snapshot = snapshot::take(&self.ctx, &self.meter, &self.under_way.names()).await;
+            let snapshot = snapshot::take(&self.ctx, &self.meter, &self.under_way.now()).await;
             match method.revise(&command, &snapshot, self.ctx.clock.wall()) {
                 Ok(command) => command,
                 Err(why) => return self.rejected(method, &found, why),

@@ -1,6 +1,5 @@
 //! What consolidation makes of whole clusters: which machines go, what is bought in their place, and why others stay.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use karpenter_model::{InstanceType, LabelRegistry};
@@ -14,6 +13,7 @@ use super::method::{Method, Proposal};
 use super::multi::MultiNode;
 use super::single::SingleNode;
 use super::snapshot::{Facts, Snapshot, assemble};
+use super::under_way::Busy;
 
 /// A pool that buys one capacity type.
 fn only(capacity_type: &str) -> Value {
@@ -55,7 +55,7 @@ impl Kit {
             node_class: &KIND,
             settings: &self.settings,
         };
-        assemble(facts, &self.sold(), None, &BTreeSet::new(), now())
+        assemble(facts, &self.sold(), None, &Busy::default(), now())
     }
 
     pub(super) fn single(&self) -> Proposal {

@@ -10,7 +10,8 @@ use karpenter_model::plan::PlannedNode;
 use super::allowance::Allowance;
 use super::balanced::Verdict;
 use super::candidate::{Candidate, Refusal, examine};
-use super::snapshot::Snapshot;
+use super::snapshot::{Member, Snapshot};
+use super::under_way::Held;
 
 /// Why a method disrupts; as budgets, conditions and (in lower case) metrics spell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -216,7 +217,11 @@ pub(crate) trait Method: Send + Sync {
         let mut candidates = Vec::new();
         for member in &snapshot.members {
             let verdict = examine(member, snapshot, self.class(), now)
-                .and_then(|candidate| self.filter(&candidate).map(|()| candidate));
+                .and_then(|candidate| self.filter(&candidate).map(|()| candidate))
+                .and_then(|candidate| match self.reason() {
+                    Reason::Empty => Ok(candidate),
+                    _ => not_held(member, now).map(|()| candidate),
+                });
             match verdict {
                 Ok(candidate) => candidates.push(candidate),
                 Err(refusal) => {
@@ -226,6 +231,19 @@ pub(crate) trait Method: Send + Sync {
             }
         }
         candidates
+    }
+}
+
+/// A node whose replacements could not be had is left alone for a while.
+fn not_held(member: &Member, now: Timestamp) -> Result<(), Refusal> {
+    match member.held.filter(|held| held.until > now) {
+        None => Ok(()),
+        Some(Held { failures, until }) => Err(Refusal::Blocked {
+            message: format!(
+                "its replacement could not be had ({failures} time(s) in a row), next try after {until:.0}"
+            ),
+            ends: Some(until),
+        }),
     }
 }
 

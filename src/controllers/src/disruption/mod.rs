@@ -21,6 +21,7 @@ mod sets;
 mod single;
 mod snapshot;
 mod static_drift;
+mod under_way;
 mod worth;
 
 pub(crate) use controller::start;

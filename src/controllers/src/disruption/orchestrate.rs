@@ -10,13 +10,13 @@ use karpenter_api::labels;
 use karpenter_runtime::runner::ReconcileError;
 use kube::Api;
 use kube::api::ListParams;
-use parking_lot::Mutex;
 use serde_json::json;
 
 use super::candidate::{Candidate, node_name};
 use super::events;
 use super::method::{Command, Method, Rejection};
 use super::moves::Moves;
+use super::under_way::UnderWay;
 use super::{replace, snapshot};
 use crate::Context;
 use crate::lifecycle::objects::{
@@ -38,30 +38,6 @@ const DELETE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::
 const DEADLINE_PER_CANDIDATE: Duration = Duration::from_millis(80);
 const DEADLINE_BOUNDS: (Duration, Duration) =
     (Duration::from_secs(10 * 60), Duration::from_secs(60 * 60));
-
-/// Claims with a command under way.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct UnderWay {
-    claims: Arc<Mutex<BTreeSet<Arc<str>>>>,
-}
-
-impl UnderWay {
-    /// Their names.
-    pub(crate) fn names(&self) -> BTreeSet<Arc<str>> {
-        self.claims.lock().clone()
-    }
-    fn add(&self, candidates: &[Candidate]) -> usize {
-        let mut claims = self.claims.lock();
-        claims.extend(candidates.iter().map(|c| c.name.clone()));
-        claims.len()
-    }
-    fn remove(&self, candidates: &[Candidate]) {
-        let mut claims = self.claims.lock();
-        for candidate in candidates {
-            claims.remove(&candidate.name);
-        }
-    }
-}
 
 /// How long a command may take while `under_way` candidates are waited for.
 fn time_allowed(under_way: usize) -> Duration {
@@ -103,8 +79,7 @@ pub(crate) async fn begin(
             tracing::error!(NodeClaim = &*candidate.name, error = %error, "failed listing pods");
         }
     }
-    let queued = under_way.names();
-    let snapshot = snapshot::take(ctx, meter, &queued).await;
+    let snapshot = snapshot::take(ctx, meter, &under_way.now()).await;
     let marked = Command {
         candidates: marked,
         replacements: command.replacements,
@@ -127,6 +102,7 @@ pub(crate) async fn begin(
         for candidate in &command.candidates {
             restore(ctx, candidate).await;
         }
+        under_way.hold(&command.candidates, ctx.clock.wall());
         return Err(Rejection::Unknown);
     };
     // Only now: pods of a leaving node are planned for, and the plan must find what was bought for them.
@@ -149,13 +125,14 @@ pub(crate) struct Begun {
 }
 
 /// Waits for the replacements of a command that has begun and deletes its claims. If that does not succeed in time
-/// everything is undone; replacements stay, for pods to use or for emptiness to find.
+/// everything is undone, and replacements that no pod needs go; only those that are merely late stay: they are looked at
+/// again once they are ready, and are the liveness check's to give up.
 pub(super) async fn carry_out(ctx: Context, under_way: UnderWay, moves: Moves, begun: Begun) {
     let Begun {
         command,
         replacements,
     } = begun;
-    let deadline = ctx.clock.now() + time_allowed(under_way.names().len());
+    let deadline = ctx.clock.now() + time_allowed(under_way.len());
     if let Err(lost) = replace::wait(&ctx, &command, &replacements, deadline).await {
         tracing::error!(
             error = %lost,
@@ -172,11 +149,20 @@ pub(super) async fn carry_out(ctx: Context, under_way: UnderWay, moves: Moves, b
         );
         for candidate in &command.candidates {
             ctx.state.unmark_for_deletion(&candidate.name);
+        }
+        let mut idle = replacements;
+        idle.retain(|name| !lost.late.contains(name));
+        replace::take_back(&ctx, &idle).await;
+        for candidate in &command.candidates {
             restore(&ctx, candidate).await;
+        }
+        if lost.late.is_empty() {
+            under_way.hold(&command.candidates, ctx.clock.wall());
         }
         under_way.remove(&command.candidates);
         return;
     }
+    let mut kept = 0;
     for candidate in &command.candidates {
         // It may have expired, failed or been deleted meanwhile: then that took it, and that is what is told and counted.
         let held = ctx.state.node_claim(&candidate.name);
@@ -208,10 +194,14 @@ pub(super) async fn carry_out(ctx: Context, under_way: UnderWay, moves: Moves, b
                     );
                     ctx.state.unmark_for_deletion(&candidate.name);
                     restore(&ctx, candidate).await;
+                    kept += 1;
                     break;
                 }
             }
         }
+    }
+    if kept == command.candidates.len() {
+        replace::take_back(&ctx, &replacements).await;
     }
     under_way.remove(&command.candidates);
     tracing::debug!("command succeeded");
@@ -300,7 +290,8 @@ pub(crate) async fn heal_leftovers(
     under_way: &UnderWay,
 ) -> Result<(), ReconcileError> {
     let kind = &ctx.provider.node_class;
-    let queued = under_way.names();
+    let queued = under_way.now().queued;
+    under_way.keep_held(|claim| ctx.state.node_claim(claim).is_some());
     for claim in ctx.state.node_claims() {
         let claim_name = name(&claim.metadata);
         if !is_managed_claim(&claim, kind)

@@ -1,6 +1,6 @@
 //! What methods decide on: our machines with their pods, pools and prices, as they are at one moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use karpenter_runtime::Settings;
 use karpenter_state::{PoolCount, Store};
 
 use super::ground::Ground;
+use super::under_way::{Busy, Held};
 use crate::Context;
 use crate::lifecycle::objects::{is_managed_claim, name};
 use crate::provisioning::meter::Meter;
@@ -33,6 +34,8 @@ pub(crate) struct Member {
     pub(crate) nominated_until: Option<Timestamp>,
     /// Whether a command about it is being carried out.
     pub(crate) queued: bool,
+    /// What was to replace it failed of late.
+    pub(crate) held: Option<Held>,
     /// Chunks of capacity buffers that have their room here.
     pub(crate) buffer_pods: usize,
 }
@@ -95,9 +98,9 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Takes a snapshot; `queued` are claims with a command under way. A pool whose types cannot be told has none, which
+/// Takes a snapshot; `busy` is what commands are about. A pool whose types cannot be told has none, which
 /// keeps its nodes from being candidates.
-pub(crate) async fn take(ctx: &Context, meter: &Meter, queued: &BTreeSet<Arc<str>>) -> Snapshot {
+pub(crate) async fn take(ctx: &Context, meter: &Meter, busy: &Busy) -> Snapshot {
     // Read first: what changes while the rest is read makes the next snapshot differ from this one.
     let generation = ctx.state.consolidation_generation();
     let mut types = BTreeMap::new();
@@ -113,7 +116,7 @@ pub(crate) async fn take(ctx: &Context, meter: &Meter, queued: &BTreeSet<Arc<str
         }
     }
     let now = ctx.clock.wall();
-    let snapshot = assemble(Facts::of(ctx), &types, Some(meter), queued, now);
+    let snapshot = assemble(Facts::of(ctx), &types, Some(meter), busy, now);
     Snapshot {
         generation,
         threads: ctx.threads(),
@@ -126,7 +129,7 @@ pub(crate) fn assemble(
     facts: Facts<'_>,
     types: &BTreeMap<Arc<str>, Arc<Vec<Arc<InstanceType>>>>,
     meter: Option<&Meter>,
-    queued: &BTreeSet<Arc<str>>,
+    busy: &Busy,
     now: Timestamp,
 ) -> Snapshot {
     let state = facts.state;
@@ -169,7 +172,8 @@ pub(crate) fn assemble(
         members.push(Member {
             leaving: state.is_leaving(&claim_name),
             nominated_until: nominated.then(|| crate::lifecycle::objects::later(now, window)),
-            queued: queued.contains(&claim_name),
+            queued: busy.queued.contains(&claim_name),
+            held: busy.held.get(&claim_name).copied(),
             buffer_pods: buffer_pods.get(&claim_name).copied().unwrap_or_default(),
             name: claim_name,
             claim,

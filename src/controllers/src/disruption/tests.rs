@@ -56,6 +56,7 @@ fn member(name: &str, instance_type: &str) -> Member {
         leaving: false,
         nominated_until: None,
         queued: false,
+        held: None,
         buffer_pods: 0,
     }
 }

@@ -7,6 +7,7 @@ use karpenter_api::nodeclaim::{NodeClaimSpec, NodeClaimStatus};
 use karpenter_api::{NodeClaim, NodePool, labels};
 use karpenter_model::plan::PlannedNode;
 use karpenter_model::{LabelRegistry, PoolView, Requirement, Requirements};
+use karpenter_runtime::Rng;
 
 /// Keys that only a simulation knows: they become true of a node later, and are never asked of a claim.
 const NOT_WRITTEN: [&str; 3] = [labels::HOSTNAME, labels::REGISTERED, labels::INITIALIZED];
@@ -60,6 +61,19 @@ fn overlaid(
         (labels::PRICE_OVERLAY_APPLIED, price),
         (labels::CAPACITY_OVERLAY_APPLIED, capacity),
     ]
+}
+
+/// Most characters of a pool's name in those of its claims: what the API server leaves of a `generateName`.
+const NAME_BASE_LENGTH: usize = 58;
+/// Characters that the API server appends to a `generateName`.
+const NAME_SUFFIX_LENGTH: usize = 5;
+
+/// A name for a claim of `pool`, as the API server would make it of a `generateName`.
+#[must_use]
+pub(crate) fn name(pool: &str, rng: &mut Rng) -> String {
+    let base = format!("{pool}-");
+    let base = base.chars().take(NAME_BASE_LENGTH).collect::<String>();
+    base + &rng.suffix(NAME_SUFFIX_LENGTH)
 }
 
 /// The claim of a static pool: its template and nothing else. The provider chooses the machine.

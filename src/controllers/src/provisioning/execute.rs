@@ -84,7 +84,7 @@ async fn create(ctx: &Context, problem: &Problem, pods: &Pods<'_>, planned: &Pla
     if !within_limits(ctx, pool) {
         return false;
     }
-    let Ok(name) = create_claim(ctx, pool, planned, "provisioned").await else {
+    let Ok(name) = create_claim(ctx, pool, planned, None, "provisioned").await else {
         return false;
     };
     for key in &planned.pods {
@@ -96,14 +96,19 @@ async fn create(ctx: &Context, problem: &Problem, pods: &Pods<'_>, planned: &Pla
     true
 }
 
-/// Creates the claim of a planned node and enters it into the state; its name. An error is logged already.
+/// Creates the claim of a planned node and enters it into the state; its name, which is `named` or the server's choice.
+/// An error is logged already.
 pub(crate) async fn create_claim(
     ctx: &Context,
     pool: &PoolView,
     planned: &PlannedNode,
+    named: Option<&str>,
     reason: &str,
 ) -> Result<Arc<str>, kube::Error> {
-    let wanted = claim::node_claim(planned, pool, &ctx.provider.labels);
+    let mut wanted = claim::node_claim(planned, pool, &ctx.provider.labels);
+    if let Some(named) = named {
+        wanted.metadata.name = Some(named.to_owned());
+    }
     let created = post(ctx, pool, &wanted).await?;
     let name = created.metadata.name.clone().unwrap_or_default();
     ctx.events.publish(events::planned(&created, planned));

@@ -2,6 +2,7 @@
 //! static NodePools, repair.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // Panicking is how a test fails.
 
+mod answers;
 mod birth;
 mod death;
 mod emptiness;
@@ -9,6 +10,7 @@ mod metrics;
 mod odd;
 mod repair;
 mod replicas;
+mod rollback;
 mod stamps;
 mod standalone;
 mod world;

@@ -210,7 +210,7 @@ async fn a_limit_of_nodes_holds_while_everything_changes() {
         delayed: 800,
         ..ClientFaults::default()
     });
-    world.slow_answers.store(true, Ordering::Relaxed);
+    world.answers.slow.store(true, Ordering::Relaxed);
     world.static_pool(6, json!({"limits": {"nodes": "4"}}));
     until_within(&world, 60, 4, |w| initialized(w) == 4).await;
     world.pass(120).await;
@@ -326,7 +326,7 @@ async fn a_replacement_is_not_taken_for_one_too_many() {
     world.static_pool(2, json!({}));
     world.until(60, "nodes", |w| initialized(w) == 2).await;
     // The watch tells of a replacement before the answer to its creation is there.
-    world.slow_answers.store(true, Ordering::Relaxed);
+    world.answers.slow.store(true, Ordering::Relaxed);
     recolour(&world, "blue");
     until_within(&world, 120, 4, |w| {
         initialized(w) == 2 && w.claims().len() == 2 && of_team(w, "blue") == 2

@@ -37,6 +37,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::answers::{Answers, client};
+
 const KIND: NodeClassKind = NodeClassKind {
     group: "test.karpenter.sh",
     version: "v1",
@@ -310,8 +312,8 @@ pub(crate) struct World {
     pub(crate) cloud: Arc<Cloud>,
     pub(crate) context: Context,
     flaky: Flaky,
-    /// Whether the answers to creations of claims come later than the watch tells of them.
-    pub(crate) slow_answers: Arc<AtomicBool>,
+    /// How creations of claims are answered.
+    pub(crate) answers: Arc<Answers>,
     settings: Settings,
     hooks: Vec<Arc<dyn RegistrationHook>>,
     tasks: Vec<JoinHandle<()>>,
@@ -385,13 +387,13 @@ impl World {
         );
         tokio::spawn(kubelets(server.clone()));
         let flaky = Flaky::new(clock.clone(), &rng);
-        let slow_answers = Arc::default();
-        let client = client(&server, &flaky, &slow_answers);
+        let answers = Arc::default();
+        let client = client(&server, &flaky, &answers);
         let (context, tasks) = boot(client, &clock, &rng, &cloud, &settings, hooks.clone()).await;
         Self {
             server,
             flaky,
-            slow_answers,
+            answers,
             settings,
             hooks,
             clock,
@@ -407,7 +409,7 @@ impl World {
         self.tasks.drain(..).for_each(|t| t.abort());
         self.context.stop.cancel();
         self.rng = self.rng.child("next", "");
-        let client = client(&self.server, &self.flaky, &self.slow_answers);
+        let client = client(&self.server, &self.flaky, &self.answers);
         let (context, tasks) = boot(
             client,
             &self.clock,
@@ -680,24 +682,6 @@ fn definition(group: &str, version: &str, kind: &str, plural: &str) -> Value {
             }],
         },
     })
-}
-
-/// The controller's client: what [`World::faults`] says goes wrong, and answers that take their time.
-fn client(server: &ApiServer, flaky: &Flaky, slow_answers: &Arc<AtomicBool>) -> kube::Client {
-    let (inner, slow) = (server.flaky_client(flaky), slow_answers.clone());
-    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-        let (inner, slow) = (inner.clone(), slow.clone());
-        async move {
-            let creates = request.method() == http::Method::POST
-                && request.uri().path().ends_with("/nodeclaims");
-            let answer = inner.send(request).await;
-            if creates && slow.load(Ordering::Relaxed) {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-            }
-            answer
-        }
-    });
-    kube::Client::new(service, "default")
 }
 
 async fn boot(

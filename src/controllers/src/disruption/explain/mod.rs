@@ -2,7 +2,7 @@
 //! provisioner, asked of a cluster as somebody has seen it (`kubectl karpenter explain`). Every answer comes from the
 //! functions that decide; here they are only put into words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -30,6 +30,7 @@ use super::multi::MultiNode;
 use super::single::SingleNode;
 use super::snapshot::{self, Facts, Member, Snapshot};
 use super::static_drift::StaticDrift;
+use super::under_way::Busy;
 use super::{orchestrate, replace};
 use crate::lifecycle::disruptable::{Quiet, quiet};
 use crate::lifecycle::expiration::expires;
@@ -90,7 +91,7 @@ impl Cluster {
             settings,
         };
         Self {
-            snapshot: snapshot::assemble(facts, types, None, &BTreeSet::new(), now),
+            snapshot: snapshot::assemble(facts, types, None, &Busy::default(), now),
             state,
             labels,
             now,
