@@ -1,5 +1,6 @@
 //! CustomResourceDefinitions: turning a definition into a served resource, and what its schema does to objects.
 
+pub mod cel;
 pub mod check;
 pub mod cost;
 pub mod definition;

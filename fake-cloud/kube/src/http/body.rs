@@ -70,12 +70,38 @@ pub fn decode(content_type: &str, bytes: &[u8]) -> Result<Value> {
             // Whether a key comes twice is for field validation to say.
             let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
             serde_saphyr::from_slice_with_options(bytes, options)
+                .map(as_go_reads)
                 .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))
         }
         kind if kind.is_empty() || kind.ends_with("json") => serde_json::from_slice(bytes)
+            .map(as_go_reads)
             .map_err(|e| ApiError::bad_request(format!("{NO_BODY}: {}", json_error(&e)))),
         _ => Err(ApiError::unsupported_media_type(crate::error::MEDIA_TYPES)),
     }
+}
+
+/// Whole numbers are written without a fraction, however they came: 2.0 is kept as 2.
+fn as_go_reads(mut value: Value) -> Value {
+    match &mut value {
+        Value::Number(n) if n.is_f64() => {
+            let whole = n.as_f64().filter(|f| f.fract() == 0.0);
+            if let Some(whole) = whole.and_then(|f| format!("{f:.0}").parse::<i64>().ok()) {
+                return whole.into();
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                *item = as_go_reads(item.take());
+            }
+        }
+        Value::Object(fields) => {
+            for field in fields.values_mut() {
+                *field = as_go_reads(field.take());
+            }
+        }
+        _ => {}
+    }
+    value
 }
 
 /// How messages about a malformed body begin.
@@ -100,7 +126,8 @@ pub fn object(content_type: &str, bytes: &[u8], kind: &str) -> Result<Value> {
     if !is_json(content_type) {
         return decode(content_type, bytes);
     }
-    serde_json::from_slice(bytes).map_err(|error| {
+    let read = serde_json::from_slice(bytes).map(as_go_reads);
+    read.map_err(|error| {
         let shown = match bytes {
             [] => "<empty>".into(),
             bytes => String::from_utf8_lossy(bytes),

@@ -170,22 +170,7 @@ impl<'a> Estimator<'a> {
             return self.computed(operand.cost, Kind::Scalar, None);
         }
         let looked_up = matches!(operand.kind, Kind::Map(_) | Kind::Object(_));
-        let kind = match &operand.kind {
-            Kind::Map(values) => Kind::clone(values),
-            Kind::Object(decl) => decl
-                .field(&select.field)
-                .and_then(Decl::kind)
-                .unwrap_or(Kind::Dynamic),
-            // Through what may be missing everything may be.
-            Kind::Optional(inner) => match &**inner {
-                Kind::Object(decl) => {
-                    let below = decl.field(&select.field).and_then(Decl::kind);
-                    Kind::Optional(Box::new(below.unwrap_or(Kind::Dynamic)))
-                }
-                _ => Kind::Optional(Box::new(Kind::Dynamic)),
-            },
-            _ => Kind::Dynamic,
-        };
+        let kind = field_of(&operand.kind, &select.field);
         let mut path = operand.path;
         path.push(select.field.clone());
         self.known(operand.cost + u64::from(looked_up), kind, path, None)
@@ -348,7 +333,17 @@ impl<'a> Estimator<'a> {
                 .chain(&target)
                 .fold(0_u64, |sum, a| sum.saturating_add(a.cost)),
         };
-        let own = self.function(name, target.as_ref(), &arguments);
+        let mut own = self.function(name, target.as_ref(), &arguments);
+        if name == "_?._"
+            && let ([of, _], [_, field]) = (arguments.as_slice(), call.args.as_slice())
+            && let Expr::Literal(LiteralValue::String(field)) = &field.expr
+        {
+            let kind = match field_of(&of.kind, field.inner()) {
+                Kind::Optional(kind) => Kind::Optional(kind),
+                kind => Kind::Optional(Box::new(kind)),
+            };
+            own = self.computed(own.cost, kind, None);
+        }
         Known {
             cost: own.cost.saturating_add(given),
             ..own
@@ -359,6 +354,22 @@ impl<'a> Estimator<'a> {
     fn is_library(&self, name: &str) -> bool {
         const LIBRARIES: [&str; 6] = ["cel", "optional", "ip", "format", "jsonpatch", "strings"];
         LIBRARIES.contains(&name) && self.variables.get(name).is_none_or(Vec::is_empty)
+    }
+}
+
+/// What a field of a value is; through what may be missing everything may be.
+fn field_of<'a>(kind: &Kind<'a>, field: &str) -> Kind<'a> {
+    match kind {
+        Kind::Map(values) => Kind::clone(values),
+        Kind::Object(decl) => decl
+            .field(field)
+            .and_then(Decl::kind)
+            .unwrap_or(Kind::Dynamic),
+        Kind::Optional(inner) => match field_of(inner, field) {
+            Kind::Optional(kind) => Kind::Optional(kind),
+            kind => Kind::Optional(Box::new(kind)),
+        },
+        _ => Kind::Dynamic,
     }
 }
 

@@ -5,9 +5,9 @@ mod estimate;
 mod functions;
 mod sizes;
 
-use kube::core::cel::cel::Program;
 use serde_json::Value;
 
+use super::cel::Expression;
 use crate::error::FieldError;
 use crate::meta::{items, text};
 use estimate::Estimator;
@@ -131,8 +131,8 @@ fn cost_of(source: &str, decl: Decl<'_>, optional_old: bool) -> Option<u64> {
     if source.trim().is_empty() {
         return None;
     }
-    let program = Program::compile(source).ok()?;
-    Some(Estimator::new(decl, optional_old).cost(program.expression()))
+    let expression = Expression::read(source).ok()?;
+    Some(Estimator::new(decl, optional_old).cost(expression.as_read()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::crd::cel::escaped;
 use crate::meta::{items, text};
 
 /// Bytes of the largest request: what bounds values that say no size.
@@ -229,38 +230,4 @@ fn longest(schema: &Value) -> Option<u64> {
 
 fn is_set(schema: &Value, key: &str) -> bool {
     schema.get(key) == Some(&Value::Bool(true))
-}
-
-/// A field's name as expressions write it, in which dots and the like have no place.
-fn escaped(name: &str) -> String {
-    const RESERVED: [&str; 21] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
-    if RESERVED.contains(&name) {
-        return format!("__{name}__");
-    }
-    name.replace("__", "__underscores__")
-        .replace('.', "__dot__")
-        .replace('-', "__dash__")
-        .replace('/', "__slash__")
 }
