@@ -11,7 +11,7 @@ use karpenter_fake_ec2::{
     CallFault, CallFaultKind, Engine, EngineOptions, InstanceEvent as CloudEvent, PoolMatch,
 };
 use karpenter_fake_machine::{
-    Fault, Instance, InstanceEvent, MachineOptions, Machines, MachinesHandle, Selector,
+    Fault, Instance, InstanceEvent, MachineOptions, Machines, MachinesHandle, Outages, Selector,
 };
 use karpenter_provider_ec2::Ec2Settings;
 use serde_json::Value;
@@ -177,6 +177,10 @@ impl Ec2Cloud {
             Some(true) => self.machines.fault(Selector::all(), Fault::NeverBoots),
             Some(false) => self.machines.heal(Selector::all()),
             None => {}
+        }
+        if let Some(fail) = fault.probes_fail {
+            let outages = fail.then(Outages::default);
+            self.machines.programs().fail(outages);
         }
         if let Some(late) = fault.boots_late {
             self.machines

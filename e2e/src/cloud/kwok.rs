@@ -5,7 +5,7 @@ use std::sync::Arc;
 use karpenter_cloud::Provider;
 use karpenter_fake_kube::server::{ApiServer, PatchKind, gr};
 use karpenter_fake_machine::kwok::HOLD;
-use karpenter_fake_machine::{Kwok, KwokOptions};
+use karpenter_fake_machine::{Kwok, KwokOptions, Outages, Programs};
 use karpenter_provider_kwok::market::OfferingPattern;
 use karpenter_provider_kwok::{Catalog, Market};
 use serde_json::json;
@@ -21,22 +21,28 @@ use crate::scenario::faults::{CloudFault, MachineFault, OfferingSelector};
 pub(crate) struct KwokCloud {
     catalog: Catalog,
     market: Market,
+    programs: Programs,
 }
 
 impl KwokCloud {
     pub(super) fn start(catalog: Catalog, around: &Surroundings) -> (Self, Vec<JoinHandle<()>>) {
-        let market = Market::default();
+        let cloud = Self {
+            catalog,
+            market: Market::default(),
+            programs: Programs::default(),
+        };
         if around.live.is_some() {
             // A cluster of its own has KWOK's own.
-            return (Self { catalog, market }, Vec::new());
+            return (cloud, Vec::new());
         }
-        let task = Kwok::start(
+        let task = Kwok::start_with(
             around.api.clone(),
             KwokOptions::default(),
+            cloud.programs.clone(),
             around.rng.child("machines", "kwok"),
             around.stop.clone(),
         );
-        (Self { catalog, market }, vec![task])
+        (cloud, vec![task])
     }
 
     pub(super) fn provider(&self, around: &Surroundings) -> Provider {
@@ -94,6 +100,20 @@ impl KwokCloud {
         }
         Ok(())
     }
+
+    pub(super) fn machine_fault(
+        &self,
+        around: &Surroundings,
+        fault: &MachineFault,
+    ) -> Result<(), String> {
+        if let Some(fail) = fault.probes_fail {
+            if around.live.is_some() {
+                return Err("machine: probesFail is a fault of the embedded cluster's programs; this cluster is real".to_owned());
+            }
+            self.programs.fail(fail.then(Outages::default));
+        }
+        nodes_fail(around, fault)
+    }
 }
 
 /// Our Nodes: a KWOK machine is paid for while its Node is there.
@@ -108,7 +128,7 @@ pub(super) fn machines(api: &ApiServer) -> Vec<LiveMachine> {
 }
 
 /// Makes the faults of a step happen to Node objects, which are all there is of a KWOK machine.
-pub(crate) fn machine_fault(around: &Surroundings, fault: &MachineFault) -> Result<(), String> {
+fn nodes_fail(around: &Surroundings, fault: &MachineFault) -> Result<(), String> {
     if fault.boots_late.is_some() || fault.never_boots.is_some() {
         return Err(
             "machine: a KWOK node's boot is set by its KWOKNodeClass (spec.nodeRegistrationDelay)"

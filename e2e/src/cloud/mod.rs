@@ -131,7 +131,7 @@ impl Cloud {
         fault: &MachineFault,
     ) -> Result<(), String> {
         match self {
-            Self::Kwok(_) => kwok::machine_fault(around, fault),
+            Self::Kwok(cloud) => cloud.machine_fault(around, fault),
             Self::Ec2(cloud) => cloud.machine_fault(around, fault).await,
         }
     }

@@ -153,4 +153,7 @@ pub struct MachineFault {
     /// The machines behind these nodes vanish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dies: Option<NodeSelector>,
+    /// Readiness and liveness probes of pods that have them fail now and then, for seconds to minutes, until it is `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes_fail: Option<bool>,
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::kwok::NODE;
-use crate::{Kwok, KwokOptions};
+use crate::{Kwok, KwokOptions, Programs};
 
 /// Civil time at which a cluster begins.
 const EPOCH: &str = "2026-01-01T00:00:00Z";
@@ -22,6 +22,7 @@ const EPOCH: &str = "2026-01-01T00:00:00Z";
 /// them does, and the same seed tells the same story.
 pub struct Cluster {
     api: ApiServer,
+    programs: Programs,
     stop: CancellationToken,
 }
 
@@ -44,13 +45,19 @@ impl Cluster {
         let stop = CancellationToken::new();
         // They run until `stop`.
         drop(loops::start_all(&api, stop.clone()));
-        drop(Kwok::start(
+        let programs = Programs::default();
+        drop(Kwok::start_with(
             api.clone(),
             KwokOptions::default(),
+            programs.clone(),
             rng.child("machines", "kwok"),
             stop.clone(),
         ));
-        Self { api, stop }
+        Self {
+            api,
+            programs,
+            stop,
+        }
     }
 
     /// A client, as cluster admin, in memory.
@@ -63,6 +70,12 @@ impl Cluster {
     #[must_use]
     pub const fn api(&self) -> &ApiServer {
         &self.api
+    }
+
+    /// The programs that run on its nodes, which can be made to fail.
+    #[must_use]
+    pub const fn programs(&self) -> &Programs {
+        &self.programs
     }
 
     /// Adds a node that KWOK keeps Ready, with `cpu` and `memory` as quantities (`"4"`, `"8Gi"`).

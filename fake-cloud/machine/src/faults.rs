@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::instance::Instance;
+use crate::outages::Programs;
 
 /// Which machines are meant; every part that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,6 +104,7 @@ pub struct MachineView {
 pub struct MachinesHandle {
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) views: Arc<Mutex<Vec<MachineView>>>,
+    pub(crate) programs: Programs,
 }
 
 impl MachinesHandle {
@@ -117,6 +119,12 @@ impl MachinesHandle {
     /// with this very selector are lifted; machines that they hit stay stuck.
     pub fn heal(&self, selector: Selector) {
         let _ = self.commands.send(Command::Heal(selector));
+    }
+
+    /// The programs that run on machines.
+    #[must_use]
+    pub const fn programs(&self) -> &Programs {
+        &self.programs
     }
 
     /// All machines that are not terminated, in order of launch.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::hosts::Hosts;
 use crate::images::Images;
 use crate::options::KubeletOptions;
+use crate::outages::Programs;
 use crate::podrun::{self, Due, Place, Run};
 pub use crate::podrun::{EXIT_CODE, IGNORES_SIGTERM, RUN_SECONDS, UNREADY};
 pub use crate::probes::{UNLIVE, UNSTARTED};
@@ -31,6 +32,7 @@ const VOLUMES_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 struct Kubelet {
     api: ApiServer,
     hosts: Hosts,
+    programs: Programs,
     options: KubeletOptions,
     rng: RngTree,
     pods: Mirror,
@@ -41,10 +43,10 @@ struct Kubelet {
     pod_ips: u32,
 }
 
-/// Runs pods on `hosts` until `stop`.
+/// Runs pods on `hosts` until `stop`; their programs are as well as `programs` says.
 pub async fn run(
     api: ApiServer,
-    hosts: Hosts,
+    (hosts, programs): (Hosts, Programs),
     options: KubeletOptions,
     rng: RngTree,
     stop: CancellationToken,
@@ -53,6 +55,7 @@ pub async fn run(
     let mut kubelet = Kubelet {
         api,
         hosts: hosts.clone(),
+        programs: programs.clone(),
         options,
         rng,
         pods: Mirror::default(),
@@ -72,6 +75,10 @@ pub async fn run(
                 None => return,
             },
             () = hosts.changed() => Vec::new(),
+            () = programs.changed() => {
+                kubelet.pods.iter().for_each(|(k, _)| dirty.add(k.clone()));
+                Vec::new()
+            }
             () = wait_until(deadline) => Vec::new(),
         };
         for (watch, change) in &changes {
@@ -196,6 +203,7 @@ impl Kubelet {
             let pull = (self.options.pull, &self.rng);
             run.pulled(self.images.there_at(&node, &pod, pull, now));
         }
+        run.plan_outage(&pod, self.programs.outages(), &self.rng, now);
         let (due, again) = run.due(&pod, now);
         let wall = self.api.clock().wall();
         match due {

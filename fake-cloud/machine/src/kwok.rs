@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::hosts::Hosts;
 use crate::options::KwokOptions;
+use crate::outages::Programs;
 use crate::{kubelet, node};
 
 /// Annotation of nodes that are to be kept alive, with the value `fake`.
@@ -43,11 +44,22 @@ impl Kwok {
         rng: RngTree,
         stop: CancellationToken,
     ) -> JoinHandle<()> {
+        Self::start_with(api, options, Programs::default(), rng, stop)
+    }
+
+    /// The same with programs that may be made to fail.
+    pub fn start_with(
+        api: ApiServer,
+        options: KwokOptions,
+        programs: Programs,
+        rng: RngTree,
+        stop: CancellationToken,
+    ) -> JoinHandle<()> {
         let api = api.inside();
         let hosts = Hosts::default();
         let pods = kubelet::run(
             api.clone(),
-            hosts.clone(),
+            (hosts.clone(), programs),
             options.kubelet,
             rng.child("kubelet", "kwok"),
             stop.clone(),

@@ -22,6 +22,7 @@ use crate::faults::{Command, Fault, MachineView, MachinesHandle, Selector, Stage
 use crate::hosts::Hosts;
 use crate::instance::{Instance, InstanceEvent};
 use crate::options::MachineOptions;
+use crate::outages::Programs;
 use crate::userdata::{self, NodeSetup};
 use crate::{kubelet, node};
 
@@ -76,11 +77,12 @@ impl Machines {
         let handle = MachinesHandle {
             commands: send,
             views: Arc::clone(&views),
+            programs: Programs::default(),
         };
         let hosts = Hosts::default();
         let pods = kubelet::run(
             api.clone(),
-            hosts.clone(),
+            (hosts.clone(), handle.programs.clone()),
             options.kubelet,
             rng.child("kubelet", "machines"),
             stop.clone(),

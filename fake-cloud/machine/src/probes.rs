@@ -35,9 +35,25 @@ pub(crate) fn is_unstarted(pod: &Value) -> bool {
     is_true(pod, UNSTARTED) && probed(pod, "startupProbe").next().is_some()
 }
 
-fn probed<'a>(pod: &'a Value, probe: &'a str) -> impl Iterator<Item = &'a Value> {
+/// Containers that have a probe.
+pub(crate) fn probed<'a>(pod: &'a Value, probe: &'a str) -> impl Iterator<Item = &'a Value> {
     let containers = items(pod, &["spec", "containers"]).iter();
     containers.filter(move |c| at(c, &[probe]).is_object())
+}
+
+fn seconds(n: i64) -> Duration {
+    Duration::from_secs(u64::try_from(n).unwrap_or(0))
+}
+
+fn number(container: &Value, probe: &str, key: &str, otherwise: i64) -> i64 {
+    int(container, &[probe, key]).unwrap_or(otherwise)
+}
+
+/// How long a container's probe has to fail until it counts.
+pub(crate) fn patience(container: &Value, probe: &str) -> Duration {
+    let period = number(container, probe, "periodSeconds", PERIOD_SECONDS).max(1);
+    let failures = number(container, probe, "failureThreshold", FAILURES).max(1);
+    seconds(period.saturating_mul(failures))
 }
 
 /// Which containers a failing probe will have killed, and when; the first of them decides. Until a startup probe has
@@ -50,17 +66,12 @@ pub(crate) fn failing(pod: &Value) -> Option<Failing> {
     } else {
         return None;
     };
-    let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(0));
-    let number = |c: &Value, key: &str, otherwise: i64| int(c, &[probe, key]).unwrap_or(otherwise);
     let first = |times: &dyn Fn(&Value) -> Duration| probed(pod, probe).map(times).min();
     let delay = first(&|c| {
         let before = int(c, &["startupProbe", "initialDelaySeconds"]).unwrap_or(0);
-        seconds(number(c, "initialDelaySeconds", 0).max(before))
+        seconds(number(c, probe, "initialDelaySeconds", 0).max(before))
     })?;
-    let patience = first(&|c| {
-        let period = number(c, "periodSeconds", PERIOD_SECONDS).max(1);
-        seconds(period.saturating_mul(number(c, "failureThreshold", FAILURES).max(1)))
-    })?;
+    let patience = first(&|c| patience(c, probe))?;
     let containers = probed(pod, probe).map(|c| text(c, &["name"]).to_owned());
     Some(Failing {
         containers: containers.collect(),
