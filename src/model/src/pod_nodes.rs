@@ -8,7 +8,7 @@ use karpenter_api::labels::NODEPOOL;
 
 use crate::requirement::RequirementError;
 use crate::storage::StorageRefusal;
-use crate::{LabelRegistry, Operator, Pod, Requirement, Requirements};
+use crate::{LabelRegistry, Pod, Requirement, Requirements};
 
 /// The node requirements of a pod, all alternatives laid out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -147,15 +147,7 @@ impl Pod {
             return Err(PodRefusal::Invalid(reason.clone()));
         }
         let demands = self.node_demands(labels)?;
-        let heaviest = demands.preferred.first();
-        let opted_out = demands
-            .alternatives
-            .first()
-            .into_iter()
-            .chain(heaviest.map(|(_, r)| r))
-            .filter_map(|r| r.get(NODEPOOL))
-            .any(|r| r.operator() == Operator::DoesNotExist && self.states_absence_of_pool(labels));
-        if opted_out {
+        if self.opts_out(labels) {
             return Err(PodRefusal::OptedOut);
         }
         for key in self.node_selector.keys() {
@@ -181,26 +173,19 @@ impl Pod {
         }
     }
 
-    /// A contradiction of two pool names is empty too; only a `DoesNotExist` as written opts out.
-    fn states_absence_of_pool(&self, labels: &LabelRegistry) -> bool {
-        let node = self
-            .affinity
-            .as_ref()
-            .and_then(|a| a.node_affinity.as_ref());
-        let preferred = node
-            .and_then(|n| {
-                n.preferred_during_scheduling_ignored_during_execution
-                    .as_deref()
-            })
-            .unwrap_or_default()
-            .iter()
-            .map(|t| &t.preference);
-        self.required_node_terms()
-            .into_iter()
-            .flatten()
-            .chain(preferred)
-            .flat_map(|t| t.match_expressions.iter().flatten())
-            .any(|e| labels.normalize(&e.key) == NODEPOOL && e.operator == "DoesNotExist")
+    /// Whether each of its required terms asks for nodes of no NodePool, as written: a contradiction of two pool names
+    /// says something else. What it merely prefers is a wish, which nobody waits for.
+    fn opts_out(&self, labels: &LabelRegistry) -> bool {
+        let opts_out = |term: &NodeSelectorTerm| {
+            let mut written = term.match_expressions.iter().flatten();
+            written.any(|e| labels.normalize(&e.key) == NODEPOOL && e.operator == "DoesNotExist")
+        };
+        let mut terms = self.required_node_terms().into_iter().flatten();
+        // A term that states nothing matches nothing.
+        let mut telling = terms.by_ref().filter(|t| {
+            states(t.match_expressions.as_deref()) || states(t.match_fields.as_deref())
+        });
+        telling.next().is_some_and(opts_out) && telling.all(opts_out)
     }
 }
 

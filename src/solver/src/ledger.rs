@@ -173,6 +173,21 @@ impl<'a> Ledger<'a> {
         own.filter_map(|(id, itself)| Some((self.groups.get(*id)?, *itself)))
     }
 
+    /// Other classes that have a rule over a key in common with this one.
+    pub(crate) fn companions(&self, class: usize, key: KeyId) -> Vec<usize> {
+        let over_key = |id: &GroupId| {
+            let group = self.groups.get(*id);
+            group.is_some_and(|g| g.over == Over::Key(key))
+        };
+        let own = self.concern(class).into_iter().flat_map(|c| &c.groups);
+        let own: Vec<GroupId> = own.map(|(id, _)| *id).filter(over_key).collect();
+        let shares = |c: &Concern| c.groups.iter().any(|(id, _)| own.contains(id));
+        let all = self.by_class.iter().enumerate();
+        all.filter(|(other, c)| *other != class && shares(c))
+            .map(|(other, _)| other)
+            .collect()
+    }
+
     fn bound(&self, class: usize) -> impl Iterator<Item = &Held> {
         let ids = self.concern(class).into_iter().flat_map(|c| &c.bound);
         ids.filter_map(|id| self.held.get(*id))

@@ -154,11 +154,21 @@ impl Buyer<'_, '_> {
     /// The domains of a key that may take pods of the class, the emptiest first.
     fn choices(&mut self, turn: Turn, key: KeyId) -> Vec<Choice> {
         let class = turn.class;
-        // What a pod merely prefers makes no zone less of a domain.
+        // What a pod merely prefers makes no zone less of a domain, and where its volumes are does neither: kube-scheduler
+        // spreads it over what its node affinity admits. Of that, zones without nodes count that others of its kind may
+        // come to, whose volumes are elsewhere.
         let mut to_buy: BTreeSet<DomainId> = BTreeSet::new();
-        let attempts = self.classes.get(class).map_or(&[][..], |c| &c.attempts);
-        for attempt in attempts {
-            to_buy.extend(self.purchasable(attempt.demand, key).iter().copied());
+        let own = self.classes.get(class);
+        let others = if own.is_some_and(|c| c.attempts.iter().any(|a| !a.of_volumes.is_empty())) {
+            self.ledger.companions(class, key)
+        } else {
+            Vec::new()
+        };
+        for class in others.into_iter().chain([class]) {
+            let attempts = self.classes.get(class).map_or(&[][..], |c| &c.attempts);
+            for attempt in attempts {
+                to_buy.extend(self.purchasable(attempt.demand, key).iter().copied());
+            }
         }
         let ledger = &self.ledger;
         // Every domain that is known: nodes are there, or machines can be bought.

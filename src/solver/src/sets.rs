@@ -290,6 +290,7 @@ impl<'a> Sets<'a> {
         let types = catalog.pools.get(set.pool).map_or(&[][..], |p| &p.types);
         let asked = set.requirements.get(key);
         let mut defined = false;
+        let mut any = false;
         let reserved = !set.reservations.is_empty();
         for (at, sold) in types.iter().enumerate() {
             let labels = &self.problem.labels;
@@ -298,6 +299,7 @@ impl<'a> Sets<'a> {
             if set.price(at).is_none() && !out_of_one() {
                 continue;
             }
+            any = true;
             for offering in sold.instance_type.offers(&set.requirements, labels) {
                 if let Some(r) = offering.requirements.get(key) {
                     defined = true;
@@ -311,7 +313,9 @@ impl<'a> Sets<'a> {
                 out.extend(r.values.iter().filter(fits).cloned());
             }
         }
+        // A label that only the pool knows; where nothing is sold, whatever it names is no value that a node will have.
         if out.is_empty()
+            && any
             && let Some(asked) = asked
             && !asked.complement
         {

@@ -193,6 +193,7 @@ fn required_terms_are_alternatives_and_preferences_come_heaviest_first() {
 #[case::case_08_restricted_domain(json!([expression("karpenter.sh/team", "Exists", &[])]), Some("label karpenter.sh/team is restricted"))]
 #[case::case_08_sub_domain(json!([expression("x.karpenter.sh/team", "Exists", &[])]), Some("label x.karpenter.sh/team is restricted"))]
 #[case::case_08_kubernetes_domain(json!([expression("node.kubernetes.io/team", "In", &["a"])]), None)]
+#[case::opted_out_in_one_of_two(json!([expression("karpenter.sh/nodepool", "DoesNotExist", &[]), expression("z", "In", &["1"])]), None)]
 #[case::opted_out(json!([expression("karpenter.sh/nodepool", "DoesNotExist", &[])]), Some("it asks for nodes that no NodePool owns"))]
 #[case::fields(json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]), Some("node affinity uses matchFields"))]
 #[case::operator(json!([expression("z", "Like", &["1"])]), Some("requirement z: operator \"Like\" is unknown"))]

@@ -12,6 +12,7 @@ use crate::Findings;
 use crate::case::offers;
 use crate::fits::untolerated;
 use crate::labels::{Bought, Labelled as _, admits, allows};
+use crate::volumes::in_reach;
 
 /// Judges how pods of a kind are spread.
 pub(crate) fn check(
@@ -103,6 +104,9 @@ fn eligible_domains<'a>(
     if key == names::HOSTNAME {
         return out;
     }
+    let alike = alike(problem, pod, constraint);
+    let is_reached =
+        |node: &Bought<'_>| alike.is_empty() || alike.iter().any(|p| in_reach(p, node));
     for pool in &problem.pools {
         if untolerated(&pool.taints, pod, true).is_some() || rules_out(pool, pod, problem) {
             continue;
@@ -120,6 +124,7 @@ fn eligible_domains<'a>(
                     && !out.contains(value)
                     && allowed.is_none_or(|r| allows(r, value))
                     && admits(&node, pod, &problem.labels)
+                    && is_reached(&node)
                 {
                     out.insert(value.to_owned());
                 }
@@ -127,6 +132,27 @@ fn eligible_domains<'a>(
         }
     }
     out
+}
+
+/// The pods to be placed that share a constraint with the pod, if all of them have volumes that are somewhere: where none
+/// of those is, none of them makes a domain of a zone without nodes.
+fn alike<'a>(
+    problem: &'a Problem,
+    pod: &Pod,
+    constraint: &TopologySpreadConstraint,
+) -> Vec<&'a Pod> {
+    let shares =
+        |p: &&Pod| p.spread.contains(constraint) && meant::by_constraint(constraint, pod, p);
+    let all: Vec<&Pod> = problem.pods.iter().map(|p| &**p).filter(shares).collect();
+    let is_bound = |p: &&Pod| {
+        let storage = p.storage.as_deref();
+        storage.is_some_and(|s| !s.alternatives.is_empty())
+    };
+    if all.iter().all(is_bound) {
+        all
+    } else {
+        Vec::new()
+    }
 }
 
 /// Whether no node of the pool can have the labels that the pod selects.

@@ -316,6 +316,7 @@ pub const TABLE: &[Row] = &[
     gauge("karpenter_scheduler_unfinished_work_seconds", &["controller", "scheduling_id"], "Age of the scheduling now running."),
     gauge("karpenter_scheduler_ignored_pods_count", &[], "Pods that were left out of the last scheduling."),
     gauge("karpenter_scheduler_unschedulable_pods_count", &["controller"], "Pods the last scheduling found no place for."),
+    counter("karpenter_scheduler_plan_findings_total", &["rule", "severity"], "Findings of plan-check about plans of this controller: anything of severity error is a bug, and the plan was not carried out."),
     gauge("karpenter_scheduler_pending_pods_by_effective_zone_count", &["controller", "zone"], "Pending pods by the zone they must run in."),
     gauge("karpenter_cluster_state_node_count", &[], "Nodes in the cluster state."),
     gauge("karpenter_cluster_state_synced", &[], "Whether the cluster state is in step with the API server."),

@@ -171,6 +171,13 @@ struct Scheduler {
     awaiting_volumes: BTreeMap<Key, (Arc<Value>, Arc<Pod>)>,
     /// Verdict by shape, good for one state of the cluster.
     verdicts: BTreeMap<u64, (u64, String)>,
+    /// Whether a pod was bound since those that look at other pods were woken.
+    has_bound: bool,
+}
+
+/// Whether other pods have a say in where a pod goes.
+fn is_sociable(pod: &Pod) -> bool {
+    !(pod.affinity.is_empty() && pod.spread.is_empty())
 }
 
 /// Which of the waiting pods a batch of changes may help.
@@ -295,6 +302,10 @@ impl Scheduler {
             self.try_pod(&key);
         }
         self.bind_those_with_volumes();
+        if std::mem::take(&mut self.has_bound) {
+            // Those who look at other pods may have been tried before the pod they look for had its place.
+            self.queue.wake(Instant::now(), is_sociable);
+        }
     }
 
     fn try_pod(&mut self, key: &Key) {
@@ -445,6 +456,7 @@ impl Scheduler {
             Ok(()) => {
                 self.queue.remove(key);
                 self.cluster.place(Arc::clone(pod));
+                self.has_bound = true;
                 let message = format!(
                     "Successfully assigned {}/{} to {}",
                     pod.namespace, pod.name, pod.node
@@ -528,6 +540,7 @@ pub async fn run(api: ApiServer, stop: CancellationToken) {
         queue: Queue::default(),
         awaiting_volumes: BTreeMap::new(),
         verdicts: BTreeMap::new(),
+        has_bound: false,
         budgets: Mirror::default(),
         nominated: BTreeMap::new(),
         api,
@@ -540,9 +553,7 @@ pub async fn run(api: ApiServer, stop: CancellationToken) {
         if helped.everyone {
             scheduler.queue.wake(Instant::now(), |_| true);
         } else if helped.sociable {
-            scheduler.queue.wake(Instant::now(), |pod| {
-                !(pod.affinity.is_empty() && pod.spread.is_empty())
-            });
+            scheduler.queue.wake(Instant::now(), is_sociable);
         }
         scheduler.schedule();
     }
