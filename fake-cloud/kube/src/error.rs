@@ -165,7 +165,13 @@ impl ApiError {
     /// 422 with field errors.
     #[must_use]
     pub fn invalid(info: &ResourceInfo, name: &str, errors: &[FieldError]) -> Self {
-        Self::invalid_named(&info.group, &info.kind, name, errors)
+        // Events are told of in their old group.
+        let group = if crate::events::is_new(info) {
+            ""
+        } else {
+            &info.group
+        };
+        Self::invalid_named(group, &info.kind, name, errors)
     }
 
     /// 422 with field errors of a kind given by its names.

@@ -8,6 +8,7 @@ pub mod crd;
 pub mod defaults;
 pub mod deletes;
 pub mod error;
+pub mod events;
 pub mod flaky;
 pub mod http;
 pub mod loops;

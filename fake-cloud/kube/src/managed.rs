@@ -81,6 +81,10 @@ fn blank(target: &Target) -> Value {
             let status = crate::defaults::blank_node_status();
             return json!({"metadata": {}, "spec": {}, "status": status});
         }
+        ("", "events") => {
+            return json!({"metadata": {}, "source": {}, "reportingComponent": "", "reportingInstance": ""});
+        }
+        (crate::events::GROUP, "events") => return json!({"metadata": {}, "deprecatedSource": {}}),
         ("", "persistentvolumeclaims") => json!({"resources": {}}),
         ("apiextensions.k8s.io", "customresourcedefinitions") => {
             json!({"names": {}, "versions": null})

@@ -208,6 +208,10 @@ fn requirement(part: &str) -> Result<Requirement> {
         };
         return Ok(Requirement { key, test });
     }
+    // A set begins with a parenthesis.
+    if let [_, "in" | "notin", other, ..] = part.split_whitespace().collect::<Vec<_>>().as_slice() {
+        return Err(bad(format!("found '{other}' expected: '('")));
+    }
     for (operator, negated) in [("!=", true), ("==", false), ("=", false)] {
         if let Some((key, value)) = part.split_once(operator) {
             let values = vec![check_value(value)?];
@@ -376,7 +380,7 @@ fn fields_of(info: &ResourceInfo) -> &'static [&'static str] {
             "status.nominatedNodeName",
         ],
         ("", "nodes") => &["spec.unschedulable"],
-        ("", "events") => &[
+        ("" | "events.k8s.io", "events") => &[
             "involvedObject.kind",
             "involvedObject.namespace",
             "involvedObject.name",

@@ -109,6 +109,8 @@ impl<'a> Structure<'a> {
                     | &"secretKeyRef"
                     | &"configMapKeyRef"
                     | &"involvedObject"
+                    | &"regarding"
+                    | &"related"
                     | &"claimRef"
                     | &"dataSource"
                     | &"scaleTargetRef"

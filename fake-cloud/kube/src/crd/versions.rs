@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{CrdSchema, shape};
+use crate::events;
 use crate::meta::{self, text};
 use crate::ops::Target;
 use crate::registry::{ResourceInfo, VersionInfo};
@@ -31,6 +32,14 @@ pub fn compared(target: &Target, object: &Arc<Value>) -> Arc<Value> {
 }
 
 fn in_version(target: &Target, object: &Arc<Value>, called: String) -> Arc<Value> {
+    if events::is_new(&target.info) {
+        let is_event = text(object, &["kind"]) == "Event";
+        return if is_event && text(object, &["apiVersion"]) == "v1" {
+            Arc::new(events::as_new(object))
+        } else {
+            Arc::clone(object)
+        };
+    }
     let several = target.info.custom && target.info.versions.len() > 1;
     // Tables and lists are of no version.
     if !several || text(object, &["kind"]) != target.info.kind {
@@ -59,6 +68,9 @@ pub fn show(target: &Target, kept: &mut Kept) {
 
 /// Gives an object that was written in another version the shape of the one that it is kept in.
 pub fn to_keep(target: &Target, object: &mut Value) {
+    if events::is_new(&target.info) {
+        *object = events::as_old(object);
+    }
     if target.info.custom && target.version != target.info.storage {
         reshape(target.info.storage_version(), object);
     }

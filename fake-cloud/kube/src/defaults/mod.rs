@@ -52,6 +52,14 @@ pub fn apply(target: &Target, object: &mut Value) {
             default_to(class, "reclaimPolicy", "Delete");
             default_to(class, "volumeBindingMode", "Immediate");
         }
+        ("storage.k8s.io", "csinodes") => csi_node(object),
+        ("coordination.k8s.io", "leases") => {
+            // Fields of a gate that is off.
+            let spec = as_map(child(object, "spec"));
+            for key in ["strategy", "preferredHolder"] {
+                spec.remove(key);
+            }
+        }
         ("storage.k8s.io", "csidrivers") => {
             let spec = as_map(child(object, "spec"));
             default_to(spec, "attachRequired", true);
@@ -121,8 +129,33 @@ fn binding(object: &mut Value) {
     }
 }
 
+/// Lists that Go writes as null where there is nothing in them.
+fn csi_node(object: &mut Value) {
+    let spec = child(object, "spec");
+    if spec.get("drivers") == Some(&json!([])) {
+        as_map(spec).insert("drivers".into(), Value::Null);
+    }
+    let drivers = spec.get_mut("drivers").and_then(Value::as_array_mut);
+    for driver in drivers.into_iter().flatten() {
+        default_to(as_map(driver), "topologyKeys", Value::Null);
+    }
+}
+
+/// The first of a node's ranges is written twice, and the older place wins.
+fn pod_ranges(spec: &mut serde_json::Map<String, Value>) {
+    let first = spec.get("podCIDR").and_then(Value::as_str).unwrap_or("");
+    if first.is_empty() {
+        return;
+    }
+    let same = spec.get("podCIDRs").and_then(|all| all.get(0)) == Some(&first.into());
+    if !same {
+        let ranges = json!([first]);
+        spec.insert("podCIDRs".into(), ranges);
+    }
+}
+
 fn node(object: &mut Value) {
-    as_map(child(object, "spec"));
+    pod_ranges(as_map(child(object, "spec")));
     let status = child(object, "status");
     if let Some(capacity) = status.get("capacity").cloned() {
         default_to(as_map(status), "allocatable", capacity);

@@ -153,7 +153,7 @@ pub fn is_json(content_type: &str) -> bool {
 pub fn custom_object(content_type: &str, bytes: &[u8], kind: &str) -> Result<Value> {
     /// As much of a body as a message shows at its end.
     const SHOWN_CHARS: usize = 30;
-    let object = object(content_type, bytes, kind)?;
+    let mut object = object(content_type, bytes, kind)?;
     if crate::meta::text(&object, &["kind"]).is_empty() {
         let text = String::from_utf8_lossy(bytes);
         let short: String = text.chars().take(SHOWN_CHARS).collect();
@@ -162,5 +162,34 @@ pub fn custom_object(content_type: &str, bytes: &[u8], kind: &str) -> Result<Val
             "the object provided is unrecognized (must be of type {kind}): Object 'Kind' is missing in '{text}' ({short}{dots})"
         )));
     }
+    of_strings(&mut object).map_err(|why| {
+        let version = crate::meta::text(&object, &["apiVersion"]);
+        let version = version.rsplit('/').next().unwrap_or(version);
+        ApiError::unreadable(kind, version, kind, why)
+    })?;
     Ok(object)
+}
+
+/// Labels and annotations are texts; what is null is none.
+fn of_strings(object: &mut Value) -> std::result::Result<(), String> {
+    for key in ["labels", "annotations"] {
+        let map = object.get_mut("metadata").and_then(|m| m.get_mut(key));
+        for value in map.and_then(Value::as_object_mut).into_iter().flatten() {
+            let what = match value.1 {
+                Value::String(_) => continue,
+                Value::Null => {
+                    *value.1 = "".into();
+                    continue;
+                }
+                Value::Bool(_) => "bool",
+                Value::Number(_) => "number",
+                Value::Array(_) => "array",
+                Value::Object(_) => "object",
+            };
+            return Err(format!(
+                "json: cannot unmarshal {what} into Go struct field ObjectMeta.{key} of type string"
+            ));
+        }
+    }
+    Ok(())
 }

@@ -33,6 +33,12 @@ pub fn review(
                 let why = "at least one of user or group must be specified";
                 return Err(malformed(FieldError::invalid("spec.user", "", why)));
             }
+            let asked = meta::text(&object, &["spec", "resourceAttributes", "namespace"]);
+            if target.info.namespaced && asked != target.namespace {
+                let why = "must match metadata.namespace";
+                let path = "spec.resourceAttributes.namespace";
+                return Err(malformed(FieldError::invalid(path, asked, why)));
+            }
             let other = User {
                 name: name.to_owned(),
                 uid: String::new(),
@@ -49,9 +55,18 @@ pub fn review(
             let (paths, resources): (Vec<Value>, Vec<Value>) = rules
                 .into_iter()
                 .partition(|rule| rule.get("nonResourceURLs").is_some());
+            meta::as_map(&mut object).insert("spec".into(), json!({}));
             json!({"incomplete": false, "resourceRules": resources, "nonResourceRules": paths})
         }
-        "selfsubjectreviews" => json!({"userInfo": me.info()}),
+        "selfsubjectreviews" => {
+            let now = state.now();
+            meta::metadata(&mut object).insert("creationTimestamp".into(), now.into());
+            json!({"userInfo": me.info()})
+        }
+        "tokenreviews" if meta::text(&object, &["spec", "token"]).is_empty() => {
+            let why = "token is required for TokenReview in authentication";
+            return Err(ApiError::bad_request(why));
+        }
         "tokenreviews" => match users::of_token(state, meta::text(&object, &["spec", "token"])) {
             Some(user) => json!({"authenticated": true, "user": user.info()}),
             None => json!({"user": {}, "error": "invalid bearer token"}),

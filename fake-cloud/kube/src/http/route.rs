@@ -192,10 +192,16 @@ fn collection(
     call: &Call,
 ) -> Result<Response<ResponseBody>> {
     let show = show(state, call)?;
+    let one = call.accept.contains("as=PartialObjectMetadata;");
+    let watches = watches || call.query.flag("watch");
+    if one && call.method == Method::GET && !watches {
+        let of = go_type(target);
+        return Err(form(&format!(
+            "you requested PartialObjectMetadata, but the requested object is a list (*{of}List)"
+        )));
+    }
     match call.method {
-        Method::GET if watches || call.query.flag("watch") => {
-            watch::open(state, target, &call.query, show)
-        }
+        Method::GET if watches => watch::open(state, target, &call.query, show),
         Method::GET => {
             let page = list::page(state, target, &call.query)?;
             Ok(match show {
@@ -215,7 +221,7 @@ fn collection(
         Method::POST => {
             let mut options = write_options(call, "CreateOptions")?;
             let object = call.document(target, &mut options)?;
-            if !meta::version(&object).is_empty() {
+            if !matches!(meta::version(&object), "" | "0") {
                 return Err(ApiError::bare(
                     "resourceVersion should not be set on objects to be created",
                 ));
@@ -251,8 +257,18 @@ pub(super) fn object(
     call: &Call,
 ) -> Result<Response<ResponseBody>> {
     let show = show(state, call)?;
+    let many = call.accept.contains("as=PartialObjectMetadataList;");
+    if many && call.method == Method::GET {
+        let of = go_type(target);
+        return Err(form(&format!(
+            "you requested PartialObjectMetadataList, but the requested object is not a list (*{of})"
+        )));
+    }
     match call.method {
         Method::GET => {
+            call.query
+                .version("resourceVersion")
+                .map_err(ApiError::bare)?;
             let object = state.require(target, name)?;
             Ok(shown(target, 200, &object, show, &WriteOptions::default()))
         }
@@ -339,7 +355,9 @@ pub(super) fn patch(
         "application/strategic-merge-patch+json" if !target.info.custom => {
             Some(PatchKind::Strategic)
         }
-        "application/strategic-merge-patch+json" => {
+        "application/strategic-merge-patch+json" | "application/json" | "application/yaml"
+            if target.info.custom =>
+        {
             return Err(ApiError::unsupported_media_type(
                 "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             ));
@@ -421,6 +439,25 @@ pub(super) fn shown(
     response
 }
 
+/// 406 of a form that does not fit what was asked for.
+fn form(why: &str) -> ApiError {
+    let mut error = ApiError::not_acceptable();
+    why.clone_into(&mut error.message);
+    error
+}
+
+/// A resource's type in Go: its package and its kind.
+fn go_type(target: &Target) -> String {
+    if target.info.custom {
+        return "unstructured.Unstructured".to_owned();
+    }
+    let package = match target.info.group.split('.').next() {
+        Some("") | None => "core",
+        Some(group) => group,
+    };
+    format!("{package}.{}", target.info.kind)
+}
+
 /// What the `Accept` header asks for; the first form that we have.
 pub(super) fn show(state: &State, call: &Call) -> Result<Show> {
     if call.accept.is_empty() {
@@ -428,7 +465,7 @@ pub(super) fn show(state: &State, call: &Call) -> Result<Show> {
     }
     for media in call.accept.split(',') {
         let has = |text: &str| media.contains(text);
-        let json = has("application/json") || has("*/*") || has("application/*");
+        let json = has("application/json") || has("*/*");
         if !json {
             continue;
         }
@@ -440,7 +477,12 @@ pub(super) fn show(state: &State, call: &Call) -> Result<Show> {
             let include = match call.query.get("includeObject") {
                 Some("None") => Include::None,
                 Some("Object") => Include::Object,
-                _ => Include::Metadata,
+                Some("Metadata") | None => Include::Metadata,
+                Some(other) => {
+                    return Err(ApiError::bad_request(format!(
+                        "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
+                    )));
+                }
             };
             return Ok(Show::Table {
                 include,

@@ -93,6 +93,13 @@ pub(super) fn subresource(
             201,
             &reviews::token(state, target, name, &call.object()?)?,
         )),
+        ("scale", &Method::DELETE) if target.info.custom => {
+            let mut error = ApiError::method_not_allowed();
+            let of = target.info.qualified();
+            error.message = format!("delete is not supported on resources of kind {of:?}");
+            error.details = json!({"group": target.info.group, "kind": target.info.plural});
+            Err(error)
+        }
         _ => Err(ApiError::method_not_allowed()),
     }
 }

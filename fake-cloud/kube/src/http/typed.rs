@@ -4,8 +4,9 @@
 use k8s_openapi::api::{
     admissionregistration::v1 as admission, apps::v1 as apps, autoscaling::v2 as autoscaling,
     batch::v1 as batch, coordination::v1 as coordination, core::v1 as core,
-    discovery::v1 as discovery, networking::v1 as networking, node::v1 as node,
-    policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling, storage::v1 as storage,
+    discovery::v1 as discovery, events::v1 as events, networking::v1 as networking,
+    node::v1 as node, policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling,
+    storage::v1 as storage,
 };
 use karpenter_api::quantity::Quantity;
 use serde::Serialize;
@@ -45,9 +46,36 @@ pub fn read(target: &Target, object: &mut Value, options: &mut WriteOptions) -> 
     if !is_ours(target, object) {
         return Ok(());
     }
+    micro_times(object).map_err(|why| target.unreadable(why))?;
     let unknown = strip(target, object)?;
     let texts = std::mem::take(&mut options.written).typed(&unknown);
     options.told(target, texts)
+}
+
+/// Times that are told to the microsecond, with six digits and no others.
+fn micro_times(object: &Value) -> std::result::Result<(), String> {
+    const PLACES: [&str; 4] = [
+        "/spec/acquireTime",
+        "/spec/renewTime",
+        "/eventTime",
+        "/series/lastObservedTime",
+    ];
+    const SECONDS_LEN: usize = "2006-01-02T15:04:05".len();
+    const DIGITS: usize = 6;
+    for text in PLACES.iter().filter_map(|p| object.pointer(p)?.as_str()) {
+        let fraction = text.get(SECONDS_LEN..).unwrap_or_default();
+        let digits = fraction.strip_prefix('.').unwrap_or_default();
+        let count = digits.chars().take_while(char::is_ascii_digit).count();
+        let (rest, wanted) = match digits.get(DIGITS..) {
+            _ if count < DIGITS => (fraction, ".000000"),
+            Some(rest) if count > DIGITS => (rest, "Z07:00"),
+            _ => continue,
+        };
+        return Err(format!(
+            "parsing time {text:?} as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse {rest:?} as {wanted:?}"
+        ));
+    }
+    Ok(())
 }
 
 /// What is wrong with bytes in base64, in the words of the real decoder.
@@ -249,6 +277,7 @@ fn as_type(target: &Target, object: &Value) -> Option<serde_json::Result<Value>>
             ("batch", "jobs") => through::<batch::Job>,
             ("coordination.k8s.io", "leases") => through::<coordination::Lease>,
             ("discovery.k8s.io", "endpointslices") => through::<discovery::EndpointSlice>,
+            (crate::events::GROUP, "events") => through::<events::Event>,
             ("networking.k8s.io", "ingressclasses") => through::<networking::IngressClass>,
             ("networking.k8s.io", "ingresses") => through::<networking::Ingress>,
             ("networking.k8s.io", "networkpolicies") => through::<networking::NetworkPolicy>,

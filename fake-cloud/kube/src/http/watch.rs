@@ -61,6 +61,7 @@ pub fn open(
         .and_then(|s| u64::try_from(s).ok())
         .filter(|s| *s > 0)
         .unwrap_or(WATCH_SECONDS_DEFAULT);
+    query.number("limit")?;
     let bookmarks = query.flag("allowWatchBookmarks");
     let initial_events = query
         .get("sendInitialEvents")
@@ -78,6 +79,9 @@ pub fn open(
         let why =
             "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
         errors.push(FieldError::forbidden(field, why));
+        if let Some(how) = how.filter(|how| *how != not_older) {
+            errors.push(FieldError::not_supported(field, how, &[not_older]));
+        }
     }
     if !errors.is_empty() {
         return Err(ApiError::invalid_options("ListOptions", &errors));

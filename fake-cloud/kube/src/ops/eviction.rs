@@ -24,7 +24,15 @@ pub fn evict(
     eviction: &Value,
     dry_run: bool,
 ) -> Result<()> {
-    let pod = state.require(target, name)?;
+    let kind = text(eviction, &["kind"]);
+    if !matches!(kind, "" | "Eviction") {
+        let version = text(eviction, &["apiVersion"]);
+        let short = version.rsplit('/').next().unwrap_or(version);
+        let why = format!(
+            "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/runtime/scheme.go:111\""
+        );
+        return Err(ApiError::unreadable(kind, short, "Eviction", why));
+    }
     let named = meta::name(eviction);
     if !named.is_empty() && named != name {
         return Err(ApiError::bad_request(
@@ -37,6 +45,7 @@ pub fn evict(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
+    let pod = state.require(target, name)?;
     let options = options(eviction, dry_run);
     // Pods that run nothing any more, or nothing yet, or are on their way out cost no availability.
     let phase = selectors::phase(&pod);

@@ -47,19 +47,19 @@ pub fn update(
         && target.info.put_needs_version()
         && meta::version(&object).is_empty()
     {
-        let error = crate::error::FieldError::invalid(
-            "metadata.resourceVersion",
-            0,
-            "must be specified for an update",
-        );
-        return Err(ApiError::invalid_named(
-            &target.info.group,
-            &target.info.plural,
-            name,
-            &[error],
-        ));
+        return Err(unversioned(&target, name));
     }
     replace(state, &target, &old, part, object, options)
+}
+
+/// 422: a change that must say which version it is one of.
+fn unversioned(target: &Target, name: &str) -> ApiError {
+    let error = crate::error::FieldError::invalid(
+        "metadata.resourceVersion",
+        0,
+        "must be specified for an update",
+    );
+    ApiError::invalid_named(&target.info.group, &target.info.plural, name, &[error])
 }
 
 /// The store's words about another UID, with the path that etcd would have the object at.
@@ -112,11 +112,20 @@ pub fn prepare(
     let info = &target.info;
     let name = meta::name(old);
     let version = meta::version(&new);
+    if !version.is_empty() && version.parse::<u64>().is_err() {
+        let why = format!("strconv.ParseUint: parsing {version:?}: invalid syntax");
+        return Err(ApiError::bare(why));
+    }
+    if version.is_empty() && options.patching && info.put_needs_version() {
+        return Err(unversioned(target, name));
+    }
     if !version.is_empty() && version != meta::version(old) {
         return Err(ApiError::stale(info, name));
     }
     let uid = meta::uid(&new);
-    if !uid.is_empty() && uid != meta::uid(old) {
+    // The status of a custom object is written with nothing else.
+    let looks_at_uid = !(info.custom && options.patching && part == Part::Status);
+    if looks_at_uid && !uid.is_empty() && uid != meta::uid(old) {
         if options.patching {
             let error =
                 crate::error::FieldError::invalid("metadata.uid", uid, "field is immutable");
@@ -248,21 +257,31 @@ fn with_status(target: &Target, old: &Value, mut new: Value) -> Value {
 
 /// What no client changes.
 fn keep_identity(new: &mut Value, old: &Value) {
-    const KEPT: [&str; 9] = [
+    const KEPT: [&str; 6] = [
         "name",
         "namespace",
-        "generateName",
         "uid",
         "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
         "generation",
         "resourceVersion",
     ];
+    // A deletion stays one; that there is none is for validation to say.
+    const FILLED_IN: [&str; 2] = ["deletionTimestamp", "deletionGracePeriodSeconds"];
     let old = old.get("metadata");
+    let before = |key: &str| {
+        old.and_then(|m| m.get(key))
+            .filter(|v| !v.is_null())
+            .cloned()
+    };
     let metadata = meta::metadata(new);
     for key in KEPT {
-        meta::set(metadata, key, old.and_then(|m| m.get(key)).cloned());
+        meta::set(metadata, key, before(key));
+    }
+    let deleting = before("deletionTimestamp").is_some();
+    for key in FILLED_IN {
+        if deleting || metadata.get(key).is_none_or(Value::is_null) {
+            meta::set(metadata, key, before(key));
+        }
     }
     metadata.remove("selfLink");
     drop_empty(metadata);

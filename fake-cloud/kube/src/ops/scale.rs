@@ -61,11 +61,13 @@ pub fn scale_of(target: &Target, object: &Value) -> Result<Value> {
     if let (Some(selector), Some(map)) = (selector, status.as_object_mut()) {
         map.insert("selector".into(), selector.into());
     }
+    // None is not written.
+    let wanted = integer(object, &paths.spec).filter(|n| *n != 0);
     Ok(json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
-        "spec": {"replicas": integer(object, &paths.spec).unwrap_or(0)},
+        "spec": wanted.map_or_else(|| json!({}), |n| json!({"replicas": n})),
         "status": status,
     }))
 }
@@ -83,6 +85,7 @@ pub fn update(
 ) -> Result<Arc<Value>> {
     let old = state.require(target, name)?;
     let paths = paths(target)?.clone();
+    super::create::check_name(scale, name)?;
     let new = with_replicas(target, &old, &paths, name, scale)?;
     let stored = replace::replace(state, target, &old, Part::Main, new, options)?;
     scale_of(target, &stored).map(Arc::new)

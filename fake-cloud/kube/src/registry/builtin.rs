@@ -219,6 +219,7 @@ const ROWS: &[Row] = &[
         "ng",
         &[],
     ),
+    row("events.k8s.io", "v1", "Event", "events", "n", &["ev"]),
     row(
         "networking.k8s.io",
         "v1",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::crd::{Column, CrdSchema};
 use crate::error::ApiError;
+use crate::events;
 
 /// Where a custom resource keeps what its scale subresource shows. Paths are JSON pointers' segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +89,13 @@ impl ResourceInfo {
     /// `plural.group`, the store's key (`pods.` for core).
     #[must_use]
     pub fn key(&self) -> String {
-        key_of(&self.group, &self.plural)
+        // Events are the same ones in both of their groups.
+        let group = if events::is_new(self) {
+            ""
+        } else {
+            &self.group
+        };
+        key_of(group, &self.plural)
     }
 
     /// `plural` or `plural.group`, as messages name it.
@@ -131,6 +138,7 @@ impl ResourceInfo {
         matches!(
             (self.group.as_str(), self.plural.as_str()),
             ("", "endpoints" | "events" | "limitranges" | "services")
+                | (events::GROUP, "events")
                 | ("coordination.k8s.io", "leases")
                 | ("rbac.authorization.k8s.io", _)
         )

@@ -8,6 +8,7 @@ pub mod objects;
 mod placing;
 pub mod pods;
 pub mod selectors;
+pub mod storage;
 pub mod volumes;
 pub mod workloads;
 
@@ -36,6 +37,7 @@ pub fn create(target: &Target, object: &Value) -> Vec<FieldError> {
 #[must_use]
 pub fn update(target: &Target, new: &Value, old: &Value, part: Part) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    names::kept(new, old, &mut errors);
     names::labels(new, &mut errors);
     if target.info.custom {
         let mut found = crate::crd::validate(target, new, Some(old));
@@ -59,6 +61,12 @@ pub fn update(target: &Target, new: &Value, old: &Value, part: Part) -> Vec<Fiel
     } else if part == Part::Main && new.get("spec") != old.get("spec") {
         kind(target, new, &mut errors);
         kind_update(target, new, old, &mut errors);
+    }
+    if part == Part::Status {
+        status(target, new, &mut errors);
+    }
+    if target.info.is("storage.k8s.io", "storageclasses") {
+        storage::class_update(new, old, &mut errors);
     }
     if part == Part::EphemeralContainers {
         ephemeral::update(new, old, &mut errors);
@@ -95,6 +103,7 @@ fn kind(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
         ("", "limitranges") => access::limit_range(object, errors),
         ("", "resourcequotas") => access::quota(object, errors),
         ("", "events") => objects::event(object, errors),
+        (crate::events::GROUP, "events") => crate::events::check(object, errors),
         ("", "persistentvolumeclaims") => objects::claim(object, errors),
         ("", "services") => objects::service(object, errors),
         ("", "configmaps") => objects::data_keys(object, errors),
@@ -104,7 +113,10 @@ fn kind(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
         }
 
         ("networking.k8s.io", "networkpolicies") => selectors::network_policy(object, errors),
+        ("", "persistentvolumes") => storage::volume(object, errors),
         ("coordination.k8s.io", "leases") => objects::lease(object, errors),
+        ("storage.k8s.io", "volumeattachments") => storage::attachment(object, errors),
+        ("storage.k8s.io", "csinodes") => storage::csi_node(object, errors),
         ("scheduling.k8s.io", "priorityclasses") => objects::priority_class(object, errors),
         ("policy", "poddisruptionbudgets") => objects::budget(object, errors),
         ("apiextensions.k8s.io", "customresourcedefinitions") => {
@@ -114,11 +126,22 @@ fn kind(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// What is written with the status and looked at.
+fn status(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
+    match (target.info.group.as_str(), target.info.plural.as_str()) {
+        ("", "nodes") => objects::node_resources(object, errors),
+        ("apps", "deployments" | "replicasets") => workloads::counts(object, errors),
+        _ => {}
+    }
+}
+
 fn kind_update(target: &Target, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     match (target.info.group.as_str(), target.info.plural.as_str()) {
         ("", "pods") => pods::update(new, old, errors),
         ("", "nodes") => objects::node_update(new, old, errors),
         ("", "persistentvolumeclaims") => objects::claim_update(new, old, errors),
+        ("storage.k8s.io", "volumeattachments") => storage::attachment_update(new, old, errors),
+        ("storage.k8s.io", "csinodes") => storage::csi_node_update(new, old, errors),
         ("apps" | "batch", _) => workloads::update(target, new, old, errors),
         _ => {}
     }

@@ -115,7 +115,8 @@ fn name_is_label(target: &Target) -> bool {
 
 /// Resources whose names only must be usable in a path.
 fn name_is_path_segment(target: &Target) -> bool {
-    target.info.group == "rbac.authorization.k8s.io" || target.info.is("", "events")
+    target.info.group == "rbac.authorization.k8s.io"
+        || target.info.plural == "events" && !target.info.custom
 }
 
 /// Validates `metadata` of a new object.
@@ -127,18 +128,17 @@ pub fn metadata(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
             "name or generateName is required",
         ));
     } else if name_is_path_segment(target) {
-        if name == "." || name == ".." || name.contains(['/', '%']) {
-            errors.push(FieldError::invalid(
-                "metadata.name",
-                name,
-                "may not contain '/' or '%'",
-            ));
+        let mut wrong = |why: String| errors.push(FieldError::invalid("metadata.name", name, why));
+        if matches!(name, "." | "..") {
+            wrong(format!("may not be '{name}'"));
+        }
+        for mark in ['/', '%'].into_iter().filter(|m| name.contains(*m)) {
+            wrong(format!("may not contain '{mark}'"));
         }
     } else {
         let error = if name_is_label(target) {
             // Said first, as the likeliest slip.
-            let dots = target.info.is("", "namespaces") && name.contains('.');
-            if dots {
+            if name.contains('.') {
                 Some("must not contain dots".to_owned())
             } else {
                 label_error(name)
@@ -147,7 +147,7 @@ pub fn metadata(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
             subdomain_error(name)
         };
         if let Some(error) = error {
-            errors.push(FieldError::invalid("metadata.name", name, error));
+            errors.push(FieldError::invalid("metadata.name", name, of_name(&error)));
         }
     }
     generate_name(target, object, errors);
@@ -176,7 +176,21 @@ pub fn metadata(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
         .into_iter()
         .flatten()
     {
-        for key in ["apiVersion", "kind", "name", "uid"] {
+        let version = meta::text(owner, &["apiVersion"]);
+        if version.is_empty() || version.matches('/').count() > 1 {
+            errors.push(FieldError::invalid(
+                "metadata.ownerReferences.apiVersion",
+                version,
+                "version must not be empty",
+            ));
+        }
+        if version == "v1" && meta::text(owner, &["kind"]) == "Event" {
+            let shown = gojson::of_type("meta.v1.OwnerReference", owner);
+            let why = "/v1, Kind=Event is disallowed from being an owner";
+            let error = FieldError::invalid("metadata.ownerReferences", owner.clone(), why);
+            errors.push(error.showing(shown));
+        }
+        for key in ["kind", "name", "uid"] {
             if meta::text(owner, &[key]).is_empty() {
                 errors.push(FieldError::invalid(
                     &format!("metadata.ownerReferences.{key}"),
@@ -188,14 +202,40 @@ pub fn metadata(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// The length of a name is told in characters, that of other such words in bytes.
+fn of_name(error: &str) -> String {
+    error
+        .strip_suffix(" bytes")
+        .map_or_else(|| error.to_owned(), |head| format!("{head} characters"))
+}
+
+/// What no update changes: nobody but a deletion says that an object is being deleted.
+pub fn kept(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let is = at(new, &["metadata", key]).filter(|v| !v.is_null());
+        let was = at(old, &["metadata", key]).filter(|v| !v.is_null());
+        if let Some(is) = is.filter(|_| is != was) {
+            let path = format!("metadata.{key}");
+            let error = FieldError::invalid(&path, is.clone(), "field is immutable");
+            // All kinds are asked, and each kind asks again.
+            errors.extend([error.clone(), error]);
+        }
+    }
+}
+
 /// Validates the prefix of a generated name, as if a letter followed a dash at its end.
 fn generate_name(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
     let prefix = meta::text(object, &["metadata", "generateName"]);
     if prefix.is_empty() || name_is_path_segment(target) {
         return;
     }
+    // The real server puts the letter in place of the dash and of what stands before it.
     let whole = match prefix.strip_suffix('-') {
-        Some(head) if !head.is_empty() => format!("{head}a"),
+        Some(head) if !head.is_empty() => {
+            let mut head = head.to_owned();
+            head.pop();
+            format!("{head}a")
+        }
         _ => prefix.to_owned(),
     };
     let error = if name_is_label(target) {
@@ -204,6 +244,7 @@ fn generate_name(target: &Target, object: &Value, errors: &mut Vec<FieldError>) 
         subdomain_error(&whole)
     };
     if let Some(error) = error {
+        let error = of_name(&error);
         errors.push(FieldError::invalid("metadata.generateName", prefix, error));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use karpenter_api::quantity::Quantity;
 use serde_json::Value;
 
 use super::{names, pods, selectors};
@@ -10,7 +11,7 @@ use crate::meta::{at, text};
 use crate::wire::gojson;
 
 /// A node's taints.
-pub fn node(node: &Value, errors: &mut Vec<FieldError>) {
+pub fn taints(node: &Value, errors: &mut Vec<FieldError>) {
     let mut seen = BTreeSet::new();
     let taints = at(node, &["spec", "taints"]).and_then(Value::as_array);
     for (i, taint) in taints.into_iter().flatten().enumerate() {
@@ -37,8 +38,59 @@ pub fn node(node: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// What an update of a node may not change.
+/// A node's taints, and the ranges of its pods' addresses.
+pub fn node(node: &Value, errors: &mut Vec<FieldError>) {
+    let ranges = at(node, &["spec", "podCIDRs"]).and_then(Value::as_array);
+    for (i, range) in ranges.into_iter().flatten().enumerate() {
+        let range = range.as_str().unwrap_or_default();
+        if !is_range(range) {
+            let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            errors.push(FieldError::invalid(
+                &format!("spec.podCIDRs[{i}]"),
+                range,
+                why,
+            ));
+        }
+    }
+    taints(node, errors);
+}
+
+fn is_range(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else {
+        return false;
+    };
+    let most = match address.parse() {
+        Ok(std::net::IpAddr::V4(_)) => 32,
+        Ok(std::net::IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+}
+
+/// What a node has and gives: nothing below zero, and of what is not Kubernetes' own only whole ones.
+pub fn node_resources(node: &Value, errors: &mut Vec<FieldError>) {
+    for part in ["capacity", "allocatable"] {
+        let amounts = at(node, &["status", part]).and_then(Value::as_object);
+        for (name, amount) in amounts.into_iter().flatten() {
+            let told = amount.as_str().unwrap_or_default();
+            let Ok((quantity, _)) = Quantity::parse_with_format(told) else {
+                continue;
+            };
+            let path = format!("status.{part}.{name}");
+            let whole = name.contains('/') && !name.starts_with("kubernetes.io/");
+            if quantity.nanos() < 0 {
+                let why = "must be greater than or equal to 0";
+                errors.push(FieldError::invalid(&path, told, why));
+            } else if whole && quantity != Quantity::from_units(quantity.units()) {
+                errors.push(FieldError::invalid(&path, told, "must be an integer"));
+            }
+        }
+    }
+}
+
+/// What an update of a node may not change. Its taints were looked at, and are once more.
 pub fn node_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    taints(new, errors);
     let (before, after) = (
         text(old, &["spec", "providerID"]),
         text(new, &["spec", "providerID"]),
@@ -133,6 +185,8 @@ pub fn lease(lease: &Value, errors: &mut Vec<FieldError>) {
             "must be greater than 0",
         ));
     }
+    let transitions = at(lease, &["spec", "leaseTransitions"]);
+    pods::not_negative("spec.leaseTransitions", transitions, errors);
 }
 
 /// A claim of storage.
@@ -234,10 +288,13 @@ pub fn secret(secret: &Value, errors: &mut Vec<FieldError>) {
         "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
         _ => &[],
     };
-    for key in needed {
-        if at(secret, &["data", key]).is_none() {
-            errors.push(FieldError::required(&format!("data[{key}]"), ""));
-        }
+    let lacks = |key: &str| at(secret, &["data", key]).is_none();
+    let lacking = |key: &str| FieldError::required(&format!("data[{key}]"), "");
+    errors.extend(needed.iter().filter(|k| lacks(k)).map(|k| lacking(k)));
+    // One of the two will do.
+    let basic = text(secret, &["type"]) == "kubernetes.io/basic-auth";
+    if basic && lacks("username") && lacks("password") {
+        errors.extend(["username", "password"].map(lacking));
     }
 }
 

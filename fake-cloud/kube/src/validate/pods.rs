@@ -277,6 +277,27 @@ pub fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
         }
         spec
     };
+    let deadline =
+        |pod: &Value| at(pod, &["spec", "activeDeadlineSeconds"]).and_then(Value::as_i64);
+    match (deadline(old), deadline(new)) {
+        (Some(before), Some(after)) if after > before => {
+            let why = "must be less than or equal to previous value";
+            errors.push(FieldError::invalid(
+                "spec.activeDeadlineSeconds",
+                after,
+                why,
+            ));
+        }
+        (Some(_), None) => {
+            let why = "must not update from a positive integer to nil value";
+            errors.push(FieldError::invalid(
+                "spec.activeDeadlineSeconds",
+                Value::Null,
+                why,
+            ));
+        }
+        _ => {}
+    }
     if frozen(new) != frozen(old) {
         errors.push(FieldError::forbidden(
             "spec",

@@ -61,6 +61,34 @@ pub fn check(target: &Target, object: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// Counts of a workload's status: what is ready or available is there.
+pub fn counts(object: &Value, errors: &mut Vec<FieldError>) {
+    let count = |key: &str| {
+        at(object, &["status", key])
+            .and_then(Value::as_i64)
+            .unwrap_or(0)
+    };
+    let mut most = |key: &str, max: i64, of: &str| {
+        if count(key) > max {
+            let why = format!("cannot be greater than {of}");
+            errors.push(FieldError::invalid(
+                &format!("status.{key}"),
+                count(key),
+                why,
+            ));
+        }
+    };
+    for key in [
+        "updatedReplicas",
+        "fullyLabeledReplicas",
+        "readyReplicas",
+        "availableReplicas",
+    ] {
+        most(key, count("replicas"), "status.replicas");
+    }
+    most("availableReplicas", count("readyReplicas"), "readyReplicas");
+}
+
 fn selector(target: &Target, spec: &Value, errors: &mut Vec<FieldError>) {
     let Some(selector) = spec.get("selector").filter(|s| !s.is_null()) else {
         errors.push(FieldError::required("spec.selector", ""));

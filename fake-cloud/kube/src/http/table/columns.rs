@@ -15,7 +15,7 @@ fn headings(group: &str, plural: &str) -> Option<&'static str> {
         ("", "configmaps") => "Name,Data,Age",
         ("", "secrets") => "Name,Type,Data,Age",
         ("", "serviceaccounts") => "Name,Age",
-        ("", "events") => {
+        ("" | "events.k8s.io", "events") => {
             "Last Seen,Type,Reason,Object,+Subobject,+Source,Message|First Seen,Count,Name"
         }
         ("", "persistentvolumes") => {

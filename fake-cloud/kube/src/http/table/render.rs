@@ -70,6 +70,7 @@ fn built_in(target: &Target, o: &Value, now: i64) -> Vec<Value> {
         ("", "pods") => super::pods::cells(o, now),
         ("", "nodes") => node(o, created),
         ("", "events") => event(o, now),
+        ("events.k8s.io", "events") => event(&crate::events::as_old(o), now),
         ("", "namespaces") => vec![name, text_at(&["status", "phase"]), created],
         ("", "services") => service(o, created),
         ("", "configmaps") => vec![
