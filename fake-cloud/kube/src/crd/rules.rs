@@ -3,7 +3,7 @@
 use kube::core::cel::cel::Value as Celled;
 use serde_json::Value;
 
-use super::cel::{Expression, optional, value_of};
+use super::cel::{Expression, Type, Variables, optional, value_of};
 use crate::error::{FieldError, FieldErrorKind};
 use crate::meta::text;
 
@@ -54,7 +54,12 @@ pub struct Rules {
 
 impl Rules {
     /// Reads a node's rules; those that cannot be read are errors of the definition.
-    pub fn read(schema: &Value, path: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+    pub fn read(
+        schema: &Value,
+        resource: bool,
+        path: &str,
+        errors: &mut Vec<FieldError>,
+    ) -> Option<Self> {
         let given = schema
             .get("x-kubernetes-validations")
             .and_then(Value::as_array)?;
@@ -62,21 +67,50 @@ impl Rules {
             return None;
         }
         let mut rules = Vec::new();
+        let of_self = Type::of(schema, resource).unwrap_or(Type::Any);
         for (i, rule) in given.iter().enumerate() {
-            let mut expression = |key: &str, what: &str| {
+            let optional_old = rule.get("optionalOldSelf") == Some(&Value::Bool(true));
+            let mut expression = |key: &str, what: &str, wanted: &Type<'_>| {
                 let source = text(rule, &[key]);
-                let read = Expression::read(source);
+                let before = match optional_old {
+                    true => Type::Optional(Box::new(of_self.clone())),
+                    false => of_self.clone(),
+                };
+                let variables = Variables::from([
+                    ("self".to_owned(), of_self.clone()),
+                    ("oldSelf".to_owned(), before),
+                ]);
+                let read = Expression::read(source).and_then(|expression| {
+                    let is = expression.types(source, variables)?;
+                    Ok((expression, is))
+                });
                 let fails = |why: String| {
                     // What the parser says stands after what was parsed, its pictures a blank from the edge.
                     let told = why.find("ERROR: ").and_then(|at| why.get(at..));
                     let told = told.unwrap_or(&why).replace("\n|", "\n |");
-                    let at = format!("{path}.x-kubernetes-validations[{i}].{key}");
                     let why = format!("{what} failed: {told}");
+                    let at = format!("{path}.x-kubernetes-validations[{i}].{key}");
                     FieldError::invalid(&at, source, why).showing(as_go_has_it(rule))
                 };
-                read.map_err(|why| errors.push(fails(why))).ok()
+                match read {
+                    Ok((expression, is)) if matches!(is, Type::Any) || is == *wanted => {
+                        Some(expression)
+                    }
+                    Ok(_) => {
+                        let name = if key == "rule" { "cel expression" } else { key };
+                        let why = format!("{name} must evaluate to a {wanted}");
+                        let at = format!("{path}.x-kubernetes-validations[{i}].{key}");
+                        let error = FieldError::invalid(&at, source, why);
+                        errors.push(error.showing(as_go_has_it(rule)));
+                        None
+                    }
+                    Err(why) => {
+                        errors.push(fails(why));
+                        None
+                    }
+                }
             };
-            let read = expression("rule", "compilation");
+            let read = expression("rule", "compilation", &Type::Bool);
             let message_expression = match text(rule, &["messageExpression"]) {
                 "" => None,
                 blank if blank.trim().is_empty() => {
@@ -85,8 +119,17 @@ impl Rules {
                     errors.push(FieldError::required(&at, why));
                     None
                 }
-                _ => expression("messageExpression", "messageExpression compilation"),
+                _ => expression(
+                    "messageExpression",
+                    "messageExpression compilation",
+                    &Type::String,
+                ),
             };
+            if optional_old && !read.as_ref().is_some_and(|r| r.names("oldSelf")) {
+                let at = format!("{path}.x-kubernetes-validations[{i}].optionalOldSelf");
+                let why = "may not be set if oldSelf is not used in rule";
+                errors.push(FieldError::invalid(&at, true, why));
+            }
             let own = |key: &str| text(rule, &[key]).to_owned();
             rules.extend(read.map(|expression| Rule {
                 source: own("rule"),
@@ -96,7 +139,7 @@ impl Rules {
                 message_expression,
                 reason: own("reason"),
                 field_path: own("fieldPath"),
-                optional_old: rule.get("optionalOldSelf") == Some(&Value::Bool(true)),
+                optional_old,
             }));
         }
         let mut schema = schema.clone();
@@ -242,7 +285,7 @@ mod tests {
             {"rule": "oldSelf.hasValue() ? self >= oldSelf.value() : self > 0", "message": "m", "optionalOldSelf": true},
         ]});
         let mut errors = Vec::new();
-        let rules = Rules::read(&schema, "s", &mut errors).unwrap();
+        let rules = Rules::read(&schema, false, "s", &mut errors).unwrap();
         assert!(errors.is_empty(), "{errors:?}");
         let failures = |value: i64, old: Option<i64>| {
             let mut errors = Vec::new();

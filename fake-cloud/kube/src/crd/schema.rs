@@ -203,7 +203,8 @@ fn read(schema: &Value, path: &str, depth: usize, errors: &mut Vec<FieldError>) 
     let items = child("items");
     let values = child("additionalProperties");
     let checks = checks(schema, path, depth, errors);
-    let rules = Rules::read(schema, path, errors);
+    let resource = depth == 0 || flag("x-kubernetes-embedded-resource");
+    let rules = Rules::read(schema, resource, path, errors);
     let has_defaults = schema.get("default").is_some()
         || properties.values().any(|s| s.has_defaults)
         || items.as_ref().is_some_and(|s| s.has_defaults)

@@ -8,13 +8,18 @@
 mod optional;
 mod place;
 mod turn;
+mod typed;
+mod types;
 mod values;
 
 use kube::core::cel::KubeCelExt;
 use kube::core::cel::cel::parser::Parser;
 use kube::core::cel::cel::{Context, ExecutionError, IdedExpr, Value};
 
+use place::Places;
+
 pub use optional::optional;
+pub use types::{Type, Variables};
 pub use values::{escaped, value_of};
 
 /// An expression that was read.
@@ -43,13 +48,32 @@ impl Expression {
     pub fn read(source: &str) -> Result<Self, String> {
         let parser = Parser::new().enable_optional_syntax(true);
         let mut read = parser.parse(source).map_err(|e| e.to_string())?;
-        turn::expand(&mut read).map_err(|(part, why)| place::told(source, part, &why))?;
+        turn::expand(&mut read).map_err(|(part, why)| Places::of(source).told(part, &why))?;
         let turned = turn::is_about_optionals(&read).then(|| {
             let mut turned = read.clone();
             turn::turn(&mut turned);
             turned
         });
         Ok(Self { read, turned })
+    }
+
+    /// What it comes to, where `variables` are of these types.
+    ///
+    /// # Errors
+    /// What does not fit, each with a picture of the place.
+    pub fn types<'a>(&self, source: &str, variables: Variables<'a>) -> Result<Type<'a>, String> {
+        let (found, mut wrong) = typed::check(&self.read, variables);
+        if wrong.is_empty() {
+            return Ok(found);
+        }
+        let places = Places::of(source);
+        wrong.sort_by_key(|(part, _)| places.start(*part));
+        wrong.dedup();
+        let told: Vec<String> = wrong
+            .iter()
+            .map(|(part, why)| places.told(*part, why))
+            .collect();
+        Err(told.join("\n"))
     }
 
     /// The expression as its author wrote it: what its cost is told of.

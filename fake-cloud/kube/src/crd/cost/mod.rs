@@ -5,6 +5,8 @@ mod estimate;
 mod functions;
 mod sizes;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::cel::Expression;
@@ -22,7 +24,10 @@ const NAMED_COST_MIN: u64 = SCHEMA_BUDGET / 100;
 
 /// Adds the errors of rules that cost too much. `path` is that of the schema.
 pub fn judge(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    // What does not compile has no cost.
+    let broken = errors.iter().map(|e| e.field.clone()).collect();
     let mut all = All {
+        broken,
         errors,
         total: 0,
         dear: Vec::new(),
@@ -32,6 +37,7 @@ pub fn judge(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
         errors,
         total,
         mut dear,
+        ..
     } = all;
     if total <= SCHEMA_BUDGET {
         return;
@@ -68,6 +74,7 @@ fn exceeds(what: &str, cost: u64, budget: u64) -> String {
 
 /// The rules of a whole schema.
 struct All<'e> {
+    broken: BTreeSet<String>,
     errors: &'e mut Vec<FieldError>,
     total: u64,
     dear: Vec<(String, u64)>,
@@ -93,13 +100,18 @@ impl All<'_> {
             let path = format!("{path}.x-kubernetes-validations[{i}]");
             let optional = rule.get("optionalOldSelf") == Some(&Value::Bool(true));
             let most = times.unwrap_or_else(|| REQUEST_BYTES_MAX / (decl.shortest() + 1));
-            if let Some(cost) = cost_of(text(rule, &["rule"]), decl, optional) {
-                let cost = cost.saturating_mul(most);
-                self.count(&format!("{path}.rule"), "estimated rule cost", cost);
-            }
-            if let Some(cost) = cost_of(text(rule, &["messageExpression"]), decl, optional) {
-                let what = "estimated messageExpression cost";
-                self.count(&format!("{path}.messageExpression"), what, cost);
+            for (key, what) in [
+                ("rule", "estimated rule cost"),
+                ("messageExpression", "estimated messageExpression cost"),
+            ] {
+                let path = format!("{path}.{key}");
+                if self.broken.contains(&path) {
+                    continue;
+                }
+                if let Some(cost) = cost_of(text(rule, &[key]), decl, optional) {
+                    let often = if key == "rule" { most } else { 1 };
+                    self.count(&path, what, cost.saturating_mul(often));
+                }
             }
         }
     }
