@@ -126,6 +126,9 @@ impl Buyer<'_, '_> {
         for key in keys {
             let choices = self.choices(turn, key);
             if choices.is_empty() {
+                if self.is_of_no_node(turn, key) {
+                    continue;
+                }
                 return None;
             }
             let mut next = Vec::with_capacity(out.len() * choices.len());
@@ -149,6 +152,15 @@ impl Buyer<'_, '_> {
                 .map(|(c, headroom, _)| (c, headroom))
                 .collect(),
         )
+    }
+
+    /// Whether no node has a key and none can be bought with it, and the class only has pods to keep away from by it: where
+    /// nobody is in any domain, nobody is in the same one. A spread or an affinity needs nodes that have the key.
+    fn is_of_no_node(&self, turn: Turn, key: KeyId) -> bool {
+        let topology = &self.ledger.topology;
+        let mut own = self.ledger.groups(turn.class);
+        topology.domains(key).next().is_none()
+            && own.all(|(g, _)| g.over != Over::Key(key) || g.rule.demand == Demand::Apart)
     }
 
     /// The domains of a key that may take pods of the class, the emptiest first.

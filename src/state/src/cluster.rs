@@ -62,6 +62,8 @@ pub(crate) struct Cluster {
     pub(crate) pending_disruption: BTreeSet<Name>,
     /// Places kept for claims that are being created, by pool.
     pub(crate) reserved: BTreeMap<Name, usize>,
+    /// Taints (key and effect) that somebody took off a Node before it registered.
+    pub(crate) taken_off: BTreeMap<Name, BTreeSet<(String, String)>>,
     /// Node (or claim) name to the end of its nomination.
     nominated: BTreeMap<Name, Timestamp>,
     /// Pods that a claim which is not launched yet was made for.
@@ -284,6 +286,7 @@ impl Cluster {
         if step.after.is_none() {
             self.nominated.remove(&step.key);
         }
+        self.note_taken_off(&step);
         self.limits_of_node_matter(&step.key);
         self.dirty.insert(Entity::Node(step.key.clone()));
         self.touch_provider(&old);

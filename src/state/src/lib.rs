@@ -16,6 +16,7 @@ mod standing;
 mod storage;
 mod store;
 mod table;
+mod taken_off;
 mod verdicts;
 mod view;
 mod watched;

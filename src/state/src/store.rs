@@ -456,6 +456,12 @@ impl Store {
     pub fn nominate(&self, node: &str, until: Timestamp) {
         self.cluster.write().nominate(node, until);
     }
+    /// Taints, as key and effect, that somebody took off a Node that has not registered yet.
+    #[must_use]
+    pub fn taints_taken_off(&self, node: &str) -> BTreeSet<(String, String)> {
+        let cluster = self.cluster.read();
+        cluster.taken_off.get(node).cloned().unwrap_or_default()
+    }
     /// Whether it is nominated at `now`.
     #[must_use]
     pub fn is_nominated(&self, node: &str, now: Timestamp) -> bool {

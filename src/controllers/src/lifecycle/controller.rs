@@ -289,15 +289,17 @@ impl Lifecycle {
                     let event = events::unregistered_taint_missing(claim, node_name);
                     self.ctx.events.publish(event);
                 }
+                let taken_off = self.ctx.state.taints_taken_off(node_name);
                 let asked = &self.ctx.provider.registration_hooks;
                 if let Some(pending) = hooks::ask(asked, claim).await {
-                    write::node(&self.ctx, &node, &registration::synced(claim, &node)).await?;
+                    let wanted = registration::synced(claim, &node, &taken_off);
+                    write::node(&self.ctx, &node, &wanted).await?;
                     let waits = Status::unknown("RegistrationHookPending", &pending.message);
                     status::set(claim, conditions::REGISTERED, waits, now);
                     return Ok(Some(pending.wait));
                 }
                 // Only now: hooks may have given the claim labels.
-                let wanted = registration::joined(claim, &node);
+                let wanted = registration::joined(claim, &node, &taken_off);
                 if write::node(&self.ctx, &node, &wanted).await?.is_none() {
                     return Ok(None);
                 }

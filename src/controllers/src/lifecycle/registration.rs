@@ -1,5 +1,6 @@
 //! Joining a Node to its claim (`lifecycle-and-disruption.md` §3 "Registration"): what the Node has to look like.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
@@ -47,8 +48,8 @@ fn is_unregistered(taint: &Taint) -> bool {
 }
 
 /// The Node with everything its claim gives it, open for pods.
-pub(crate) fn joined(claim: &NodeClaim, node: &Node) -> Node {
-    let mut node = synced(claim, node);
+pub(crate) fn joined(claim: &NodeClaim, node: &Node, taken_off: &Taken) -> Node {
+    let mut node = synced(claim, node, taken_off);
     let labels_of_node = node.metadata.labels.get_or_insert_default();
     labels_of_node.insert(labels::REGISTERED.to_owned(), "true".to_owned());
     let spec = node.spec.get_or_insert_default();
@@ -58,8 +59,12 @@ pub(crate) fn joined(claim: &NodeClaim, node: &Node) -> Node {
     node
 }
 
-/// The Node with everything its claim gives it, still closed for pods.
-pub(crate) fn synced(claim: &NodeClaim, node: &Node) -> Node {
+/// Taints, as key and effect, that somebody took off a Node since it joined.
+pub(crate) type Taken = BTreeSet<(String, String)>;
+
+/// The Node with everything its claim gives it, still closed for pods. Startup taints that somebody has taken off already
+/// are not put back: whoever did will not do it again.
+pub(crate) fn synced(claim: &NodeClaim, node: &Node, taken_off: &Taken) -> Node {
     let mut node = node.clone();
     if !has_finalizer(&node.metadata) {
         let finalizers = node.metadata.finalizers.get_or_insert_default();
@@ -82,7 +87,9 @@ pub(crate) fn synced(claim: &NodeClaim, node: &Node) -> Node {
     let spec = node.spec.get_or_insert_default();
     let mut taints = spec.taints.take().unwrap_or_default();
     if sync_taints {
-        for taint in claim.spec.taints.iter().chain(&claim.spec.startup_taints) {
+        let startup = claim.spec.startup_taints.iter();
+        let startup = startup.filter(|t| !taken_off.contains(&(t.key.clone(), t.effect.clone())));
+        for taint in claim.spec.taints.iter().chain(startup) {
             if !taints
                 .iter()
                 .any(|t| t.key == taint.key && t.effect == taint.effect)
@@ -167,7 +174,7 @@ mod tests {
             Outcome::Join {
                 node,
                 taint_was_missing,
-            } => (joined(claim, &node), taint_was_missing),
+            } => (joined(claim, &node, &Taken::new()), taint_was_missing),
             other => panic!("expected a join, got {other:?}"),
         }
     }

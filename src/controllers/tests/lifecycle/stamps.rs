@@ -165,3 +165,37 @@ async fn hooks_hold_a_registration_until_all_are_done() {
         assert!(node["metadata"]["labels"][label].is_string(), "{label}");
     }
 }
+
+/// An agent that is quick takes its startup taint off before the Node has registered, and does so once.
+#[tokio::test(start_paused = true)]
+async fn a_startup_taint_that_was_taken_off_early_is_not_put_back() {
+    let done = Arc::new(AtomicBool::new(false));
+    let hook = Hook {
+        name: "slow",
+        done: done.clone(),
+    };
+    let world = World::with_hooks(Settings::default(), vec![Arc::new(hook)]).await;
+    let taint = |key: &str| json!([{"key": key, "value": "x", "effect": "NoSchedule"}]);
+    let spec = json!({"taints": taint("team"), "startupTaints": taint("cni"), "resources": {"requests": {"cpu": "1"}}});
+    world.standalone("a", json!({}), spec);
+    let all = ["karpenter.sh/unregistered", "team", "cni"];
+    world
+        .until(60, "synced", |w| w.taints("node-a") == all)
+        .await;
+    let left =
+        json!({"spec": {"taints": [{"key": "karpenter.sh/unregistered", "effect": "NoExecute"}]}});
+    world.patch("nodes", "node-a", left);
+    world.pass(10).await;
+    assert_eq!(
+        world.taints("node-a"),
+        ["karpenter.sh/unregistered", "team"],
+        "what is not a startup taint is the claim's to say"
+    );
+    done.store(true, Ordering::Relaxed);
+    world
+        .until(60, "initialized", |w| {
+            w.condition("a", "Initialized") == "True"
+        })
+        .await;
+    assert_eq!(world.taints("node-a"), ["team"]);
+}
