@@ -252,7 +252,7 @@ pub(super) fn called<'a>(name: &str, member: bool, args: &[Type<'a>]) -> Option<
         ("find" | "lowerAscii" | "upperAscii" | "trim", [String, ..]) if member => String,
         ("findAll" | "split", [String, String, ..]) if member => list_of(String),
         ("isSorted", [List(_)]) if member => Bool,
-        ("int", [Int | UInt | Double | String | Timestamp]) => Int,
+        ("int", [Int | UInt | Double | String | Timestamp | Duration]) => Int,
         ("uint", [Int | UInt | Double | String]) => UInt,
         ("double", [Int | UInt | Double | String]) => Double,
         ("string", [Bool | Int | UInt | Double | String | Bytes | Duration | Timestamp]) => String,
