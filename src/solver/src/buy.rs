@@ -234,7 +234,8 @@ impl Buyer<'_, '_> {
         let price = self.sets.get(id)?.price(machine.chosen)?;
         // A machine does not move into a reservation: that would take a unit.
         let stays = self.sets.pinned_alike(id, machine.set);
-        let fits = stays && price <= machine.price && !ports_clash(&c.ports, &sold.ports);
+        let free = !ports_clash(&c.ports, &sold.ports) && !c.keeps_off(sold);
+        let fits = stays && price <= machine.price && free;
         fits.then_some(id)
     }
 
@@ -366,7 +367,9 @@ impl Buyer<'_, '_> {
             let Some(sold) = pool.types.get(offer.at) else {
                 continue;
             };
-            if !pool.admits(&sold.instance_type.capacity, Some(&machine.booked)) {
+            if c.keeps_off(sold)
+                || !pool.admits(&sold.instance_type.capacity, Some(&machine.booked))
+            {
                 continue;
             }
             let n = times(&c.requests, &minus(&sold.room, &machine.need), most);

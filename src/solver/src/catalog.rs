@@ -39,6 +39,8 @@ pub(crate) struct Sold {
     pub(crate) daemons: ResourceList,
     /// Host ports that DaemonSets take.
     pub(crate) ports: Vec<HostPort>,
+    /// The DaemonSet pods that it will run.
+    pub(crate) running: Vec<Arc<Pod>>,
     /// Offerings that can be had, by position among the type's, cheapest first.
     pub(crate) offerings: Vec<usize>,
     /// Whether some of them are out of reservations.
@@ -213,7 +215,7 @@ pub(crate) fn sold(
     daemons: &Daemons,
 ) -> Sold {
     let mut taken = ResourceList::new();
-    let mut ports = Vec::new();
+    let (mut ports, mut running) = (Vec::new(), Vec::new());
     for daemon in &daemons.all {
         if daemon
             .alternatives
@@ -222,6 +224,7 @@ pub(crate) fn sold(
         {
             taken.add(&daemon.pod.requests);
             ports.extend(daemon.pod.host_ports.iter().cloned());
+            running.push(Arc::clone(&daemon.pod));
         }
     }
     let mut left = instance_type.allocatable.clone();
@@ -262,6 +265,7 @@ pub(crate) fn sold(
         slots: left.get(PODS).nanos() as f64 / NANOS,
         daemons: taken,
         ports,
+        running,
         reserved: offerings.iter().any(is_reserved),
         has_reservations: all.iter().any(Offering::is_reserved),
         offerings,

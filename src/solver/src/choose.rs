@@ -227,7 +227,9 @@ fn fill(sold: &Sold, sharers: &[Sharer<'_>], tell: bool) -> (f64, Vec<(usize, us
     let mut worth = 0.0;
     let mut filled = Vec::new();
     for (at, sharer) in sharers.iter().enumerate() {
-        let most = if sharer.class.ports.is_empty() {
+        let most = if sharer.class.keeps_off(sold) {
+            0
+        } else if sharer.class.ports.is_empty() {
             sharer.count
         } else if clash(&sharer.class.ports, &ports) {
             0

@@ -12,7 +12,7 @@ use karpenter_model::pod::HostPort;
 use karpenter_model::resources::names::{CPU, MEMORY};
 use karpenter_model::{Pod, PodKey, Problem, Requirements, ResourceList};
 
-use crate::catalog::UnitPrices;
+use crate::catalog::{Sold, UnitPrices};
 use crate::cluster::Cluster;
 use crate::dense::{Dense, Names};
 use crate::keepers::{HeldId, Keepers};
@@ -73,6 +73,15 @@ pub(crate) struct Class {
     /// Whom it keeps away, by key.
     pub(crate) held: Vec<(Arc<str>, Who)>,
     members: Vec<Arc<Pod>>,
+}
+
+impl Class {
+    /// Whether its anti-affinity keeps it off every machine of a type, as a DaemonSet will have a pod there.
+    pub(crate) fn keeps_off(&self, sold: &Sold) -> bool {
+        let apart = |r: &&Rule| r.required && r.is_by_host() && r.demand == rules::Demand::Apart;
+        let mut rules = self.rules.iter().filter(apart);
+        !sold.running.is_empty() && rules.any(|r| sold.running.iter().any(|d| r.who.means(d)))
+    }
 }
 
 /// All classes of a problem.

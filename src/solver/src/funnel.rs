@@ -169,6 +169,19 @@ fn tell(
         }
     }
     let before = left.len();
+    left.retain(|s| !class.keeps_off(s));
+    if left.len() < before {
+        push("anti-affinity to DaemonSets".to_owned(), before, left.len());
+    }
+    if left.is_empty() {
+        return done(
+            steps,
+            format!(
+                "its anti-affinity keeps it off DaemonSets that run on each of {before} instance types"
+            ),
+        );
+    }
+    let before = left.len();
     left.retain(|s| pool.admits(&s.instance_type.capacity, None));
     push("limits".to_owned(), before, left.len());
     if left.is_empty() {
