@@ -22,6 +22,8 @@ use karpenter_e2e::world::virtual_runtime;
 const WRITTEN: [&str; 2] = ["rough-weather", "static-rough-weather"];
 /// Longest that nothing may be heard of any story, in the machine's own time: one that takes longer hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(180);
+/// How often it is said how far things have come, in seeds.
+const TOLD_AT_EVERY: u64 = 10;
 /// Most stories that are shortened: each is told some dozens of times on the way.
 const MAX_SHORTENED: u64 = 3;
 
@@ -120,6 +122,9 @@ fn all(asked: &Asked) -> Option<(u64, u64)> {
                     std::process::exit(1);
                 }
             };
+            if (heard + 1) % TOLD_AT_EVERY == 0 {
+                println!("chaos: {} of {} seeds told", heard + 1, asked.seeds);
+            }
             moves += told.drawn.moves;
             nodes += told.drawn.nodes;
             if asked.show {

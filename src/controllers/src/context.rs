@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use karpenter_cloud::Provider;
 use karpenter_runtime::{Clock, EventRecorder, RngTree, Settings, metrics::Metrics};
+use karpenter_solver::Wares;
 use tokio_util::sync::CancellationToken;
 
 use crate::overlay::Overlays;
@@ -35,6 +36,8 @@ pub struct Context {
     pub catalog_changed: Arc<tokio::sync::Notify>,
     /// What NodeOverlays make of what the provider sells; none while their gate is off.
     pub overlays: Option<Arc<Overlays>>,
+    /// What plans have found out about what is sold.
+    pub wares: Wares,
 }
 
 impl Context {

@@ -408,6 +408,7 @@ impl Supervisor {
             stop: self.loops.clone(),
             catalog_changed,
             overlays: None,
+            wares: Default::default(),
         }
         .with_overlays();
         handles.extend(karpenter_controllers::start_lifecycle(&context));

@@ -1,8 +1,8 @@
 //! Pools with what they sell, prepared once per solve: order, room per type after DaemonSets, limits left.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use karpenter_api::Quantity;
@@ -13,22 +13,19 @@ use karpenter_model::pod::HostPort;
 use karpenter_model::resources::names::{CPU, MEMORY, NODES, PODS};
 use karpenter_model::storage::Attached;
 use karpenter_model::taints::first_in_the_way;
-use karpenter_model::{
-    InstanceType, LabelRegistry, Offering, Pod, PoolView, Problem, Requirement, Requirements,
-    ResourceList,
-};
+use karpenter_model::{Offering, Pod, PoolView, Problem, Requirement, Requirements, ResourceList};
 use parking_lot::Mutex;
 
 use crate::cluster::Cluster;
 use crate::dense::{Dense, Names};
-use crate::stock::{Stock, about};
-use crate::{mounts, reserved};
+use crate::mounts;
+use crate::stock::{Assortment, Stock};
+use crate::wares::{List, Offer, Ware};
 
 /// A type as it is sold to pools that run the same DaemonSets.
 #[derive(Debug)]
 pub(crate) struct Sold {
-    /// The type.
-    pub(crate) instance_type: Arc<InstanceType>,
+    ware: Arc<Ware>,
     /// Allocatable minus what DaemonSets take.
     pub(crate) room: Dense,
     /// Cores and GiB of it.
@@ -41,47 +38,18 @@ pub(crate) struct Sold {
     pub(crate) ports: Vec<HostPort>,
     /// The DaemonSet pods that it will run.
     pub(crate) running: Vec<Arc<Pod>>,
-    /// Offerings that can be had, by position among the type's, cheapest first.
-    pub(crate) offerings: Vec<usize>,
-    /// Whether some of them are out of reservations.
-    reserved: bool,
-    /// Whether it has any reservation, be it one that cannot be had now.
-    pub(crate) has_reservations: bool,
-    /// What a core and a GiB of it cost, half of the price each; infinite if it has none or cannot be had.
-    unit: UnitPrices,
 }
 
-impl Sold {
-    /// The cheapest offering that suits requirements, and its position.
-    pub(crate) fn cheapest(
-        &self,
-        requirements: &Requirements,
-        labels: &LabelRegistry,
-    ) -> Option<(usize, &Offering)> {
-        // Out of a reservation only where the requirements pin it: it has to be counted.
-        let unpinned = || reserved::pinned(labels, requirements).is_none();
-        let no_reserved = self.reserved && unpinned();
-        self.suiting(requirements, labels)
-            .find(|(_, o)| !(no_reserved && o.is_reserved()))
-    }
+impl Deref for Sold {
+    type Target = Ware;
 
-    /// The offerings that suit requirements, with their positions, cheapest first.
-    pub(crate) fn suiting<'a, 'b>(
-        &'a self,
-        requirements: &'b Requirements,
-        labels: &'b LabelRegistry,
-    ) -> impl Iterator<Item = (usize, &'a Offering)> + use<'a, 'b> {
-        self.offerings
-            .iter()
-            .filter_map(|at| Some((*at, self.instance_type.offerings.get(*at)?)))
-            .filter(move |(_, o)| o.suits(requirements, labels))
+    fn deref(&self) -> &Ware {
+        &self.ware
     }
 }
 
 /// What requirements leave of a list of types.
-pub(crate) type Types = Arc<Vec<Arc<Sold>>>;
-/// Label keys.
-pub(crate) type Keys = Arc<BTreeSet<Arc<str>>>;
+pub(crate) type Types = Arc<Assortment>;
 
 /// A pool.
 #[derive(Debug)]
@@ -90,8 +58,8 @@ pub(crate) struct Pool {
     /// Types that the pool's own requirements leave and that have an available offering.
     /// Pools that leave the same of the same share them.
     pub(crate) types: Types,
-    /// Label keys that types or offerings of the pool say anything about.
-    keys: Keys,
+    /// All that it is sold.
+    pub(crate) list: Arc<List>,
     /// The most that any of them has of what is limited.
     pub(crate) largest: ResourceList,
     /// Limits minus usage, planned purchases taken off; none = no limits.
@@ -117,6 +85,10 @@ const NANOS: f64 = 1e9;
 const GIB: f64 = 1_073_741_824.0;
 
 impl UnitPrices {
+    /// Dollars per hour and core, dollars per hour and GiB.
+    pub(crate) fn new(per_core: f64, per_gib: f64) -> Self {
+        Self { per_core, per_gib }
+    }
     /// Dollars per hour that the amounts are worth.
     #[allow(clippy::cast_precision_loss)] // A worth is for comparing; seven digits would do.
     pub(crate) fn dollars(&self, cpu: Quantity, memory: Quantity) -> f64 {
@@ -150,7 +122,9 @@ impl Catalog {
         let stock = cluster.stock(names);
         for view in views {
             let daemons = daemons_of(problem, view);
-            let (types, keys) = stock.lock().suitable(problem, names, view, &daemons);
+            let list = cluster.wares.list(&view.instance_types);
+            let left = list.left(problem, &list.deciding(&view.requirements));
+            let types = stock.lock().types(problem, names, left, &daemons);
             if types.is_empty() {
                 let of = view.instance_types.len();
                 let reason = format!(
@@ -184,7 +158,7 @@ impl Catalog {
             pools.push(Pool {
                 view: Arc::clone(view),
                 types,
-                keys,
+                list,
                 largest,
                 left,
             });
@@ -208,12 +182,8 @@ impl Catalog {
 }
 
 #[allow(clippy::cast_precision_loss)] // Worths are for comparing.
-pub(crate) fn sold(
-    problem: &Problem,
-    names: &Names,
-    instance_type: &Arc<InstanceType>,
-    daemons: &Daemons,
-) -> Sold {
+pub(crate) fn sold(problem: &Problem, names: &Names, ware: &Arc<Ware>, daemons: &Daemons) -> Sold {
+    let instance_type = &ware.instance_type;
     let mut taken = ResourceList::new();
     let (mut ports, mut running) = (Vec::new(), Vec::new());
     for daemon in &daemons.all {
@@ -232,48 +202,16 @@ pub(crate) fn sold(
     let mut room = names.room(&left);
     let limits = problem.volume_limits.get(&instance_type.name);
     mounts::set_room(names, &mut room, limits, &Attached::new());
-    let cores = |list: &ResourceList| list.get(CPU).nanos() as f64 / NANOS;
-    let gib = |list: &ResourceList| list.get(MEMORY).nanos() as f64 / NANOS / GIB;
-    let all = &instance_type.offerings;
-    let price = |at: &usize| all.get(*at);
-    let mut offerings: Vec<usize> = (0..all.len())
-        .filter(|at| {
-            price(at).is_some_and(|o| {
-                o.is_usable() && (!o.is_reserved() || reserved::may_be_had(problem, o))
-            })
-        })
-        .collect();
-    offerings.sort_by(|a, b| match (price(a), price(b)) {
-        (Some(a), Some(b)) => a.cmp_by_price(b),
-        _ => a.cmp(b),
-    });
-    let is_reserved = |at: &usize| price(at).is_some_and(Offering::is_reserved);
-    // A reservation is paid for already: its price says nothing about what a core is worth.
-    let cheapest = offerings.iter().find(|at| !is_reserved(at)).and_then(price);
-    // A price pays for both; halves keep their sum near what a balanced machine costs.
-    let half = cheapest.map_or(f64::INFINITY, |o| o.price / 2.0);
-    let each = |amount: f64| {
-        if amount > 0.0 {
-            half / amount
-        } else {
-            f64::INFINITY
-        }
-    };
+    let cores = left.get(CPU).nanos() as f64 / NANOS;
+    let gib = left.get(MEMORY).nanos() as f64 / NANOS / GIB;
     Sold {
+        ware: Arc::clone(ware),
         room,
-        free: (cores(&left), gib(&left)),
+        free: (cores, gib),
         slots: left.get(PODS).nanos() as f64 / NANOS,
         daemons: taken,
         ports,
         running,
-        reserved: offerings.iter().any(is_reserved),
-        has_reservations: all.iter().any(Offering::is_reserved),
-        offerings,
-        unit: UnitPrices {
-            per_core: each(cores(&instance_type.allocatable)),
-            per_gib: each(gib(&instance_type.allocatable)),
-        },
-        instance_type: Arc::clone(instance_type),
     }
 }
 
@@ -323,9 +261,10 @@ fn daemons_of(problem: &Problem, view: &PoolView) -> Daemons {
 }
 
 impl Pool {
-    /// What of requirements decides which types they leave, and which of their offerings.
-    pub(crate) fn deciding(&self, requirements: &Requirements) -> Requirements {
-        about(requirements, &self.keys)
+    /// The offering that an offer of a type is.
+    pub(crate) fn offering(&self, offer: &Offer) -> Option<&Offering> {
+        let sold = self.types.get(offer.at)?;
+        sold.instance_type.offerings.get(offer.offering)
     }
 
     /// Whether any type is sold out of a reservation.

@@ -10,7 +10,9 @@ use crate::catalog::{Pool, Sold};
 use crate::class::Class;
 use crate::dense::{Dense, add, count_of, times};
 use crate::machine::{Booking, booking};
-use crate::sets::{Offered, POD_WORTH, Set, SetId};
+use crate::sets::{Set, SetId};
+use crate::stock::POD_WORTH;
+use crate::wares::Offer;
 
 /// Room for rounding in comparisons of rates that were added up in another order.
 const SLACK: f64 = 1.0 - 1e-9;
@@ -25,7 +27,7 @@ struct Sharer<'a> {
 }
 
 /// Price per worth of work, offer, and how many pods of which queue positions.
-type Scored<'a> = (f64, &'a Offered, Vec<(usize, usize)>);
+type Scored<'a> = (f64, &'a Offer, Vec<(usize, usize)>);
 
 /// A machine that could be bought for the head of the queue.
 pub(crate) struct Candidate {
@@ -112,7 +114,7 @@ fn cheapest_work<'a>(
     sharers: &[Sharer<'_>],
     node_cost: f64,
     units: &mut usize,
-) -> Option<(f64, &'a Offered)> {
+) -> Option<(f64, &'a Offer)> {
     #[allow(clippy::cast_precision_loss)] // Counts of pods.
     let waiting: f64 = sharers.iter().map(|s| s.worth * s.count as f64).sum();
     // The rates reckon with the slots for pods.

@@ -21,6 +21,7 @@ use crate::rooms::{BLOCK, Bits};
 use crate::rules::Who;
 use crate::stock::Stock;
 use crate::topology::{Domain, DomainId, Place};
+use crate::wares::Wares;
 
 /// Nodes in the order they are tried: initialized ones first, then by name. A node keeps its place in questions that
 /// leave others out.
@@ -51,7 +52,9 @@ pub struct Cluster {
     /// Rooms, by the resources that were asked for.
     rooms: Kept<Names, Known>,
     suitable: Kept<SameDemand, Suitable>,
-    /// What is sold, by the resources that were asked for.
+    /// What is known of what is sold.
+    pub(crate) wares: Wares,
+    /// The same in terms of what was asked for, by the resources that were.
     stock: Kept<Names, Mutex<Stock>>,
     /// Claims that are attached, and where.
     attached: OnceLock<HashMap<PodKey, Vec<Place>>>,
@@ -135,6 +138,14 @@ impl Cluster {
             once: true,
             ..Self::new(given)
         }
+    }
+
+    /// The same with what questions about other clusters have found out about what is sold.
+    #[must_use]
+    pub fn knowing(mut self, wares: &Wares) -> Self {
+        wares.begin();
+        self.wares = wares.clone();
+        self
     }
 
     /// What all pods' requests of a resource are multiples of, so that questions about different pods reckon alike; 0 if

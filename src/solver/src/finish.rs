@@ -16,7 +16,8 @@ use crate::catalog::{Catalog, Pool, Sold};
 use crate::dense::Names;
 use crate::machine::{Machine, takes};
 use crate::mounts;
-use crate::sets::{Offered, Set, SetId, Sets};
+use crate::sets::{Set, Sets};
+use crate::wares::Offer;
 
 /// Writes the planned nodes, in the order the machines were opened.
 pub(crate) fn planned(
@@ -31,23 +32,21 @@ pub(crate) fn planned(
     for machine in &machines {
         *of_pool.entry(machine.pool).or_default() += 1;
     }
-    let mut of_sets: BTreeMap<SetId, OfSet> = BTreeMap::new();
     machines
         .into_iter()
         .filter_map(|machine| {
             let pool = catalog.pools.get(machine.pool)?;
             let set = sets.get(machine.set)?;
             let sharers = of_pool.get(&machine.pool).copied().unwrap_or(1);
-            let told = of_sets
-                .entry(machine.set)
-                .or_insert_with(|| OfSet::new(labels, pool, set));
+            let told = set.told.get_or_init(|| Told::new(labels, pool, set));
             node(names, pool, set, machine, sharers, told)
         })
         .collect()
 }
 
-/// What all machines of a set have in common.
-struct OfSet {
+/// What plans say of all machines whose requirements leave the same.
+#[derive(Debug)]
+pub(crate) struct Told {
     /// What each requirement takes away.
     steps: Vec<FunnelStep>,
     /// Capacity types that any offer can be had under.
@@ -56,7 +55,7 @@ struct OfSet {
     under: Vec<u64>,
 }
 
-impl OfSet {
+impl Told {
     fn new(labels: &LabelRegistry, pool: &Pool, set: &Set) -> Self {
         let mut capacity_types: Vec<Arc<str>> = Vec::new();
         let under = set.offers.iter().map(|offer| {
@@ -104,15 +103,15 @@ impl OfSet {
 
 /// What each requirement of a set takes away of the pool's types, and at last those that cannot be had.
 fn requirement_steps(pool: &Pool, set: &Set) -> Vec<FunnelStep> {
+    // What says nothing about types takes none away.
+    let deciding = pool.list.deciding(&set.requirements);
+    let mut before = pool.list.len();
     let mut steps = Vec::new();
-    let mut left: Vec<_> = pool.view.instance_types.iter().collect();
-    for requirement in set.requirements.iter() {
-        let one: Requirements = [requirement.clone()].into_iter().collect();
-        let before = left.len();
-        left.retain(|t| t.requirements.does_intersect(&one));
-        steps.push(step(&requirement.to_string(), before, left.len()));
+    for (requirement, left) in pool.list.narrowed(deciding.iter()) {
+        steps.push(step(&requirement.to_string(), before, left));
+        before = left;
     }
-    steps.push(step("available offerings", left.len(), set.offers.len()));
+    steps.push(step("available offerings", before, set.offers.len()));
     steps
 }
 
@@ -122,9 +121,9 @@ fn node(
     set: &Set,
     machine: Machine,
     sharers: i128,
-    told: &OfSet,
+    told: &Told,
 ) -> Option<PlannedNode> {
-    let fitting: Vec<(usize, &Offered, &Sold)> = set
+    let fitting: Vec<(usize, &Offer, &Sold)> = set
         .offers
         .iter()
         .enumerate()
@@ -166,7 +165,7 @@ fn node(
     }
     let min_values_relaxed = lower_min_values(&mut requirements, &listed);
     let mut best = listed.iter().filter_map(|(_, o, s)| {
-        let offering = o.offering(pool)?;
+        let offering = pool.offering(o)?;
         Some(PricedOffering {
             instance_type: Arc::clone(&s.instance_type.name),
             zone: offering.zone().into(),
@@ -222,7 +221,7 @@ fn step(constraint: &str, before: usize, left: usize) -> FunnelStep {
 }
 
 /// Lowers minValues to what the listed types have; whether any had to be.
-fn lower_min_values(requirements: &mut Requirements, listed: &[(usize, &Offered, &Sold)]) -> bool {
+fn lower_min_values(requirements: &mut Requirements, listed: &[(usize, &Offer, &Sold)]) -> bool {
     let mut lowered = false;
     for (key, requirement) in &mut requirements.map {
         let Some(least) = requirement.min_values else {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 #[derive(Debug)]
 pub(crate) struct Kept<K, V> {
     all: Mutex<BTreeMap<K, Arc<V>>>,
-    /// No more than so many; what is made beyond is not kept.
+    /// No more than so many: once there are, all are forgotten.
     most: usize,
 }
 
@@ -36,9 +36,10 @@ impl<K: Ord + Clone, V> Kept<K, V> {
             return Arc::clone(known);
         }
         let made = Arc::new(make());
-        if all.len() < self.most {
-            all.insert(key.clone(), Arc::clone(&made));
+        if all.len() >= self.most {
+            all.clear();
         }
+        all.insert(key.clone(), Arc::clone(&made));
         made
     }
 }
@@ -53,6 +54,7 @@ mod tests {
         assert_eq!(*kept.get(&1, || 10), 10);
         assert_eq!(*kept.get(&1, || 11), 10, "kept");
         assert_eq!(*kept.get(&2, || 20), 20);
-        assert_eq!(*kept.get(&2, || 21), 21, "one too many");
+        assert_eq!(*kept.get(&2, || 21), 20, "the one that is kept now");
+        assert_eq!(*kept.get(&1, || 12), 12, "forgotten");
     }
 }

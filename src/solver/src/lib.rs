@@ -3,6 +3,7 @@
 //! ```text
 //! nodes ── cluster.rs: made ready once for any number of questions: who is where (kinds.rs, keepers.rs), what room there
 //!          is (node_rooms.rs), what is sold (stock.rs)
+//! types ── wares.rs: what is known of what is sold, whatever the cluster
 //! pods ── queue ──> classes (pods that ask for the same)
 //!   1. nodes that exist, in order: first that takes the pod            existing.rs
 //!   2. machines to buy, one at a time, each filled before the next:    buy.rs, machine.rs
@@ -50,6 +51,7 @@ mod rules;
 mod sets;
 mod stock;
 mod topology;
+mod wares;
 
 use std::collections::BTreeMap;
 
@@ -69,11 +71,19 @@ use ledger::Ledger;
 use reserved::Units;
 use rooms::Rooms;
 use sets::Sets;
+pub use wares::Wares;
 
 /// Plans where the problem's pods go and what to buy for those that fit nowhere.
 #[must_use]
 pub fn solve(problem: &Problem) -> Plan {
-    solve_without(problem, &Cluster::once(&problem.nodes), &[])
+    solve_knowing(problem, &Wares::default())
+}
+
+/// The same with what questions before have found out about what is sold.
+#[must_use]
+pub fn solve_knowing(problem: &Problem, wares: &Wares) -> Plan {
+    let cluster = Cluster::once(&problem.nodes).knowing(wares);
+    solve_without(problem, &cluster, &[])
 }
 
 /// The same on the nodes of a cluster that was made ready before, without some of them, which are named by their positions
@@ -103,6 +113,7 @@ pub fn solve_without(problem: &Problem, cluster: &Cluster, gone: &[usize]) -> Pl
         prices.dollars(asked.get(CPU), asked.get(MEMORY))
     };
     let sets = Sets::new(problem, &catalog, prices);
+    let units = Units::new(problem, &catalog, cluster, &gone);
     let mut buyer = Buyer {
         problem,
         classes: &classes,
@@ -116,7 +127,7 @@ pub fn solve_without(problem: &Problem, cluster: &Cluster, gone: &[usize]) -> Pl
         ledger,
         existing,
         purchasable: BTreeMap::new(),
-        units: Units::new(problem, cluster, &gone),
+        units,
     };
     buyer.run();
     let ruled_out = buyer.ruled_out_all();

@@ -9,6 +9,7 @@ use karpenter_api::labels::{CAPACITY_RESERVED, CAPACITY_TYPE};
 use karpenter_model::{LabelRegistry, Offering, Problem, Requirement, Requirements};
 
 use crate::buy::Buyer;
+use crate::catalog::Catalog;
 use crate::choose::Candidate;
 use crate::cluster::Cluster;
 use crate::rooms::Bits;
@@ -22,7 +23,12 @@ pub(crate) struct Units {
 
 impl Units {
     /// What offerings have left (the least of what they say), without what claims that are not launched yet will take.
-    pub(crate) fn new(problem: &Problem, cluster: &Cluster, gone: &Bits) -> Self {
+    pub(crate) fn new(
+        problem: &Problem,
+        catalog: &Catalog,
+        cluster: &Cluster,
+        gone: &Bits,
+    ) -> Self {
         let mut left: BTreeMap<Arc<str>, u32> = BTreeMap::new();
         let labels = &problem.labels;
         let Some(key) = labels.reservation_id.as_deref() else {
@@ -31,19 +37,9 @@ impl Units {
         if !problem.options.reserved_capacity {
             return Self::default();
         }
-        for offering in problem
-            .pools
-            .iter()
-            .flat_map(|p| &p.instance_types)
-            .flat_map(|t| &t.offerings)
-        {
-            if let Some(id) = offering
-                .reservation(labels)
-                .filter(|_| offering.is_usable())
-            {
-                let units = left.entry(id.clone()).or_insert(u32::MAX);
-                *units = (*units).min(offering.reservation_capacity);
-            }
+        for (id, units) in catalog.pools.iter().flat_map(|p| p.list.units(labels)) {
+            let least = left.entry(id.clone()).or_insert(u32::MAX);
+            *least = (*least).min(*units);
         }
         if left.is_empty() {
             return Self::default();

@@ -484,7 +484,7 @@ impl Buyer<'_, '_> {
             return Some(value.clone());
         }
         let pool = self.catalog.pools.get(machine.pool)?;
-        let offering = set.offer(machine.chosen)?.offering(pool)?;
+        let offering = pool.offering(set.offer(machine.chosen)?)?;
         let cheapest: Option<Arc<str>> = match &*name {
             ZONE => Some(offering.zone().into()),
             CAPACITY_TYPE => Some(offering.capacity_type().into()),

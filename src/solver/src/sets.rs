@@ -7,54 +7,17 @@ use std::sync::Arc;
 
 use karpenter_api::labels::{CAPACITY_RESERVED, CAPACITY_TYPE};
 use karpenter_model::taints::first_in_the_way;
-use karpenter_model::{Offering, Problem, Requirement, Requirements, Undefined};
+use karpenter_model::{Problem, Requirement, Requirements, Undefined};
 
-use crate::catalog::{Catalog, Pool, Sold, UnitPrices};
+use crate::catalog::{Catalog, Pool, UnitPrices};
 use crate::class::{Classes, DemandId};
-use crate::dense::Dense;
 use crate::reserved;
-use crate::rooms::Rooms;
+use crate::stock::Offers;
 use crate::topology::{DomainId, KeyId};
+use crate::wares::{Offer, Offered, Ware};
 
 /// Which set.
 pub(crate) type SetId = usize;
-
-/// Worth of a pod that asks for nothing, so that it counts at all.
-pub(crate) const POD_WORTH: f64 = 1e-6;
-
-/// A type that a set leaves, at its cheapest offering.
-#[derive(Debug)]
-pub(crate) struct Offered {
-    /// Position among the pool's types.
-    pub(crate) at: usize,
-    /// Dollars per hour.
-    pub(crate) price: f64,
-    /// Position among the type's offerings.
-    offering: usize,
-}
-
-impl Offered {
-    /// The offering.
-    pub(crate) fn offering<'a>(&self, pool: &'a Pool) -> Option<&'a Offering> {
-        let sold = pool.types.get(self.at)?;
-        sold.instance_type.offerings.get(self.offering)
-    }
-}
-
-/// What requirements leave of a list of types; sets of several pools may have the same.
-#[derive(Debug)]
-pub(crate) struct Offers {
-    /// Cheapest first, ties by name. Limits are not considered.
-    pub(crate) offers: Vec<Offered>,
-    /// Position among the offers by position among the pool's types; none where the type is not left.
-    slots: Vec<Option<usize>>,
-    /// Reservations that machines of the set could be bought out of; none once it is pinned to one.
-    pub(crate) reservations: BTreeSet<Arc<str>>,
-    /// The least that a unit of work can cost, and which offer; the least first.
-    pub(crate) rates: Vec<(f64, usize)>,
-    /// Room of the offers, in their order.
-    rooms: Rooms,
-}
 
 /// Requirements in a pool.
 #[derive(Debug)]
@@ -73,35 +36,6 @@ impl Deref for Set {
 
     fn deref(&self) -> &Offers {
         &self.left
-    }
-}
-
-impl Offers {
-    /// Whether nothing can be had.
-    fn is_empty(&self) -> bool {
-        self.offers.is_empty() && self.reservations.is_empty()
-    }
-
-    /// The offer of a type, if it can be had.
-    pub(crate) fn offer(&self, at: usize) -> Option<&Offered> {
-        self.offers.get(self.slots.get(at).copied().flatten()?)
-    }
-
-    /// What the type costs under these requirements, if it can be had.
-    pub(crate) fn price(&self, at: usize) -> Option<f64> {
-        Some(self.offer(at)?.price)
-    }
-
-    /// The offers that have room for so much, the cheapest first.
-    pub(crate) fn with_room<'a>(&'a self, need: &'a [i64]) -> impl Iterator<Item = &'a Offered> {
-        let mut from = 0;
-        std::iter::from_fn(move || {
-            let at = self
-                .rooms
-                .find(from, self.offers.len(), need, &|_| u64::MAX)?;
-            from = at + 1;
-            self.offers.get(at)
-        })
     }
 }
 
@@ -287,7 +221,7 @@ impl<'a> Sets<'a> {
         let Some(set) = self.all.get(set) else {
             return out;
         };
-        let types = catalog.pools.get(set.pool).map_or(&[][..], |p| &p.types);
+        let types = catalog.pools.get(set.pool).map_or(&[][..], |p| &**p.types);
         let asked = set.requirements.get(key);
         let mut defined = false;
         let mut any = false;
@@ -350,33 +284,29 @@ impl<'a> Sets<'a> {
         requirements: Requirements,
         base: Option<SetId>,
     ) -> Set {
+        let rated = (self.prices, self.problem.options.node_cost);
         let left = catalog.pools.get(pool).map(|pool| {
-            let deciding = pool.deciding(&requirements);
-            let rated = (self.prices, self.problem.options.node_cost);
-            let known = catalog.stock.lock().offers(&pool.types, &deciding, rated);
-            if let Some(known) = known {
-                return known;
-            }
-            let found = Arc::new(self.offers(&pool.types, &requirements, base));
-            let mut stock = catalog.stock.lock();
-            stock.found(&pool.types, deciding, rated, &found);
-            found
+            let deciding = pool.list.deciding(&requirements);
+            let find = || self.offered(&pool.types.left.wares, &requirements, base);
+            let offered = pool.types.left.offered(&deciding, find);
+            catalog.stock.lock().offers(&pool.types, offered, rated)
         });
         Set {
             pool,
             pinned: reserved::pinned(&self.problem.labels, &requirements),
             has_min_values: requirements.has_min_values(),
-            left: left.unwrap_or_else(|| Arc::new(self.offers(&[], &requirements, None))),
+            left: left.unwrap_or_default(),
             requirements,
         }
     }
 
-    fn offers(
+    /// What requirements leave of wares.
+    fn offered(
         &self,
-        types: &[Arc<Sold>],
+        wares: &[Arc<Ware>],
         requirements: &Requirements,
         base: Option<SetId>,
-    ) -> Offers {
+    ) -> Offered {
         // Types that can be had out of reservations only are no offers of the base.
         let reserved = self.problem.labels.reservation_id.is_some() && self.reserved;
         let base = base.and_then(|b| self.all.get(b)).filter(|_| !reserved);
@@ -390,59 +320,30 @@ impl<'a> Sets<'a> {
         let pinned = reserved::pinned(labels, requirements);
         let mut reservations = BTreeSet::new();
         if reserved && pinned.is_none() {
-            let intersecting = types.iter();
-            for sold in
-                intersecting.filter(|s| s.instance_type.requirements.does_intersect(requirements))
+            let intersecting = wares.iter();
+            for ware in
+                intersecting.filter(|w| w.instance_type.requirements.does_intersect(requirements))
             {
-                let all = sold.suiting(requirements, labels);
+                let all = ware.suiting(requirements, labels);
                 reservations.extend(all.filter_map(|(_, o)| o.reservation(labels).cloned()));
             }
         }
-        let offered = |at: usize| {
-            let sold = types.get(at)?;
-            if !sold.instance_type.requirements.does_intersect(&news) {
+        let offer = |at: usize| {
+            let ware = wares.get(at)?;
+            if !ware.instance_type.requirements.does_intersect(&news) {
                 return None;
             }
-            let (offering, cheapest) = sold.cheapest(requirements, labels)?;
-            let offered = Offered {
+            let (offering, cheapest) = ware.cheapest(requirements, labels)?;
+            Some(Offer {
                 at,
                 price: cheapest.price,
                 offering,
-            };
-            Some((&sold.instance_type.name, offered))
+            })
         };
-        let mut offers: Vec<(&Arc<str>, Offered)> = match base {
-            Some(base) => base.offers.iter().filter_map(|o| offered(o.at)).collect(),
-            None => (0..types.len()).filter_map(offered).collect(),
+        let offers = match base {
+            Some(base) => base.offers.iter().filter_map(|o| offer(o.at)).collect(),
+            None => (0..wares.len()).filter_map(offer).collect(),
         };
-        offers.sort_by(|(a, x), (b, y)| x.price.total_cmp(&y.price).then_with(|| a.cmp(b)));
-        let offers: Vec<Offered> = offers.into_iter().map(|(_, o)| o).collect();
-        let mut slots = vec![None; types.len()];
-        let mut rooms = Rooms::default();
-        let mut rates = Vec::new();
-        for (position, offer) in offers.iter().enumerate() {
-            if let Some(slot) = slots.get_mut(offer.at) {
-                *slot = Some(position);
-            }
-            let Some(sold) = types.get(offer.at) else {
-                continue;
-            };
-            let (cores, gib) = sold.free;
-            let most = self.prices.worth(cores, gib) + POD_WORTH * sold.slots;
-            let rate = (offer.price + self.problem.options.node_cost) / most.max(f64::MIN_POSITIVE);
-            rates.push((rate, position));
-        }
-        rates.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        rooms.fill(offers.iter().map(|o| {
-            let room = types.get(o.at).map(|s| s.room.clone());
-            room.unwrap_or_else(|| Dense::from_elem(-1, 1))
-        }));
-        Offers {
-            reservations,
-            offers,
-            slots,
-            rates,
-            rooms,
-        }
+        Offered::new(wares, offers, reservations)
     }
 }

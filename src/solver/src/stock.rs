@@ -1,100 +1,152 @@
-//! What is sold, as questions about one cluster have found out: types after what DaemonSets take, lists of types that pools'
-//! requirements leave, and the offers that are left of those. All of that depends on the catalogue alone, so that a question
-//! costs what its own pods cost, however many types and pools there are.
+//! What is sold (`wares.rs`) in terms of what is asked for: the room that DaemonSets leave on types, and offers rated by what
+//! a core is worth, as questions about one cluster have found out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use karpenter_model::{InstanceType, PoolView, Problem, Requirements};
+use karpenter_model::Problem;
 
-use crate::catalog::{Daemons, Keys, Sold, Types, UnitPrices, sold};
-use crate::dense::Names;
-use crate::sets::Offers;
+use crate::catalog::{Daemons, Sold, Types, UnitPrices, sold};
+use crate::dense::{Dense, Names};
+use crate::rooms::Rooms;
+use crate::wares::{Left, Offer, Offered, Ware};
+
+/// Worth of a pod that asks for nothing, so that it counts at all.
+pub(crate) const POD_WORTH: f64 = 1e-6;
 
 /// Types as they are sold, each once for all pools with the same DaemonSets.
 #[derive(Debug, Default)]
 pub(crate) struct Stock {
     /// DaemonSet pods with where they run, in words.
     kinds: BTreeMap<String, usize>,
-    /// By kind and address of the type, which each of them keeps alive.
+    /// By kind and address of the ware, which each of them keeps alive.
     known: BTreeMap<(usize, usize), Arc<Sold>>,
-    /// Lists of types, with the label keys that they speak of.
-    lists: Vec<(Vec<Arc<InstanceType>>, Keys)>,
-    /// What requirements leave, by kind, list and what they say about those keys.
-    left: BTreeMap<(usize, usize, Requirements), Types>,
+    /// By kind and address of what is left of a list, which each of them keeps alive.
+    types: BTreeMap<(usize, usize), Types>,
     /// What the offers are rated by.
-    rated: Option<(UnitPrices, f64)>,
-    /// What requirements leave of those, by the address of the list, which `left` keeps alive, and what they say about
-    /// its keys.
-    offers: BTreeMap<(usize, Requirements), Arc<Offers>>,
+    rated: Option<Rated>,
+    /// By kind and address of what is offered, which each of them keeps alive.
+    offers: BTreeMap<(usize, usize), Arc<Offers>>,
+}
+
+/// What a unit of work is worth, and what a node costs by itself.
+pub(crate) type Rated = (UnitPrices, f64);
+
+/// What is left of a list, as it is sold to pools that run the same DaemonSets.
+#[derive(Debug)]
+pub(crate) struct Assortment {
+    /// Which DaemonSets.
+    kind: usize,
+    pub(crate) left: Arc<Left>,
+    /// In the order of what is left.
+    sold: Vec<Arc<Sold>>,
+}
+
+impl Deref for Assortment {
+    type Target = [Arc<Sold>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.sold
+    }
+}
+
+/// What requirements leave, with what it has room for.
+#[derive(Debug, Default)]
+pub(crate) struct Offers {
+    offered: Arc<Offered>,
+    /// The least that a unit of work can cost, and which offer; the least first.
+    pub(crate) rates: Vec<(f64, usize)>,
+    /// Room of the offers, in their order.
+    rooms: Rooms,
+}
+
+impl Deref for Offers {
+    type Target = Offered;
+
+    fn deref(&self) -> &Offered {
+        &self.offered
+    }
+}
+
+impl Offers {
+    fn new(offered: Arc<Offered>, types: &[Arc<Sold>], (prices, node_cost): Rated) -> Self {
+        let mut rooms = Rooms::default();
+        let mut rates = Vec::new();
+        for (position, offer) in offered.offers.iter().enumerate() {
+            let Some(sold) = types.get(offer.at) else {
+                continue;
+            };
+            let (cores, gib) = sold.free;
+            let most = prices.worth(cores, gib) + POD_WORTH * sold.slots;
+            let rate = (offer.price + node_cost) / most.max(f64::MIN_POSITIVE);
+            rates.push((rate, position));
+        }
+        rates.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        rooms.fill(offered.offers.iter().map(|o| {
+            let room = types.get(o.at).map(|s| s.room.clone());
+            room.unwrap_or_else(|| Dense::from_elem(-1, 1))
+        }));
+        Self {
+            offered,
+            rates,
+            rooms,
+        }
+    }
+
+    /// The offers that have room for so much, the cheapest first.
+    pub(crate) fn with_room<'a>(&'a self, need: &'a [i64]) -> impl Iterator<Item = &'a Offer> {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let at = self
+                .rooms
+                .find(from, self.offers.len(), need, &|_| u64::MAX)?;
+            from = at + 1;
+            self.offers.get(at)
+        })
+    }
 }
 
 impl Stock {
-    /// What a pool's requirements leave of what it is sold, and the label keys that any of that speaks of.
-    pub(crate) fn suitable(
+    /// What is left of a list, as it is sold to a pool with these DaemonSets.
+    pub(crate) fn types(
         &mut self,
         problem: &Problem,
         names: &Names,
-        view: &PoolView,
+        left: Arc<Left>,
         daemons: &Daemons,
-    ) -> (Types, Keys) {
-        let types = &view.instance_types[..];
-        let same = |list: &[Arc<InstanceType>]| {
-            list.len() == types.len() && list.iter().zip(types).all(|(a, b)| Arc::ptr_eq(a, b))
-        };
-        let list = self.lists.iter().position(|(list, _)| same(list));
-        let list = list.unwrap_or_else(|| {
-            self.lists.push((types.to_vec(), Arc::new(keys_of(types))));
-            self.lists.len() - 1
-        });
-        let keys = self.lists.get(list).map(|(_, keys)| Arc::clone(keys));
-        let keys = keys.unwrap_or_default();
+    ) -> Types {
         let kind = self.kind(daemons);
-        let asked = about(&view.requirements, &keys);
-        if let Some(known) = self.left.get(&(kind, list, asked.clone())) {
-            return (Arc::clone(known), keys);
+        let key = (kind, Arc::as_ptr(&left).addr());
+        if let Some(known) = self.types.get(&key) {
+            return Arc::clone(known);
         }
-        // A launch names the type: of several of a name it is the first.
-        let mut named: BTreeSet<&Arc<str>> = BTreeSet::new();
-        let left: Vec<Arc<Sold>> = types
-            .iter()
-            .filter(|t| named.insert(&t.name))
-            .filter(|t| t.requirements.does_intersect(&asked))
-            .map(|t| self.sold(problem, names, t, daemons))
-            .filter(|s| s.suiting(&asked, &problem.labels).next().is_some())
-            .collect();
-        let left = Arc::new(left);
-        self.left.insert((kind, list, asked), Arc::clone(&left));
-        (left, keys)
+        let sold = left.wares.iter();
+        let sold = sold.map(|ware| self.sold(problem, names, (kind, ware), daemons));
+        let made = Arc::new(Assortment {
+            kind,
+            sold: sold.collect(),
+            left,
+        });
+        self.types.insert(key, Arc::clone(&made));
+        made
     }
 
-    /// What requirements leave of a pool's types, rated by prices and the cost of a node of its own, if it is known.
+    /// What is offered of types, rated.
     pub(crate) fn offers(
         &mut self,
-        types: &Types,
-        asked: &Requirements,
-        rated: (UnitPrices, f64),
-    ) -> Option<Arc<Offers>> {
+        types: &Assortment,
+        offered: Arc<Offered>,
+        rated: Rated,
+    ) -> Arc<Offers> {
         if self.rated != Some(rated) {
             self.offers.clear();
             self.rated = Some(rated);
         }
-        let known = self.offers.get(&(address(types), asked.clone()));
-        known.cloned()
-    }
-
-    /// Takes note of the same.
-    pub(crate) fn found(
-        &mut self,
-        types: &Types,
-        asked: Requirements,
-        rated: (UnitPrices, f64),
-        offers: &Arc<Offers>,
-    ) {
-        if self.rated == Some(rated) {
-            let key = (address(types), asked);
-            self.offers.insert(key, Arc::clone(offers));
-        }
+        let key = (types.kind, Arc::as_ptr(&offered).addr());
+        let known = self.offers.entry(key);
+        let made = known.or_insert_with(|| Arc::new(Offers::new(offered, types, rated)));
+        Arc::clone(made)
     }
 
     fn kind(&mut self, daemons: &Daemons) -> usize {
@@ -109,38 +161,12 @@ impl Stock {
         &mut self,
         problem: &Problem,
         names: &Names,
-        instance_type: &Arc<InstanceType>,
+        (kind, ware): (usize, &Arc<Ware>),
         daemons: &Daemons,
     ) -> Arc<Sold> {
-        let kind = self.kind(daemons);
-        let key = (kind, Arc::as_ptr(instance_type).addr());
+        let key = (kind, Arc::as_ptr(ware).addr());
         let known = self.known.entry(key);
-        let made = known.or_insert_with(|| Arc::new(sold(problem, names, instance_type, daemons)));
+        let made = known.or_insert_with(|| Arc::new(sold(problem, names, ware, daemons)));
         Arc::clone(made)
     }
-}
-
-fn address(types: &Types) -> usize {
-    Arc::as_ptr(types).addr()
-}
-
-/// The label keys that types or their offerings speak of.
-fn keys_of(types: &[Arc<InstanceType>]) -> BTreeSet<Arc<str>> {
-    let all = types.iter().flat_map(|t| {
-        let offered = t.offerings.iter().flat_map(|o| o.requirements.iter());
-        t.requirements.iter().chain(offered)
-    });
-    let mut keys = BTreeSet::new();
-    for requirement in all {
-        if !keys.contains(&requirement.key) {
-            keys.insert(Arc::clone(&requirement.key));
-        }
-    }
-    keys
-}
-
-/// What requirements say about some keys.
-pub(crate) fn about(requirements: &Requirements, keys: &BTreeSet<Arc<str>>) -> Requirements {
-    let stated = requirements.iter().filter(|r| keys.contains(&r.key));
-    stated.cloned().collect()
 }

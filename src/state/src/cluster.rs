@@ -16,6 +16,7 @@ use kube::core::{DynamicObject, ObjectMeta};
 use crate::buffers::Buffers;
 use crate::daemons::LivePods;
 use crate::leaving::{claim_is_leaving, condition_is_true, node_is_leaving};
+use crate::plans::Plans;
 use crate::spread::SpreadTables;
 use crate::standing::pool_of;
 use crate::storage::StorageTables;
@@ -49,8 +50,7 @@ pub(crate) struct Cluster {
     /// Pods of DaemonSets.
     pub(crate) live: LivePods,
     pods_by_node: BTreeMap<Name, BTreeSet<PodKey>>,
-    /// Pods that kube-scheduler gave up on.
-    provisionable: BTreeSet<PodKey>,
+    plans: Plans,
     pub(crate) verdicts: Verdicts,
     nodes_by_provider: BTreeMap<String, BTreeSet<Name>>,
     claims_by_provider: BTreeMap<String, BTreeSet<Name>>,
@@ -66,13 +66,13 @@ pub(crate) struct Cluster {
     pub(crate) taken_off: BTreeMap<Name, BTreeSet<(String, String)>>,
     /// Node (or claim) name to the end of its nomination.
     nominated: BTreeMap<Name, Timestamp>,
-    /// Pods that a claim which is not launched yet was made for.
-    planned: BTreeMap<PodKey, Name>,
-    planned_by_claim: BTreeMap<Name, BTreeSet<PodKey>>,
     /// Counts what may make a consolidation possible that was not before.
     pub(crate) consolidation_generation: u64,
 
     views: BTreeMap<Entity, Arc<NodeView>>,
+    /// Those of the views whose machine is leaving.
+    leaving: BTreeSet<Entity>,
+    /// Views to be built anew, and to be asked anew whether they leave.
     dirty: BTreeSet<Entity>,
     /// Counts what may make a plan come out differently; heartbeats and the like do not.
     planning_generation: u64,
@@ -232,15 +232,8 @@ impl Cluster {
                 self.consolidation_generation += 1;
             }
         }
-        if step
-            .after
-            .as_ref()
-            .is_some_and(|p| p.is_provisionable() && p.is_active())
-        {
-            self.provisionable.insert(step.key.clone());
-        } else {
-            self.provisionable.remove(&step.key);
-        }
+        let waits = after.is_some_and(|p| p.is_provisionable() && p.is_active());
+        self.plans.waits(&step.key, waits);
         let replaced = match (&step.before, &step.after) {
             (Some(b), Some(a)) => b.uid != a.uid,
             (Some(_), None) => true,
@@ -252,7 +245,7 @@ impl Cluster {
         }
         if replaced || (old != new && new.is_some()) {
             self.unplan(&step.key);
-        } else if let Some(claim) = self.planned.get(&step.key) {
+        } else if let Some(claim) = self.plans.claim_of(&step.key) {
             self.dirty.insert(Entity::Claim(claim.clone()));
         }
         for name in [old, new].into_iter().flatten() {
@@ -321,9 +314,7 @@ impl Cluster {
         }
         // A plan holds while the claim has no machine yet; after that its Node is what is planned with.
         if !new.is_empty() || leaving(&step.after) != Some(false) {
-            for pod in self.planned_by_claim.remove(&step.key).unwrap_or_default() {
-                self.planned.remove(&pod);
-            }
+            self.plans.forget(&step.key);
         }
         if step.after.is_none() {
             self.marked.remove(&step.key);
@@ -418,15 +409,15 @@ impl Cluster {
             .filter_map(|k| self.pods.get(k))
     }
     pub(crate) fn pods_planned_for(&self, claim: &str) -> impl Iterator<Item = &Arc<Pod>> {
-        self.planned_by_claim
-            .get(claim)
-            .into_iter()
-            .flatten()
-            .filter_map(|k| self.pods.get(k))
+        self.plans.pods_of(claim).filter_map(|k| self.pods.get(k))
     }
 
     pub(crate) fn provisionable(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        self.provisionable.iter().filter_map(|k| self.pods.get(k))
+        self.plans.waiting().filter_map(|k| self.pods.get(k))
+    }
+
+    pub(crate) fn unplanned(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.plans.unplanned().filter_map(|k| self.pods.get(k))
     }
 
     pub(crate) fn mark(&mut self, claim: &str) -> bool {
@@ -434,6 +425,7 @@ impl Cluster {
         let new = self.marked.insert(name.clone());
         if new {
             self.plans_differ();
+            self.dirty.insert(Entity::Claim(name.clone()));
             self.note_name(Kind::NodeClaim, &name, false);
         }
         new
@@ -444,8 +436,10 @@ impl Cluster {
     }
     pub(crate) fn unmark(&mut self, claim: &str) {
         if self.marked.remove(claim) {
+            let name: Name = claim.into();
             self.plans_differ();
-            self.note_name(Kind::NodeClaim, &claim.into(), false);
+            self.dirty.insert(Entity::Claim(name.clone()));
+            self.note_name(Kind::NodeClaim, &name, false);
         }
     }
     pub(crate) fn is_marked(&self, claim: &str) -> bool {
@@ -465,7 +459,7 @@ impl Cluster {
     pub(crate) fn is_leaving(&self, claim: &str) -> bool {
         self.marked.contains(claim) || self.claims.get(claim).is_none_or(|c| claim_is_leaving(c))
     }
-    pub(crate) fn entity_is_leaving(&self, entity: &Entity) -> bool {
+    fn entity_is_leaving(&self, entity: &Entity) -> bool {
         match entity {
             Entity::Claim(name) => self.is_leaving(name),
             Entity::Node(name) => self.nodes.get(name).is_none_or(|n| node_is_leaving(n)),
@@ -495,33 +489,28 @@ impl Cluster {
                 continue;
             }
             self.unplan(&pod);
-            self.planned.insert(pod.clone(), name.clone());
-            self.planned_by_claim
-                .entry(name.clone())
-                .or_default()
-                .insert(pod);
+            self.plans.plan(pod, &name);
         }
         self.dirty.insert(Entity::Claim(name));
     }
     fn unplan(&mut self, pod: &PodKey) {
-        if let Some(claim) = self.planned.remove(pod) {
-            if let Some(pods) = self.planned_by_claim.get_mut(&claim) {
-                pods.remove(pod);
-                if pods.is_empty() {
-                    self.planned_by_claim.remove(&claim);
-                }
-            }
+        if let Some(claim) = self.plans.unplan(pod) {
             self.dirty.insert(Entity::Claim(claim));
         }
     }
     pub(crate) fn planned_claim(&self, pod: &PodKey) -> Option<&Name> {
-        self.planned.get(pod)
+        self.plans.claim_of(pod)
     }
 
     /// Brings the views up to date and returns them, unmanaged nodes after claims, each in name order.
     pub(crate) fn views(&mut self) -> &BTreeMap<Entity, Arc<NodeView>> {
         for entity in std::mem::take(&mut self.dirty) {
             let new = view::build(self, &entity).map(Arc::new);
+            if new.is_some() && self.entity_is_leaving(&entity) {
+                self.leaving.insert(entity.clone());
+            } else {
+                self.leaving.remove(&entity);
+            }
             let old = match &new {
                 Some(view) => self.views.insert(entity, view.clone()),
                 None => self.views.remove(&entity),
@@ -541,9 +530,14 @@ impl Cluster {
         self.views();
         self.planning_generation
     }
-    /// The views as of the last [`Cluster::views`].
-    pub(crate) fn current_views(&self) -> &BTreeMap<Entity, Arc<NodeView>> {
-        &self.views
+    /// The views of machines that stay, as of the last [`Cluster::views`].
+    pub(crate) fn staying(&self) -> impl Iterator<Item = &Arc<NodeView>> {
+        let stays = |(entity, _): &(&Entity, _)| !self.leaving.contains(entity);
+        self.views.iter().filter(stays).map(|(_, view)| view)
+    }
+    /// The views of machines that leave, as of the last [`Cluster::views`].
+    pub(crate) fn leaving(&self) -> impl Iterator<Item = &Arc<NodeView>> {
+        self.leaving.iter().filter_map(|e| self.views.get(e))
     }
 
     pub(crate) fn listed(&self, kind: Kind) -> bool {

@@ -11,6 +11,7 @@ mod cluster;
 mod daemons;
 mod leaving;
 mod namespaces;
+mod plans;
 mod spread;
 mod standing;
 mod storage;

@@ -281,6 +281,11 @@ impl Store {
     pub fn provisionable_pods(&self) -> Vec<Arc<Pod>> {
         self.cluster.read().provisionable().cloned().collect()
     }
+    /// Those of [`Store::provisionable_pods`] that no claim under way was made for.
+    #[must_use]
+    pub fn unplanned_pods(&self) -> Vec<Arc<Pod>> {
+        self.cluster.read().unplanned().cloned().collect()
+    }
     /// PodDisruptionBudgets of a namespace, in name order.
     #[must_use]
     pub fn budgets_in(&self, namespace: &str) -> Vec<Arc<PodDisruptionBudget>> {
@@ -312,16 +317,9 @@ impl Store {
         cluster.views();
         let cluster = &*cluster;
         cluster
-            .current_views()
-            .iter()
-            .filter(|(entity, view)| {
-                !cluster.entity_is_leaving(entity)
-                    && !view
-                        .node_claim
-                        .as_ref()
-                        .is_some_and(|c| without.contains(c))
-            })
-            .map(|(_, view)| cluster.with_expected_limits(view))
+            .staying()
+            .filter(|v| v.node_claim.as_ref().is_none_or(|c| !without.contains(c)))
+            .map(|view| cluster.with_expected_limits(view))
             .collect()
     }
     /// Whether a PersistentVolumeClaim is held.
@@ -371,18 +369,12 @@ impl Store {
     pub fn node_views(&self) -> Vec<Arc<NodeView>> {
         self.cluster.write().views().values().cloned().collect()
     }
-    /// Pods on nodes whose claim is leaving (or which leave themselves), in node order.
+    /// Nodes and claims that leave, in the order of [`Store::problem_nodes`].
     #[must_use]
-    pub fn pods_leaving(&self) -> Vec<Arc<Pod>> {
+    pub fn leaving_nodes(&self) -> Vec<Arc<NodeView>> {
         let mut cluster = self.cluster.write();
         cluster.views();
-        let cluster = &*cluster;
-        cluster
-            .current_views()
-            .iter()
-            .filter(|(entity, _)| cluster.entity_is_leaving(entity))
-            .flat_map(|(_, view)| view.pods.iter().filter(|p| p.node_name.is_some()).cloned())
-            .collect()
+        cluster.leaving().cloned().collect()
     }
     /// Capacity of a pool's machines, `nodes` included; in-flight ones count (with what was asked for until their
     /// launch tells), leaving ones do not.
@@ -393,8 +385,8 @@ impl Store {
         let cluster = &*cluster;
         let mut total = ResourceList::new();
         // Asked at every change of a machine, so only what counts is looked at.
-        for (entity, view) in cluster.current_views() {
-            if view.node_pool.as_deref() == Some(pool) && !cluster.entity_is_leaving(entity) {
+        for view in cluster.staying() {
+            if view.node_pool.as_deref() == Some(pool) {
                 total.add(&view.capacity);
             }
         }

@@ -201,7 +201,7 @@ fn snapshot(store: &Store) -> String {
         "{:#?}\n{claims:?}\n{pods:?}\n{usage:?}\n{:?}\n{:?}\n{:?}",
         store.node_views(),
         store.problem_nodes(&std::collections::BTreeSet::new()),
-        store.pods_leaving(),
+        store.leaving_nodes(),
         store.volume_limits(),
     )
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use karpenter_model::{InstanceType, LabelRegistry};
+use karpenter_solver::Wares;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -54,6 +55,7 @@ impl Kit {
             labels: &labels,
             node_class: &KIND,
             settings: &self.settings,
+            wares: &Wares::default(),
         };
         assemble(facts, &self.sold(), None, &Busy::default(), now())
     }

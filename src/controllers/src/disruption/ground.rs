@@ -114,7 +114,7 @@ impl Ground {
         }
         let starting = nodes.iter().filter(|n| n.managed && !n.initialized);
         let mut ground = Self {
-            cluster: Arc::new(Cluster::new(&nodes)),
+            cluster: Arc::new(Cluster::new(&nodes).knowing(facts.wares)),
             by_claim,
             starting: starting
                 .map(|n| (n.name.clone(), n.node_claim.clone().unwrap_or_default()))

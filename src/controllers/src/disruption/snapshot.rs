@@ -10,6 +10,7 @@ use karpenter_cloud::NodeClassKind;
 use karpenter_model::disruption::Pdb;
 use karpenter_model::{InstanceType, LabelRegistry, Pod};
 use karpenter_runtime::Settings;
+use karpenter_solver::Wares;
 use karpenter_state::{PoolCount, Store};
 
 use super::ground::Ground;
@@ -85,6 +86,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) labels: &'a Arc<LabelRegistry>,
     pub(crate) node_class: &'a NodeClassKind,
     pub(crate) settings: &'a Settings,
+    pub(crate) wares: &'a Wares,
 }
 
 impl<'a> Facts<'a> {
@@ -94,6 +96,7 @@ impl<'a> Facts<'a> {
             labels: &ctx.provider.labels,
             node_class: &ctx.provider.node_class,
             settings: &ctx.settings,
+            wares: &ctx.wares,
         }
     }
 }

@@ -142,7 +142,9 @@ impl Provisioner {
             tracing::info!("no dynamic nodepools found");
         }
         let problem = problem::build(&ctx, &pods, nodes, pools);
-        let plan = (self.meter).solve(problem.pods.len(), || karpenter_solver::solve(&problem));
+        let plan = (self.meter).solve(problem.pods.len(), || {
+            karpenter_solver::solve_knowing(&problem, &ctx.wares)
+        });
         let took = ctx.clock.now().duration_since(started);
         if ctx.settings.verify_plans && !is_sound(&ctx, &problem, &plan) {
             // The same question has the same answer: only a change can help.

@@ -1,6 +1,7 @@
 //! Builds the question of one provisioning run from the state and the catalogue.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -48,34 +49,45 @@ impl Pods {
 /// was made for.
 pub(crate) fn collect(state: &Store, registry: &LabelRegistry, now: Timestamp) -> Pods {
     let mut pods = Pods::default();
-    for pod in state.for_planning(state.provisionable_pods(), registry) {
-        if state.planned_claim(&pod.key).is_some() {
-            continue;
-        }
+    for pod in state.for_planning(state.unplanned_pods(), registry) {
         match pod.refusal(registry) {
             None => pods.pending.push(pod),
             Some(why) => pods.refused.push((pod, why)),
         }
     }
-    pods.leaving = state.for_planning(leaving(state, now), registry);
+    let mut on_leaving_nodes = Vec::new();
+    leaving(state, now, |pod| {
+        on_leaving_nodes.push(pod.clone());
+        ControlFlow::Continue(())
+    });
+    pods.leaving = state.for_planning(on_leaving_nodes, registry);
     pods.chunks = Chunks::collect(state, registry);
     pods
 }
 
-/// Pods on nodes that leave which will need a place elsewhere and have none planned: those of DaemonSets will not, those
-/// that a budget holds not now.
-pub(super) fn leaving(state: &Store, now: Timestamp) -> Vec<Arc<Pod>> {
+/// Shows `look` the pods on nodes that leave which will need a place elsewhere and have none planned, until it has seen
+/// enough: those of DaemonSets will not need one, those that a budget holds not now.
+pub(super) fn leaving(
+    state: &Store,
+    now: Timestamp,
+    mut look: impl FnMut(&Arc<Pod>) -> ControlFlow<()>,
+) {
     let mut budgets: BTreeMap<Arc<str>, Vec<Pdb>> = BTreeMap::new();
-    let mut pods = state.pods_leaving();
-    pods.retain(|pod| {
+    let nodes = state.leaving_nodes();
+    let pods = nodes.iter().flat_map(|view| &view.pods);
+    for pod in pods.filter(|p| p.node_name.is_some()) {
         let namespace = &pod.key.namespace;
         let here = budgets.entry(namespace.clone()).or_insert_with(|| {
             let raw = state.budgets_in(namespace);
             raw.iter().map(|b| Pdb::from_k8s(b)).collect()
         });
-        state.planned_claim(&pod.key).is_none() && pod.is_currently_reschedulable(here.iter(), now)
-    });
-    pods
+        if state.planned_claim(&pod.key).is_none()
+            && pod.is_currently_reschedulable(here.iter(), now)
+            && look(pod).is_break()
+        {
+            return;
+        }
+    }
 }
 
 /// A pool with what its provider sells for it.

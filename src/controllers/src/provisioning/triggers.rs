@@ -11,6 +11,7 @@
 //! Nominations lapse with time, so nodes that pods are planned onto are nominated again while the pods wait.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -279,18 +280,24 @@ impl Feed {
         if generation == self.last.generation || self.dismissed == Some(generation) {
             return None;
         }
-        let open = self.state.provisionable_pods();
-        let leaving = problem::leaving(&self.state, self.clock.wall());
-        let mut release_at = None;
-        let mut concerned = self.state.has_virtual_pods();
-        for pod in open.iter().chain(&leaving) {
-            if self.state.planned_claim(&pod.key).is_some() {
-                continue;
-            }
+        if self.state.has_virtual_pods() {
+            return Some("cluster".into());
+        }
+        let (mut concerned, mut release_at) = (false, None);
+        // One pod is enough: all of them are looked at only where none is concerned.
+        let mut look = |pod: &Arc<Pod>| {
             match self.held_until(pod) {
                 None => concerned = true,
                 Some(until) => release_at = Some(release_at.map_or(until, |at| until.min(at))),
             }
+            if concerned {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        };
+        let open = self.state.unplanned_pods();
+        if open.iter().try_for_each(&mut look).is_continue() {
+            problem::leaving(&self.state, self.clock.wall(), look);
         }
         if concerned {
             return Some("cluster".into());

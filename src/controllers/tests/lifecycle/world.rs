@@ -712,6 +712,7 @@ async fn boot(
         stop: CancellationToken::new(),
         catalog_changed: Arc::default(),
         overlays: None,
+        wares: Default::default(),
     };
     let classes = ApiResource {
         group: KIND.group.to_owned(),

@@ -439,9 +439,11 @@ pub(crate) fn price(plan: &Plan) -> f64 {
     plan.new_nodes.iter().map(|n| n.cheapest.price).sum()
 }
 
-/// A node that is left out of a cluster that was made ready is as if it were not there.
+/// A node that is left out of a cluster that was made ready is as if it were not there, and what other questions have found
+/// out about what is sold changes no answer.
 pub(crate) fn left_out(problem: &Problem) {
-    let cluster = karpenter_solver::Cluster::new(&problem.nodes);
+    let wares = karpenter_solver::Wares::default();
+    let cluster = karpenter_solver::Cluster::new(&problem.nodes).knowing(&wares);
     for (at, node) in problem.nodes.iter().enumerate() {
         let mut without = problem.clone();
         without.nodes.remove(at);
@@ -452,6 +454,8 @@ pub(crate) fn left_out(problem: &Problem) {
         let expected = format!("{:?}", karpenter_solver::solve(&without));
         let plan = karpenter_solver::solve_without(&asked, &cluster, &[at]);
         assert_eq!(format!("{plan:?}"), expected, "without {}", node.name);
+        let plan = karpenter_solver::solve_knowing(&without, &wares);
+        assert_eq!(format!("{plan:?}"), expected, "{} by others", node.name);
         assert!(!plan.cut_off, "without {}: {} units", node.name, plan.work);
     }
 }

@@ -12,6 +12,7 @@ use karpenter_cloud::NodeClassKind;
 use karpenter_model::plan::{PlannedNode, Unschedulable};
 use karpenter_model::{InstanceType, LabelRegistry, Pod, PodKey};
 use karpenter_runtime::Settings;
+use karpenter_solver::Wares;
 use karpenter_state::Store;
 
 mod report;
@@ -89,6 +90,7 @@ impl Cluster {
             labels: &labels,
             node_class,
             settings,
+            wares: &Wares::default(),
         };
         Self {
             snapshot: snapshot::assemble(facts, types, None, &Busy::default(), now),
