@@ -73,5 +73,9 @@ bench *ARGS:
 deny *WHAT="bans licenses sources":
     cargo deny --workspace check {{WHAT}}
 
+# All tests and tiers: test, e2e, conformance, determinism and chaos beside the local tier.
+together:
+    e2e/together.sh
+
 # What CI runs, in its order.
-ci: lint test e2e (e2e "local") conformance determinism (chaos "SEEDS=20") pending-snapshots deny
+ci: lint together pending-snapshots deny

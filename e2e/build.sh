@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The one release build of the tiers and checks: all of them ask cargo for the same packages, since another set would
 # unify other features and compile half of the tree anew.
-#   build.sh              builds, and prints the folder of the executables
+#   build.sh              builds the binaries and the tiers, and prints the folder of the executables
 #   build.sh ARGUMENT...  runs that `cargo test` with these arguments, such as: --test scenarios -- first-node
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,6 +9,7 @@ set_of_packages=(--release --package karpenter-cli --package karpenter --package
 if [ "$#" -gt 0 ]; then
   exec cargo test "${set_of_packages[@]}" "$@"
 fi
-cargo test --quiet --no-run "${set_of_packages[@]}" >&2
+cargo build --quiet "${set_of_packages[@]}" --bins >&2
+cargo test --quiet --no-run "${set_of_packages[@]}" --test scenarios --test local >&2
 target=$(cargo metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')
 echo "$target/release"

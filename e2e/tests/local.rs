@@ -23,30 +23,31 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Stories whose machines and pods do not hang on virtual time: no faults of machines or requests, no quarter of an hour
 /// that the controller itself waits.
+/// The longest first, so that none of them is begun when all others have ended.
 const STORIES: [&str; 18] = [
+    "drift-replaced",
+    "static-scale-up-down",
+    "consolidation-replace",
     "buffer-fixed",
     "consolidation-delete",
-    "consolidation-replace",
-    "controller-killed-mid-launch",
     "daemonset-limitrange",
-    "daemonset-overhead",
-    "drain-under-pdb",
-    "drift-replaced",
-    "empty-under-blocking-budget",
     "first-node",
-    "limits",
-    "no-fit-funnel",
-    "node-deleted-by-hand",
-    "nodepool-deleted",
+    "empty-under-blocking-budget",
+    "controller-killed-mid-launch",
     "standalone-nodeclaim",
-    "static-scale-up-down",
-    "taints",
+    "nodepool-deleted",
     "weights",
+    "drain-under-pdb",
+    "node-deleted-by-hand",
+    "limits",
+    "taints",
+    "no-fit-funnel",
+    "daemonset-overhead",
 ];
 /// Longest that a cluster may take to come up.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 /// Clusters at a time.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 4;
 
 fn main() {
     let mut arguments = Arguments::from_args();
