@@ -50,6 +50,22 @@ impl Wares {
         shelves.lists.retain(|(last, _)| now - last <= CLUSTERS);
     }
 
+    /// The zones that any of the types is offered in.
+    #[must_use]
+    pub fn zones(&self, types: &[Arc<InstanceType>]) -> Arc<BTreeSet<Arc<str>>> {
+        let list = self.list(types);
+        let zones = list.zones.get_or_init(|| {
+            let mut zones = BTreeSet::new();
+            for offering in types.iter().flat_map(|t| &t.offerings) {
+                if !zones.contains(offering.zone()) {
+                    zones.insert(offering.zone().into());
+                }
+            }
+            Arc::new(zones)
+        });
+        Arc::clone(zones)
+    }
+
     /// What is known of a list.
     pub(crate) fn list(&self, types: &[Arc<InstanceType>]) -> Arc<List> {
         let mut shelves = self.shelves.lock();
@@ -73,6 +89,7 @@ pub(crate) struct List {
     pub(crate) keys: Keys,
     /// By type, as far as somebody has asked.
     wares: Vec<OnceLock<Arc<Ware>>>,
+    zones: OnceLock<Arc<BTreeSet<Arc<str>>>>,
     /// Units of reservations, the least of what offerings say.
     units: OnceLock<BTreeMap<Arc<str>, u32>>,
     /// Which types have something in common with a requirement.
@@ -86,6 +103,7 @@ impl List {
             types: types.to_vec(),
             keys: keys_of(types),
             wares: types.iter().map(|_| OnceLock::new()).collect(),
+            zones: OnceLock::new(),
             units: OnceLock::new(),
             meet: Kept::at_most(QUESTIONS),
             left: Kept::at_most(QUESTIONS),
@@ -329,14 +347,22 @@ impl Ware {
 
 /// The label keys that types or their offerings speak of.
 fn keys_of(types: &[Arc<InstanceType>]) -> Keys {
-    let all = types.iter().flat_map(|t| {
-        let offered = t.offerings.iter().flat_map(|o| o.requirements.iter());
-        t.requirements.iter().chain(offered)
-    });
+    let of =
+        |r: &'_ Requirements| -> Vec<Arc<str>> { r.iter().map(|r| Arc::clone(&r.key)).collect() };
+    // Nearly all types speak of the same keys, and so do nearly all offerings.
+    let (mut type_keys, mut offering_keys) = (Vec::new(), Vec::new());
     let mut keys = Keys::new();
-    for requirement in all {
-        if !keys.contains(&requirement.key) {
-            keys.insert(Arc::clone(&requirement.key));
+    let same = |known: &[Arc<str>], r: &Requirements| known.iter().eq(r.iter().map(|r| &r.key));
+    for t in types {
+        if !same(&type_keys, &t.requirements) {
+            type_keys = of(&t.requirements);
+            keys.extend(type_keys.iter().cloned());
+        }
+        for offering in &t.offerings {
+            if !same(&offering_keys, &offering.requirements) {
+                offering_keys = of(&offering.requirements);
+                keys.extend(offering_keys.iter().cloned());
+            }
         }
     }
     keys

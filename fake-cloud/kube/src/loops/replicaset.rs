@@ -138,13 +138,18 @@ impl Controller for ReplicaSets {
     const WATCHES: &'static [Gr<'static>] = &[REPLICA_SETS, PODS];
 
     fn observe(&mut self, watch: usize, change: &Change, dirty: &mut Dirty) {
-        let (object, _) = parts(change);
+        let (object, there) = parts(change);
         if watch == 0 {
             self.sets.apply(change);
             dirty.add(object::key(object));
             return;
         }
         let before = self.pods.apply(change);
+        // A set looks at all of its pods: most of what happens to one of them (it is bound, gets an address) is no reason.
+        let counts_alike = before.as_ref().is_some_and(|b| counts(b) == counts(object));
+        if there && counts_alike {
+            return;
+        }
         for pod in before.iter().chain([object]) {
             mark_owner(pod, "ReplicaSet", dirty);
         }
@@ -172,6 +177,16 @@ impl Controller for ReplicaSets {
         write_status(api, REPLICA_SETS, set, plan.status)?;
         result.map(|()| pods::look_at(api, plan.again))
     }
+}
+
+/// What of a pod decides about how many there are to be, and about a set's status.
+fn counts(pod: &Value) -> (&str, bool, Option<Timestamp>, &Value) {
+    (
+        object::controller_uid(pod),
+        object::active(pod),
+        object::ready_since(pod),
+        at(pod, &["metadata", "labels"]),
+    )
 }
 
 /// Marks the controlling owner of `kind`, if that is what the object has.

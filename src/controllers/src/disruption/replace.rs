@@ -164,11 +164,9 @@ fn is_needed(ctx: &Context, name: &str) -> bool {
     };
     names.iter().any(|n| ctx.state.is_nominated(n, now))
         && (ctx.state.provisionable_pods().iter().any(has_place)
-            || ctx
-                .state
-                .pods_leaving()
-                .iter()
-                .any(|p| p.is_reschedulable()))
+            || (ctx.state.leaving_nodes().iter())
+                .flat_map(|node| &node.pods)
+                .any(|p| p.node_name.is_some() && p.is_reschedulable()))
 }
 
 /// Waits until every replacement is initialized.

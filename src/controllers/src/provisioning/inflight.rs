@@ -67,7 +67,7 @@ pub fn largest(
 }
 
 fn admits(t: &InstanceType, asked: &Requirements) -> bool {
-    t.requirements.intersects(asked).is_ok() && asked.allows(labels::INSTANCE_TYPE, &t.name)
+    asked.allows(labels::INSTANCE_TYPE, &t.name) && t.requirements.does_intersect(asked)
 }
 
 /// The cheapest offering, of those that can be had if there are any, that `asked` admits and that holds `needed`.

@@ -118,7 +118,7 @@ impl Provisioner {
             // Known before the provider is asked anything.
             self.reporter.refused(&ctx, &pods.refused);
             self.reporter.nothing_pending(&ctx);
-            zones::tell(&ctx.metrics, CONTROLLER, &Problem::default());
+            zones::tell(&ctx.metrics, CONTROLLER, &Problem::default(), &ctx.wares);
             ctx.state
                 .set_buffer_fits(pods.chunks.fits(&[], &Plan::default()));
             return LastRun::about(generation, &pods);
@@ -151,7 +151,7 @@ impl Provisioner {
             return last;
         }
         self.meter.took(took);
-        zones::tell(&ctx.metrics, CONTROLLER, &problem);
+        zones::tell(&ctx.metrics, CONTROLLER, &problem, &ctx.wares);
         self.reporter.planned(&ctx, &problem, &plan, took);
         feed.decided(&ctx.metrics, pods.pending.iter(), &plan);
         ctx.state

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use karpenter_api::labels::ZONE;
-use karpenter_model::{LabelRegistry, Offering, Pod, Problem};
+use karpenter_model::{LabelRegistry, Pod, Problem};
 use karpenter_runtime::metrics::Metrics;
+use karpenter_solver::Wares;
 
 const NAME: &str = "karpenter_scheduler_pending_pods_by_effective_zone_count";
 /// Pods that may run in several zones.
@@ -14,24 +15,27 @@ const FLEXIBLE: &str = "flexible";
 const NONE: &str = "none";
 
 /// Sets the gauge for the pods of a plan.
-pub(super) fn tell(metrics: &Metrics, controller: &'static str, problem: &Problem) {
+pub(super) fn tell(metrics: &Metrics, controller: &'static str, problem: &Problem, wares: &Wares) {
     metrics.remove(NAME, &[("controller", controller)]);
-    for (zone, pods) in count(problem) {
+    for (zone, pods) in count(problem, wares) {
         let labels = [("controller", controller), ("zone", zone.as_str())];
         metrics.set(NAME, &labels, f64::from(pods));
     }
 }
 
-fn count(problem: &Problem) -> BTreeMap<String, u32> {
+fn count(problem: &Problem, wares: &Wares) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
     if problem.pods.is_empty() {
         return counts;
     }
-    let sold = problem.pools.iter().flat_map(|pool| {
-        let offered = pool.instance_types.iter().flat_map(|t| &t.offerings);
-        offered
-            .map(Offering::zone)
-            .filter(|zone| pool.requirements.allows(ZONE, zone))
+    let offered: Vec<_> = problem
+        .pools
+        .iter()
+        .map(|pool| (pool, wares.zones(&pool.instance_types)))
+        .collect();
+    let sold = offered.iter().flat_map(|(pool, zones)| {
+        let zones = zones.iter().map(|zone| &**zone);
+        zones.filter(|zone| pool.requirements.allows(ZONE, zone))
     });
     let there = problem
         .nodes
@@ -92,7 +96,7 @@ mod tests {
             pods: vec![pod(None), pod(Some("a")), pod(Some("a")), pod(Some("c"))],
             ..Problem::default()
         };
-        let counts = count(&problem);
+        let counts = count(&problem, &Wares::default());
         let expected = [("a", 2), ("flexible", 1), ("none", 1)];
         let expected = expected.map(|(zone, n)| (zone.to_owned(), n));
         assert_eq!(counts, BTreeMap::from(expected));
