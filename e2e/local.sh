@@ -3,6 +3,7 @@
 #   local.sh [TEST FILTER...]   builds it once and runs the tests of the tier
 #   local.sh up [OPTION...]     keeps one up in the background and prints how to reach it
 #   local.sh conformance [CHECK...]  the table of API behaviours on the real API server and on the embedded one
+#   local.sh build              builds it only
 #   local.sh down               ends the one that `up` started
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -52,6 +53,9 @@ case "${1:-}" in
       cargo test --quiet --workspace --lib judged_tests
     fi
     cargo test --workspace --test api-conformance -- "$@"
+    ;;
+  build)
+    build
     ;;
   down)
     if [ ! -e "$state/pid" ]; then
