@@ -9,7 +9,8 @@ set_of_packages=(--release --package karpenter-cli --package karpenter --package
 if [ "$#" -gt 0 ]; then
   exec cargo test "${set_of_packages[@]}" "$@"
 fi
-cargo build --quiet "${set_of_packages[@]}" --bins >&2
-cargo test --quiet --no-run "${set_of_packages[@]}" --test scenarios --test local >&2
+# Tests bring the binaries of their packages along: commands is a test of the command line. Without tests, `cargo build` would
+# unify other features, too.
+cargo test --quiet --no-run "${set_of_packages[@]}" --test scenarios --test local --test commands >&2
 target=$(cargo metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')
 echo "$target/release"
