@@ -1,21 +1,29 @@
 #!/usr/bin/env bash
-# What CI runs after linting: the local tier waits in real time for the most part, so everything that only computes runs
-# beside it and gives way to it. What the local tier says is shown when it has ended. Everything is built before, since
-# cargo lets nobody else in while it builds.
+# What CI runs after linting, in three lanes: the local tier waits in real time for the most part, and tests wait for one
+# another, so what only computes runs beside them and gives way to them. What a lane says is shown when it has ended.
+# Everything is built before, since cargo lets nobody else in while it builds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 e2e/build.sh
 just test --no-run
 e2e/local.sh build
-log=$(mktemp)
-setsid just e2e local >"$log" 2>&1 &
-local_tier=$!
-trap 'kill -- "-$local_tier" 2>/dev/null || true; rm -f "$log"' EXIT
-for recipe in test e2e conformance determinism "chaos SEEDS=50"; do
-  # shellcheck disable=SC2086 # A recipe and its arguments.
-  nice -n 10 just $recipe
+logs=$(mktemp -d)
+lanes=()
+names=()
+trap 'for lane in "${lanes[@]}"; do kill -- "-$lane" 2>/dev/null || true; done; rm -rf "$logs"' EXIT
+
+# A lane of its own: its name, its niceness, its commands. In a session of its own, so that all of it can be ended.
+lane() {
+  setsid nice -n "$2" bash -euc "$3" >"$logs/$1" 2>&1 &
+  lanes+=("$!")
+  names+=("$1")
+}
+lane local 0 "just e2e local"
+lane checks 10 "just e2e; just conformance; just determinism; just chaos SEEDS=50"
+nice -n 5 just test
+failed=0
+for at in "${!lanes[@]}"; do
+  wait "${lanes[$at]}" || failed=1
+  cat "$logs/${names[$at]}"
 done
-passed=0
-wait "$local_tier" || passed=$?
-cat "$log"
-exit "$passed"
+exit "$failed"

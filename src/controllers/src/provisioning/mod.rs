@@ -3,6 +3,7 @@
 pub mod batch;
 pub(crate) mod chunks;
 pub mod claim;
+mod contain;
 mod events;
 pub(crate) mod execute;
 pub mod inflight;
@@ -16,6 +17,7 @@ mod zones;
 
 use std::time::Duration;
 
+use karpenter_model::plan::Unschedulable;
 use karpenter_model::{Plan, Problem};
 use karpenter_plan_check::Severity;
 use karpenter_runtime::runner::Rounds;
@@ -142,13 +144,21 @@ impl Provisioner {
             tracing::info!("no dynamic nodepools found");
         }
         let problem = problem::build(&ctx, &pods, nodes, pools);
-        let plan = (self.meter).solve(problem.pods.len(), || {
-            karpenter_solver::solve_knowing(&problem, &ctx.wares)
-        });
+        let solve = |problem: &Problem| karpenter_solver::solve_knowing(problem, &ctx.wares);
+        let mut plan = (self.meter).solve(problem.pods.len(), || solve(&problem));
         let took = ctx.clock.now().duration_since(started);
         if ctx.settings.verify_plans && !is_sound(&ctx, &problem, &plan) {
-            // The same question has the same answer: only a change can help.
-            return last;
+            let planned = |part: &Problem| {
+                let plan = solve(part);
+                let findings = karpenter_plan_check::check(part, &plan);
+                let sound = findings.iter().all(|f| f.severity != Severity::Error);
+                sound.then_some(plan)
+            };
+            let Some(part) = contain::sound_part(&problem, planned) else {
+                // The same question has the same answer: only a change can help.
+                return last;
+            };
+            plan = without(part);
         }
         self.meter.took(took);
         zones::tell(&ctx.metrics, CONTROLLER, &problem, &ctx.wares);
@@ -175,6 +185,27 @@ impl Provisioner {
         }
         last
     }
+}
+
+/// The plan of a part of the pods, which says of the others why it is not for them.
+fn without(part: contain::Part) -> Plan {
+    let mut plan = part.plan;
+    tracing::error!(
+        pods = part.left_out.len(),
+        "planning without pods for which a plan breaks a rule"
+    );
+    plan.unschedulable.extend(part.left_out.iter().map(|pod| {
+        Unschedulable {
+            pod: pod.key.clone(),
+            reason:
+                "a plan for it breaks a rule that plans are checked against, which is a fault of \
+                     karpenter-rs (its log says which); please report it"
+                    .to_owned(),
+            pools: Vec::new(),
+        }
+    }));
+    plan.unschedulable.sort_by(|a, b| a.pod.cmp(&b.pod));
+    plan
 }
 
 /// Has the plan judged; an error in it is logged, counted and makes it unfit to be carried out.
