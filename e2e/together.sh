@@ -19,7 +19,7 @@ lane() {
   names+=("$1")
 }
 lane local 0 "just e2e local"
-lane checks 10 "just e2e; just conformance; just determinism; just chaos SEEDS=50"
+lane checks 10 "just e2e; just conformance; just determinism; just chaos SEEDS=20"
 nice -n 5 just test
 failed=0
 for at in "${!lanes[@]}"; do
