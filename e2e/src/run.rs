@@ -1,5 +1,6 @@
 //! Runs a scenario: makes its world, takes its steps, judges what it expects, and reports.
 
+use std::path::Path;
 use std::time::Duration;
 
 use karpenter_fake_kube::server::ApiServer;
@@ -13,8 +14,8 @@ use crate::json::{name, text};
 use crate::kinds;
 use crate::manifests::{ManifestError, read_objects, upgrade};
 use crate::report::{self, Expectation, Report};
-use crate::scenario::Loaded;
 use crate::scenario::schema::{ControllerAction, NodeSelector, ProviderName, Span, Step, Target};
+use crate::scenario::{self, Loaded};
 use crate::strict::unfit;
 use crate::world::{self, CloudKind, Ec2Account, LiveCluster, World, WorldError, WorldOptions};
 
@@ -65,6 +66,18 @@ pub async fn run(loaded: &Loaded, seed: Option<u64>) -> Result<Report, RunError>
     let scenario = &loaded.scenario;
     let seed = seed.unwrap_or(scenario.seed);
     tell(world(loaded, seed)?, loaded, seed).await
+}
+
+/// Reads the scenario at `path` (a folder or a file) and runs it with `seed`, or its own, in a runtime of its own.
+///
+/// # Errors
+/// When it cannot be read or run to its end, in words; failed expectations are in the report.
+pub fn run_at(path: &Path, seed: Option<u64>) -> Result<Report, String> {
+    let loaded = scenario::load(path).map_err(|e| e.to_string())?;
+    let runtime = world::virtual_runtime().map_err(|e| e.to_string())?;
+    runtime
+        .block_on(run(&loaded, seed))
+        .map_err(|e| e.to_string())
 }
 
 /// The world of a scenario in virtual time, with nothing in it yet.

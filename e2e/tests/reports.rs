@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use karpenter_e2e::{report, run, scenario, world};
+use karpenter_e2e::{report, run};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() {
@@ -32,11 +32,7 @@ fn name(file: &Path) -> String {
 }
 
 fn test(file: &Path) -> Result<(), Failed> {
-    let loaded = scenario::load(file).map_err(|e| e.to_string())?;
-    let runtime = world::virtual_runtime().map_err(|e| e.to_string())?;
-    let done = runtime
-        .block_on(run::run(&loaded, None))
-        .map_err(|e| e.to_string())?;
+    let done = run::run_at(file, None)?;
     if report::passed(&done) {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use karpenter_e2e::{report, run, scenario, world};
+use karpenter_e2e::{report, run};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Most lines a golden may have: it is to be read.
@@ -37,11 +37,7 @@ fn main() {
 }
 
 fn test(folder: &Path) -> Result<(), Failed> {
-    let loaded = scenario::load(folder).map_err(|e| e.to_string())?;
-    let runtime = world::virtual_runtime().map_err(|e| e.to_string())?;
-    let done = runtime
-        .block_on(run::run(&loaded, None))
-        .map_err(|e| e.to_string())?;
+    let done = run::run_at(folder, None)?;
     let text = report::text_of(&done);
     if !report::passed(&done) {
         return Err(format!("an expectation failed or a rule was broken:\n{text}").into());

@@ -12,7 +12,6 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use karpenter_e2e::run::{self, RunError};
-use karpenter_e2e::scenario;
 use karpenter_e2e::scenario::schema::Span;
 use karpenter_e2e::storm::shrink::shrink;
 use karpenter_e2e::storm::tell::{Outcome, Story, tell};
@@ -160,10 +159,7 @@ fn storm(name: &str, seed: u64) -> Result<Vec<String>, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../fixtures/scenarios")
         .join(name);
-    let loaded = scenario::load(&folder).map_err(|e| e.to_string())?;
-    let runtime = virtual_runtime().map_err(|e| e.to_string())?;
-    let report = runtime.block_on(run::run(&loaded, Some(seed)));
-    let report = report.map_err(|e| e.to_string())?;
+    let report = run::run_at(&folder, Some(seed))?;
     let mut broken = report.violations;
     let failed = report.expectations.iter().filter(|e| !e.ok);
     broken.extend(failed.map(|e| format!("{:.3}s {}, saw {}", e.at, e.expect, e.saw)));

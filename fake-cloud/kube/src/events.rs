@@ -50,32 +50,34 @@ fn blank(key: &str) -> Value {
     }
 }
 
-fn renamed(
+/// An event in another form: its fields by their names there, and those that this form always has.
+fn in_form(
     event: &Value,
     version: &str,
-    name: impl Fn(&str) -> Option<&'static str>,
+    always: &[&str],
+    names: impl Iterator<Item = (&'static str, &'static str)> + Clone,
 ) -> Map<String, Value> {
     let fields = event.as_object().into_iter().flatten();
-    let mut renamed: Map<String, Value> = fields
-        .map(|(key, value)| (name(key).unwrap_or(key).to_owned(), value.clone()))
-        .collect();
-    renamed.insert("apiVersion".into(), version.into());
-    renamed
+    let renamed = fields.map(|(key, value)| {
+        let name = names.clone().find(|(from, _)| from == key);
+        (
+            name.map_or(key.as_str(), |(_, to)| to).to_owned(),
+            value.clone(),
+        )
+    });
+    let mut form: Map<String, Value> = renamed.collect();
+    form.insert("apiVersion".into(), version.into());
+    for key in always {
+        form.entry(*key).or_insert_with(|| blank(key));
+    }
+    form
 }
 
 /// An event in the new form.
 #[must_use]
 pub fn as_new(event: &Value) -> Value {
-    let name = |key: &str| {
-        NAMES
-            .iter()
-            .find(|(_, old)| *old == key)
-            .map(|(new, _)| *new)
-    };
-    let mut new = renamed(event, "events.k8s.io/v1", name);
-    for key in NEW_ALWAYS {
-        new.entry(key).or_insert_with(|| blank(key));
-    }
+    let names = NAMES.into_iter().map(|(new, old)| (old, new));
+    let mut new = in_form(event, "events.k8s.io/v1", &NEW_ALWAYS, names);
     // What is empty is not written.
     for key in ["reportingController", "reportingInstance"] {
         if new.get(key).and_then(Value::as_str) == Some("") {
@@ -88,16 +90,7 @@ pub fn as_new(event: &Value) -> Value {
 /// An event in the old form, in which it is kept.
 #[must_use]
 pub fn as_old(event: &Value) -> Value {
-    let name = |key: &str| {
-        NAMES
-            .iter()
-            .find(|(new, _)| *new == key)
-            .map(|(_, old)| *old)
-    };
-    let mut old = renamed(event, "v1", name);
-    for key in OLD_ALWAYS {
-        old.entry(key).or_insert_with(|| blank(key));
-    }
+    let mut old = in_form(event, "v1", &OLD_ALWAYS, NAMES.into_iter());
     for key in ["reportingComponent", "reportingInstance"] {
         old.entry(key).or_insert_with(|| "".into());
     }

@@ -9,6 +9,12 @@ pub fn at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(object, |v, key| v.get(key))
 }
 
+/// Whether a boolean below the root is there and set.
+#[must_use]
+pub fn flag(object: &Value, path: &[&str]) -> bool {
+    at(object, path).and_then(Value::as_bool).unwrap_or(false)
+}
+
 /// A string below the root, empty when absent.
 #[must_use]
 pub fn text<'a>(object: &'a Value, path: &[&str]) -> &'a str {

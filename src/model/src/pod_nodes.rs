@@ -180,12 +180,13 @@ impl Pod {
             let mut written = term.match_expressions.iter().flatten();
             written.any(|e| labels.normalize(&e.key) == NODEPOOL && e.operator == "DoesNotExist")
         };
-        let mut terms = self.required_node_terms().into_iter().flatten();
         // A term that states nothing matches nothing.
-        let mut telling = terms.by_ref().filter(|t| {
+        let states_something = |t: &&NodeSelectorTerm| {
             states(t.match_expressions.as_deref()) || states(t.match_fields.as_deref())
-        });
-        telling.next().is_some_and(opts_out) && telling.all(opts_out)
+        };
+        let terms = self.required_node_terms().into_iter().flatten();
+        let mut telling = terms.filter(states_something).peekable();
+        telling.peek().is_some() && telling.all(opts_out)
     }
 }
 

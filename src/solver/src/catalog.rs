@@ -84,18 +84,24 @@ pub(crate) struct UnitPrices {
 const NANOS: f64 = 1e9;
 const GIB: f64 = 1_073_741_824.0;
 
+/// Cores and GiB.
+#[allow(clippy::cast_precision_loss)] // Worths are for comparing; seven digits would do.
+pub(crate) fn size(cpu: Quantity, memory: Quantity) -> (f64, f64) {
+    (
+        cpu.nanos() as f64 / NANOS,
+        memory.nanos() as f64 / NANOS / GIB,
+    )
+}
+
 impl UnitPrices {
     /// Dollars per hour and core, dollars per hour and GiB.
     pub(crate) fn new(per_core: f64, per_gib: f64) -> Self {
         Self { per_core, per_gib }
     }
     /// Dollars per hour that the amounts are worth.
-    #[allow(clippy::cast_precision_loss)] // A worth is for comparing; seven digits would do.
     pub(crate) fn dollars(&self, cpu: Quantity, memory: Quantity) -> f64 {
-        self.worth(
-            cpu.nanos() as f64 / NANOS,
-            memory.nanos() as f64 / NANOS / GIB,
-        )
+        let (cores, gib) = size(cpu, memory);
+        self.worth(cores, gib)
     }
     /// Dollars per hour that cores and GiB are worth.
     pub(crate) fn worth(&self, cores: f64, gib: f64) -> f64 {
@@ -202,12 +208,10 @@ pub(crate) fn sold(problem: &Problem, names: &Names, ware: &Arc<Ware>, daemons: 
     let mut room = names.room(&left);
     let limits = problem.volume_limits.get(&instance_type.name);
     mounts::set_room(names, &mut room, limits, &Attached::new());
-    let cores = left.get(CPU).nanos() as f64 / NANOS;
-    let gib = left.get(MEMORY).nanos() as f64 / NANOS / GIB;
     Sold {
         ware: Arc::clone(ware),
         room,
-        free: (cores, gib),
+        free: size(left.get(CPU), left.get(MEMORY)),
         slots: left.get(PODS).nanos() as f64 / NANOS,
         daemons: taken,
         ports,

@@ -2,22 +2,18 @@
 //! depends on the lists alone and not on what a cluster needs, so that it is worked out once for all questions that are
 //! asked while a list stays what it is, those about other clusters among them.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use karpenter_api::Quantity;
 use karpenter_model::resources::names::{CPU, MEMORY};
 use karpenter_model::{InstanceType, LabelRegistry, Offering, Problem, Requirement, Requirements};
 use parking_lot::Mutex;
 
-use crate::catalog::UnitPrices;
+use crate::catalog::{UnitPrices, size};
 use crate::finish::Told;
 use crate::kept::Kept;
 use crate::reserved;
 
-const NANOS: f64 = 1e9;
-const GIB: f64 = 1_073_741_824.0;
 /// Most questions about one list that are kept by what they ask.
 const QUESTIONS: usize = 64;
 /// Clusters for which a list is kept after the last one that it was asked for.
@@ -284,7 +280,6 @@ pub(crate) struct Ware {
 }
 
 impl Ware {
-    #[allow(clippy::cast_precision_loss)] // Worths are for comparing.
     fn new(problem: &Problem, instance_type: &Arc<InstanceType>) -> Self {
         let all = &instance_type.offerings;
         let can_be_had =
@@ -299,22 +294,20 @@ impl Ware {
         let cheapest = had.iter().find(|(_, o)| !o.is_reserved());
         // A price pays for both; halves keep their sum near what a balanced machine costs.
         let half = cheapest.map_or(f64::INFINITY, |(_, o)| o.price / 2.0);
-        let each = |amount: Quantity, unit: f64| {
-            let amount = amount.nanos() as f64 / NANOS / unit;
-            match amount.partial_cmp(&0.0) {
-                Some(Ordering::Greater) => half / amount,
-                _ => f64::INFINITY,
+        let each = |amount: f64| {
+            if amount > 0.0 {
+                half / amount
+            } else {
+                f64::INFINITY
             }
         };
         let allocatable = &instance_type.allocatable;
+        let (cores, gib) = size(allocatable.get(CPU), allocatable.get(MEMORY));
         Self {
             reserved: had.iter().any(|(_, o)| o.is_reserved()),
             has_reservations: all.iter().any(Offering::is_reserved),
             offerings: had.into_iter().map(|(at, _)| at).collect(),
-            unit: UnitPrices::new(
-                each(allocatable.get(CPU), 1.0),
-                each(allocatable.get(MEMORY), GIB),
-            ),
+            unit: UnitPrices::new(each(cores), each(gib)),
             instance_type: Arc::clone(instance_type),
         }
     }

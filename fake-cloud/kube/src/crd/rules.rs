@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::cel::{Expression, Type, Variables, optional, value_of};
 use crate::error::{FieldError, FieldErrorKind};
-use crate::meta::text;
+use crate::meta::{flag, text};
 
 /// A rule as Go shows it.
 fn as_go_has_it(rule: &Value) -> String {
@@ -69,8 +69,9 @@ impl Rules {
         let mut rules = Vec::new();
         let of_self = Type::of(schema, resource).unwrap_or(Type::Any);
         for (i, rule) in given.iter().enumerate() {
-            let optional_old = rule.get("optionalOldSelf") == Some(&Value::Bool(true));
-            let mut expression = |key: &str, what: &str, wanted: &Type<'_>| {
+            let optional_old = flag(rule, &["optionalOldSelf"]);
+            let place = |key: &str| format!("{path}.x-kubernetes-validations[{i}].{key}");
+            let mut expression = |key: &str, wanted: &Type<'_>| {
                 let source = text(rule, &[key]);
                 let before = match optional_old {
                     true => Type::Optional(Box::new(of_self.clone())),
@@ -84,51 +85,39 @@ impl Rules {
                     let is = expression.types(source, variables)?;
                     Ok((expression, is))
                 });
-                let fails = |why: String| {
-                    // What the parser says stands after what was parsed, its pictures a blank from the edge.
-                    let told = why.find("ERROR: ").and_then(|at| why.get(at..));
-                    let told = told.unwrap_or(&why).replace("\n|", "\n |");
-                    let why = format!("{what} failed: {told}");
-                    let at = format!("{path}.x-kubernetes-validations[{i}].{key}");
-                    FieldError::invalid(&at, source, why).showing(as_go_has_it(rule))
+                let (failed, called) = match key {
+                    "rule" => ("compilation".to_owned(), "cel expression"),
+                    other => (format!("{other} compilation"), other),
                 };
-                match read {
+                let why = match read {
                     Ok((expression, is)) if matches!(is, Type::Any) || is == *wanted => {
-                        Some(expression)
+                        return Some(expression);
                     }
-                    Ok(_) => {
-                        let name = if key == "rule" { "cel expression" } else { key };
-                        let why = format!("{name} must evaluate to a {wanted}");
-                        let at = format!("{path}.x-kubernetes-validations[{i}].{key}");
-                        let error = FieldError::invalid(&at, source, why);
-                        errors.push(error.showing(as_go_has_it(rule)));
-                        None
-                    }
+                    Ok(_) => format!("{called} must evaluate to a {wanted}"),
                     Err(why) => {
-                        errors.push(fails(why));
-                        None
+                        // What the parser says stands after what was parsed, its pictures a blank from the edge.
+                        let told = why.find("ERROR: ").and_then(|at| why.get(at..));
+                        let told = told.unwrap_or(&why).replace("\n|", "\n |");
+                        format!("{failed} failed: {told}")
                     }
-                }
+                };
+                let error = FieldError::invalid(&place(key), source, why);
+                errors.push(error.showing(as_go_has_it(rule)));
+                None
             };
-            let read = expression("rule", "compilation", &Type::Bool);
+            let read = expression("rule", &Type::Bool);
             let message_expression = match text(rule, &["messageExpression"]) {
                 "" => None,
                 blank if blank.trim().is_empty() => {
-                    let at = format!("{path}.x-kubernetes-validations[{i}].messageExpression");
                     let why = "messageExpression must be non-empty if specified";
-                    errors.push(FieldError::required(&at, why));
+                    errors.push(FieldError::required(&place("messageExpression"), why));
                     None
                 }
-                _ => expression(
-                    "messageExpression",
-                    "messageExpression compilation",
-                    &Type::String,
-                ),
+                _ => expression("messageExpression", &Type::String),
             };
             if optional_old && !read.as_ref().is_some_and(|r| r.names("oldSelf")) {
-                let at = format!("{path}.x-kubernetes-validations[{i}].optionalOldSelf");
                 let why = "may not be set if oldSelf is not used in rule";
-                errors.push(FieldError::invalid(&at, true, why));
+                errors.push(FieldError::invalid(&place("optionalOldSelf"), true, why));
             }
             let own = |key: &str| text(rule, &[key]).to_owned();
             rules.extend(read.map(|expression| Rule {

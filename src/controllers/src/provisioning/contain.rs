@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use karpenter_model::plan::Unschedulable;
 use karpenter_model::{Plan, Pod, Problem};
 
 /// Most plans that are made on the way; what has not been tried by then is left out.
@@ -18,6 +19,23 @@ type Kind = Vec<Arc<Pod>>;
 pub(super) struct Part {
     pub(super) plan: Plan,
     pub(super) left_out: Vec<Arc<Pod>>,
+}
+
+impl Part {
+    /// The plan, which says of those it is not for why it is not.
+    pub(super) fn told(self) -> Plan {
+        let mut plan = self.plan;
+        let left_out = self.left_out.iter().map(|pod| Unschedulable {
+            pod: pod.key.clone(),
+            reason: "a plan for it breaks a rule that plans are checked against, which is a fault of karpenter-rs (its log says \
+                     which); please report it"
+                .to_owned(),
+            pools: Vec::new(),
+        });
+        plan.unschedulable.extend(left_out);
+        plan.unschedulable.sort_by(|a, b| a.pod.cmp(&b.pod));
+        plan
+    }
 }
 
 /// The plan for as many kinds of the problem's pods as go together, as far as a few plans can tell; `planned` plans for a
@@ -80,7 +98,6 @@ fn halves(mut kinds: Vec<Kind>) -> Vec<Vec<Kind>> {
 #[cfg(test)]
 mod tests {
     use karpenter_model::PodKey;
-    use karpenter_model::plan::Unschedulable;
     use rstest::rstest;
 
     use super::*;

@@ -17,7 +17,6 @@ mod zones;
 
 use std::time::Duration;
 
-use karpenter_model::plan::Unschedulable;
 use karpenter_model::{Plan, Problem};
 use karpenter_plan_check::Severity;
 use karpenter_runtime::runner::Rounds;
@@ -158,7 +157,11 @@ impl Provisioner {
                 // The same question has the same answer: only a change can help.
                 return last;
             };
-            plan = without(part);
+            tracing::error!(
+                pods = part.left_out.len(),
+                "planning without pods for which a plan breaks a rule"
+            );
+            plan = part.told();
         }
         self.meter.took(took);
         zones::tell(&ctx.metrics, CONTROLLER, &problem, &ctx.wares);
@@ -185,27 +188,6 @@ impl Provisioner {
         }
         last
     }
-}
-
-/// The plan of a part of the pods, which says of the others why it is not for them.
-fn without(part: contain::Part) -> Plan {
-    let mut plan = part.plan;
-    tracing::error!(
-        pods = part.left_out.len(),
-        "planning without pods for which a plan breaks a rule"
-    );
-    plan.unschedulable.extend(part.left_out.iter().map(|pod| {
-        Unschedulable {
-            pod: pod.key.clone(),
-            reason:
-                "a plan for it breaks a rule that plans are checked against, which is a fault of \
-                     karpenter-rs (its log says which); please report it"
-                    .to_owned(),
-            pools: Vec::new(),
-        }
-    }));
-    plan.unschedulable.sort_by(|a, b| a.pod.cmp(&b.pod));
-    plan
 }
 
 /// Has the plan judged; an error in it is logged, counted and makes it unfit to be carried out.

@@ -34,6 +34,16 @@ fn drift(world: &World) {
     world.patch("nodepools", "default", patch);
 }
 
+/// Drift has bought both replacements; their names.
+async fn replaced(world: &World) -> [String; 2] {
+    drift(world);
+    world
+        .until(60, "both bought", |w| w.cloud.running() == 3)
+        .await;
+    let claims = world.claims().into_keys().filter(|n| n != "a");
+    claims.collect::<Vec<_>>().try_into().unwrap()
+}
+
 fn asked(world: &World) -> usize {
     world.answers.asked.load(Ordering::Relaxed)
 }
@@ -100,18 +110,12 @@ async fn what_cannot_be_had_is_asked_for_more_and_more_rarely() {
 async fn a_replacement_that_is_lost_takes_the_others_back() {
     let world = World::with_static_pools().await;
     drifting(&world).await;
-    drift(&world);
-    world
-        .until(60, "both bought", |w| w.cloud.running() == 3)
-        .await;
-    let claims = world.claims();
-    let mut replacements = claims.keys().filter(|n| *n != "a");
-    let (lost, other) = (replacements.next().unwrap(), replacements.next().unwrap());
+    let [lost, other] = replaced(&world).await;
     // Somebody deletes one of them before it has joined.
-    world.delete("nodeclaims", lost);
+    world.delete("nodeclaims", &lost);
     world
         .until(60, "the other one goes, too", |w| {
-            w.get("nodeclaims", other)
+            w.get("nodeclaims", &other)
                 .is_none_or(|c| !c["metadata"]["deletionTimestamp"].is_null())
         })
         .await;
@@ -123,22 +127,16 @@ async fn a_replacement_that_is_lost_takes_the_others_back() {
 async fn a_replacement_that_others_need_stays() {
     let world = World::with_static_pools().await;
     drifting(&world).await;
-    drift(&world);
-    world
-        .until(60, "both bought", |w| w.cloud.running() == 3)
-        .await;
-    let claims = world.claims();
-    let mut replacements = claims.keys().filter(|n| *n != "a");
-    let (lost, other) = (replacements.next().unwrap(), replacements.next().unwrap());
+    let [lost, other] = replaced(&world).await;
     let node = format!("node-{other}");
     world
         .until(120, "joined", |w| w.get("nodes", &node).is_some())
         .await;
     world.pod("z", &node, json!({}), json!({}));
     *world.cloud.launch.lock() = Launch::SoldOut;
-    world.delete("nodeclaims", lost);
+    world.delete("nodeclaims", &lost);
     world.pass(120).await;
-    let kept = world.get("nodeclaims", other).unwrap();
+    let kept = world.get("nodeclaims", &other).unwrap();
     assert!(kept["metadata"]["deletionTimestamp"].is_null());
     assert!(world.has_pod("z"));
     assert!(world.taints("node-a").is_empty());

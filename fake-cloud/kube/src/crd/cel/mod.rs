@@ -49,7 +49,7 @@ impl Expression {
         let parser = Parser::new().enable_optional_syntax(true);
         let mut read = parser.parse(source).map_err(|e| e.to_string())?;
         turn::expand(&mut read).map_err(|(part, why)| Places::of(source).told(part, &why))?;
-        let turned = turn::is_about_optionals(&read).then(|| {
+        let turned = turn::is_about_optionals(&mut read).then(|| {
             let mut turned = read.clone();
             turn::turn(&mut turned);
             turned

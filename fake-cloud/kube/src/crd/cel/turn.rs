@@ -120,7 +120,7 @@ pub(super) fn expand(expression: &mut IdedExpr) -> Result<(), (u64, String)> {
 }
 
 /// Whether a value in an expression may be an optional.
-pub(super) fn is_about_optionals(expression: &IdedExpr) -> bool {
+pub(super) fn is_about_optionals(expression: &mut IdedExpr) -> bool {
     const ASKED: [&str; 10] = [
         OPT_SELECT,
         OPT_INDEX,
@@ -141,9 +141,7 @@ pub(super) fn is_about_optionals(expression: &IdedExpr) -> bool {
         _ => false,
     };
     // The parts are only read; there is one walk over them, and it can write.
-    here || parts(&mut expression.clone())
-        .into_iter()
-        .any(|part| is_about_optionals(part))
+    here || parts(expression).into_iter().any(is_about_optionals)
 }
 
 /// Whether an entry may be left out.

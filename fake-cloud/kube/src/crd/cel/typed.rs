@@ -107,7 +107,7 @@ impl<'a> Checker<'a> {
 
     fn call(&mut self, id: u64, call: &CallExpr) -> Type<'a> {
         // What is left of macros that the parser does not know: their variables are declared nowhere.
-        const MACROS: [&str; 9] = [
+        const MACROS: &[&str] = &[
             "all",
             "exists",
             "existsOne",
@@ -117,9 +117,10 @@ impl<'a> Checker<'a> {
             "sortBy",
             "transformList",
             "transformMap",
+            "transformMapEntry",
         ];
         let name = call.func_name.as_str();
-        if MACROS.contains(&name) || name == "transformMapEntry" {
+        if MACROS.contains(&name) {
             return Type::Any;
         }
         if name == OPT_SELECT

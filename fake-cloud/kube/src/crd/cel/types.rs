@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::Value as Json;
 
 use super::values::escaped;
-use crate::meta::text;
+use crate::meta::{flag, text};
 
 /// The type of a part of an expression.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,20 +66,16 @@ impl std::fmt::Display for Type<'_> {
     }
 }
 
-fn is_set(schema: &Json, key: &str) -> bool {
-    schema.get(key) == Some(&Json::Bool(true))
-}
-
 impl<'a> Type<'a> {
     /// The type of a schema's values; none where expressions do not see them.
     #[must_use]
     pub fn of(schema: &'a Json, resource: bool) -> Option<Self> {
-        if is_set(schema, "x-kubernetes-int-or-string") {
+        if flag(schema, &["x-kubernetes-int-or-string"]) {
             return Some(Self::Dyn);
         }
         let below = |key: &str| {
             let below = schema.get(key).filter(|b| b.is_object())?;
-            Self::of(below, is_set(below, "x-kubernetes-embedded-resource"))
+            Self::of(below, flag(below, &["x-kubernetes-embedded-resource"]))
         };
         Some(match (text(schema, &["type"]), text(schema, &["format"])) {
             ("array", _) => Self::List(Box::new(below("items")?)),
@@ -93,7 +89,7 @@ impl<'a> Type<'a> {
                     Box::new(below("additionalProperties")?),
                 )
             }
-            ("object", _) if is_set(schema, "additionalProperties") => Self::Any,
+            ("object", _) if flag(schema, &["additionalProperties"]) => Self::Any,
             ("object", _) => Self::Object(schema, resource),
             ("boolean", _) => Self::Bool,
             ("integer", _) => Self::Int,
@@ -124,7 +120,7 @@ impl<'a> Type<'a> {
                 let mut fields = fields.into_iter().flatten();
                 let found = fields.find(|(key, _)| escaped(key) == name).map(|(_, f)| f);
                 if let Some(found) = found {
-                    let embedded = is_set(found, "x-kubernetes-embedded-resource");
+                    let embedded = flag(found, &["x-kubernetes-embedded-resource"]);
                     return Self::of(found, embedded).ok_or_else(undefined);
                 }
                 if *resource && matches!(name, "apiVersion" | "kind") {
@@ -264,7 +260,7 @@ pub(super) fn called<'a>(name: &str, member: bool, args: &[Type<'a>]) -> Option<
 }
 
 /// Names whose overloads are all told by [`called`].
-const IS_TOLD: [&str; 46] = [
+const IS_TOLD: &[&str] = &[
     "getFullYear",
     "getMonth",
     "getDayOfYear",
@@ -315,7 +311,7 @@ const IS_TOLD: [&str; 46] = [
 
 /// Functions, by their names or by those of their libraries.
 pub(super) fn is_function(name: &str) -> bool {
-    const LIBRARIES: [&str; 7] = [
+    const LIBRARIES: &[&str] = &[
         "optional.",
         "sets.",
         "format.",
@@ -324,7 +320,7 @@ pub(super) fn is_function(name: &str) -> bool {
         "math.",
         "ip.",
     ];
-    const NAMES: [&str; 100] = [
+    const NAMES: &[&str] = &[
         "add",
         "all",
         "asApproximateFloat",
@@ -370,6 +366,7 @@ pub(super) fn is_function(name: &str) -> bool {
         "getQuery",
         "getScheme",
         "getSeconds",
+        "has",
         "hasValue",
         "indexOf",
         "int",
@@ -405,6 +402,7 @@ pub(super) fn is_function(name: &str) -> bool {
         "patch",
         "prefixLength",
         "quantity",
+        "quote",
         "replace",
         "reverse",
         "semver",
@@ -422,26 +420,22 @@ pub(super) fn is_function(name: &str) -> bool {
         "timestamp",
         "transformList",
         "transformMap",
+        "transformMapEntry",
         "trim",
         "type",
         "uint",
-    ];
-    const MORE: [&str; 8] = [
-        "transformMapEntry",
         "unwrapOpt",
         "upperAscii",
         "url",
         "validate",
         "value",
-        "has",
-        "quote",
     ];
-    LIBRARIES.iter().any(|l| name.starts_with(l)) || NAMES.contains(&name) || MORE.contains(&name)
+    LIBRARIES.iter().any(|l| name.starts_with(l)) || NAMES.contains(&name)
 }
 
 /// Names of types, which expressions may compare with.
 pub(super) fn is_type(name: &str) -> bool {
-    const NAMES: [&str; 11] = [
+    const NAMES: &[&str] = &[
         "bool",
         "bytes",
         "double",

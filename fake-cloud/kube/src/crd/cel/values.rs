@@ -9,7 +9,7 @@ use kube::core::cel::cel::functions::{duration, timestamp};
 use kube::core::cel::cel::objects::{Key, Map};
 use serde_json::Value as Json;
 
-use crate::meta::text;
+use crate::meta::{flag, text};
 
 /// A value as its schema types it.
 #[must_use]
@@ -39,7 +39,7 @@ fn number(n: &serde_json::Number, kind: &str) -> Value {
 
 fn string(s: &str, schema: &Json) -> Value {
     let plain = || Value::String(Arc::new(s.to_owned()));
-    if schema.get("x-kubernetes-int-or-string") == Some(&Json::Bool(true)) {
+    if flag(schema, &["x-kubernetes-int-or-string"]) {
         return plain();
     }
     // What does not fit its format was told by the format's own check.
@@ -68,7 +68,7 @@ fn object(fields: &serde_json::Map<String, Json>, schema: &Json) -> Value {
             (Key::String(Arc::new(key)), value_of(value, below))
         })
         .collect();
-    if schema.get("x-kubernetes-embedded-resource") == Some(&Json::Bool(true)) {
+    if flag(schema, &["x-kubernetes-embedded-resource"]) {
         let key = |name: &str| Key::String(Arc::new(name.to_owned()));
         for name in ["apiVersion", "kind"] {
             map.entry(key(name))

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::cel::Expression;
 use crate::error::FieldError;
-use crate::meta::{items, text};
+use crate::meta::{flag, items, text};
 use estimate::Estimator;
 use sizes::{Decl, REQUEST_BYTES_MAX};
 
@@ -94,11 +94,11 @@ impl All<'_> {
                 self.node(child, &format!("{path}.{key}"), below, false);
             }
         }
-        let embedded = schema.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true));
+        let embedded = flag(schema, &["x-kubernetes-embedded-resource"]);
         let decl = Decl::new(schema, root || embedded);
         for (i, rule) in items(schema, &["x-kubernetes-validations"]).enumerate() {
             let path = format!("{path}.x-kubernetes-validations[{i}]");
-            let optional = rule.get("optionalOldSelf") == Some(&Value::Bool(true));
+            let optional = flag(rule, &["optionalOldSelf"]);
             let most = times.unwrap_or_else(|| REQUEST_BYTES_MAX / (decl.shortest() + 1));
             for (key, what) in [
                 ("rule", "estimated rule cost"),

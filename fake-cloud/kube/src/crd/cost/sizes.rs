@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::crd::cel::escaped;
-use crate::meta::{items, text};
+use crate::meta::{flag, items, text};
 
 /// Bytes of the largest request: what bounds values that say no size.
 pub(super) const REQUEST_BYTES_MAX: u64 = 3 * 1024 * 1024;
@@ -93,7 +93,7 @@ impl<'a> Decl<'a> {
     }
 
     fn below(schema: &'a Value) -> Self {
-        Self::Schema(schema, is_set(schema, "x-kubernetes-embedded-resource"))
+        Self::Schema(schema, flag(schema, &["x-kubernetes-embedded-resource"]))
     }
 
     /// The items of a list, the values of a map.
@@ -146,7 +146,7 @@ impl<'a> Decl<'a> {
             Self::Metadata => return Some(Kind::Object(self)),
             Self::Schema(schema, _) => schema,
         };
-        if is_set(schema, "x-kubernetes-int-or-string") {
+        if flag(schema, &["x-kubernetes-int-or-string"]) {
             return Some(Kind::Dynamic);
         }
         match (text(schema, &["type"]), text(schema, &["format"])) {
@@ -172,7 +172,7 @@ impl<'a> Decl<'a> {
         let characters = || declared("maxLength").map(|n| n.saturating_mul(BYTES_OF_CHARACTER));
         // Without the quotes.
         let whole = REQUEST_BYTES_MAX - 2;
-        if is_set(schema, "x-kubernetes-int-or-string") {
+        if flag(schema, &["x-kubernetes-int-or-string"]) {
             return characters().unwrap_or(whole);
         }
         let room = |beside: u64| self.items().map_or(0, |i| whole / (i.shortest() + beside));
@@ -196,7 +196,7 @@ impl<'a> Decl<'a> {
             return 2;
         };
         match (text(schema, &["type"]), text(schema, &["format"])) {
-            _ if is_set(schema, "x-kubernetes-int-or-string") => 1,
+            _ if flag(schema, &["x-kubernetes-int-or-string"]) => 1,
             ("integer" | "number", _) => 1,
             ("boolean", _) => 4,
             ("string", "duration") => 3,
@@ -226,8 +226,4 @@ fn longest(schema: &Value) -> Option<u64> {
     let texts = schema.get("enum").and_then(Value::as_array)?;
     let longest = texts.iter().map(|v| v.as_str().map_or(0, str::len)).max()?;
     u64::try_from(longest).ok()
-}
-
-fn is_set(schema: &Value, key: &str) -> bool {
-    schema.get(key) == Some(&Value::Bool(true))
 }
