@@ -69,6 +69,14 @@ impl Selector {
         }
     }
 
+    /// What both match.
+    #[must_use]
+    pub fn and_all(mut self, other: Self) -> Self {
+        self.expressions.extend(other.expressions);
+        self.nothing |= other.nothing;
+        self
+    }
+
     /// The same, and `key` must have `value` (matchLabelKeys).
     #[must_use]
     pub fn and(mut self, key: &str, value: &str) -> Self {

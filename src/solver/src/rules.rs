@@ -18,6 +18,18 @@ pub(crate) struct Who {
 }
 
 impl Who {
+    /// Those that both are about.
+    fn and(self, other: Self) -> Self {
+        let namespaces = match (self.namespaces, other.namespaces) {
+            (Some(a), Some(b)) => Some(a.intersection(&b).cloned().collect()),
+            (a, b) => a.or(b),
+        };
+        Self {
+            namespaces,
+            selector: self.selector.and_all(other.selector),
+        }
+    }
+
     /// A label and the one value of it that all of them have, if there is one.
     pub(crate) fn label(&self) -> Option<(&str, &str)> {
         self.selector.label()
@@ -91,7 +103,9 @@ pub(crate) fn of(problem: &Problem, pod: &Pod) -> Vec<Rule> {
     };
     if let Some(a) = together {
         let required = a.required_during_scheduling_ignored_during_execution.iter();
+        let own = rules.len();
         rules.extend(required.flatten().map(|t| term(t, Demand::Together, true)));
+        all_mean_the_same(rules.get_mut(own..).unwrap_or_default());
         let preferred = a
             .preferred_during_scheduling_ignored_during_execution
             .iter();
@@ -109,6 +123,15 @@ pub(crate) fn of(problem: &Problem, pod: &Pod) -> Vec<Rule> {
     }
     rules.retain(|r| r.required || (problem.options.respect_preferences && !r.is_by_host()));
     rules
+}
+
+/// Of several terms of required affinity kube-scheduler counts only pods that all of them mean.
+fn all_mean_the_same(terms: &mut [Rule]) {
+    if let Some(who) = terms.iter().map(|r| r.who.clone()).reduce(Who::and) {
+        for rule in terms {
+            rule.who = who.clone();
+        }
+    }
 }
 
 /// The anti-affinity that a pod holds against others, which binds those others too.

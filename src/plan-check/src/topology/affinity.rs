@@ -89,7 +89,14 @@ pub(crate) fn together(
     findings: &mut Findings,
 ) {
     let key = term.topology_key.as_str();
-    let meant = meant_kinds(problem, places, kind, term);
+    // kube-scheduler counts only pods that all terms of the pod mean.
+    let terms = places
+        .kinds
+        .examples
+        .get(kind)
+        .map_or(&[][..], |e| meant::together(e));
+    let all = terms.iter().map(|t| meant_kinds(problem, places, kind, t));
+    let meant = all.reduce(|a, b| &a & &b).unwrap_or_default();
     // Pods of this plan that are meant but do not share the rule are free to come after it.
     let mut sharing = 0;
     let mut certain: BTreeMap<&str, usize> = BTreeMap::new();

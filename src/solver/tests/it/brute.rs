@@ -177,15 +177,18 @@ fn objection(problem: &Problem, pod: &Pod, here: &Place, all: &[Place]) -> Optio
             }
         }
     }
-    for term in terms(pod, false) {
+    // Of several terms, only pods that all of them mean count.
+    let together = terms(pod, false);
+    let means_all = |other: &Pod| together.iter().all(|term| means(term, pod, other));
+    for term in &together {
         let Some(domain) = here.domain(&term.topology_key) else {
             return Some("affinity without a domain");
         };
         let with = |p: &&Place| p.domain(&term.topology_key).as_ref() == Some(&domain);
         let mut near = all.iter().filter(with).flat_map(|p| &p.pods);
-        let partner = near.any(|other| means(&term, pod, other));
+        let partner = near.any(|other| means_all(other));
         let mut everybody = all.iter().flat_map(|p| &p.pods);
-        let first = means(&term, pod, pod) && !everybody.any(|other| means(&term, pod, other));
+        let first = means_all(pod) && !everybody.any(|other| means_all(other));
         if !partner && !first {
             return Some("affinity");
         }
@@ -270,6 +273,17 @@ fn arb_rules() -> impl Strategy<Value = Value> {
         ),
         2 => (key(), app()).prop_map(|(k, a)| required("podAffinity", k, a)),
         2 => (key(), app()).prop_map(|(k, a)| required("podAntiAffinity", k, a)),
+        1 => (key(), key(), app(), app()).prop_map(|(k, k2, a, a2)| {
+            let mut spec = required("podAffinity", k, a);
+            let more = required("podAffinity", k2, a2);
+            let rules = |spec: &mut Value| {
+                spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"].take()
+            };
+            let both = [rules(&mut spec.clone()), rules(&mut more.clone())];
+            let both: Vec<Value> = both.iter().filter_map(Value::as_array).flatten().cloned().collect();
+            spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = json!(both);
+            spec
+        }),
         1 => (key(), key(), app(), app()).prop_map(|(k, k2, a, a2)| {
             let mut spec = required("podAffinity", k, a);
             spec["topologySpreadConstraints"] = json!([spread(k2, 1, a2)]);

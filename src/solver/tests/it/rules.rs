@@ -211,6 +211,29 @@ fn case_43_affinity_to_nobody_is_left_over_and_says_so() {
     );
 }
 
+/// kube-scheduler counts only pods that all terms mean: one pod for each of two terms is no partner, and buying a machine
+/// for such a pod would never end.
+#[rstest]
+#[case::one_for_each_term(&["cache", "db"], false)]
+#[case::one_for_both(&["both"], true)]
+fn several_terms_of_affinity_mean_the_same_pods(#[case] there: &[&str], #[case] placed: bool) {
+    let mut spec = required("podAffinity", ZONE, "x");
+    spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = json!([
+        { "topologyKey": ZONE, "labelSelector": { "matchExpressions": [{ "key": "app", "operator": "In", "values": ["cache", "both"] }] } },
+        { "topologyKey": HOST, "labelSelector": { "matchExpressions": [{ "key": "app", "operator": "In", "values": ["db", "both"] }] } },
+    ]);
+    let mut node = holding("n1", "a", "other", 0, &json!({}));
+    for app in there {
+        let other = holding("n1", "a", app, 1, &json!({}));
+        node.pods.extend(other.pods);
+    }
+    let problem = with_nodes(apps("web", 1, &spec), vec![node]);
+    let plan = karpenter_solver::solve(&problem);
+    assert!(karpenter_plan_check::check(&problem, &plan).is_empty());
+    assert_eq!(plan.new_nodes.len(), 0, "{}", show(&plan));
+    assert_eq!(plan.unschedulable.is_empty(), placed, "{}", show(&plan));
+}
+
 #[test]
 fn affinity_over_hosts_follows_a_pod_that_is_there() {
     let nodes = vec![
