@@ -11,7 +11,7 @@ use karpenter_model::{Pod, PoolView, Problem, ResourceList};
 use crate::Findings;
 use crate::case::{Case, Purchase, zone};
 use crate::fits::{ports_clash, short_of, untolerated};
-use crate::labels::{Labelled as _, admits, allows, is_unsure};
+use crate::labels::{Labelled as _, admits, allows, forbids, is_unsure};
 use crate::nodes::has_soft_taints;
 use crate::prices;
 
@@ -35,6 +35,7 @@ pub(crate) fn check(case: &Case<'_>, findings: &mut Findings) {
         let placed = case.pods_of(&purchase.node.pods);
         listed_types(purchase, findings);
         inside_pool(pool, purchase.node, what, findings);
+        no_new_labels(problem, purchase, findings);
         for pod in &placed {
             if let Some(taint) = untolerated(&pool.taints, pod, soft) {
                 findings.error(
@@ -107,6 +108,29 @@ fn inside_pool(pool: &PoolView, node: &PlannedNode, what: &str, findings: &mut F
             findings.error(
                 "requirements",
                 format!("{what} allows values of {key} that its pool does not"),
+            );
+        }
+    }
+}
+
+/// A label that its pool does not define and nobody else gives it is no label that a claim may ask for.
+fn no_new_labels(problem: &Problem, purchase: &Purchase<'_>, findings: &mut Findings) {
+    for (key, asked) in &purchase.node.requirements.map {
+        let is_defined = purchase.pool.requirements.map.contains_key(key)
+            || problem.labels.well_known.contains(key.as_ref())
+            || problem.labels.reservation_id.as_deref() == Some(key);
+        let may_lack = forbids(asked)
+            || asked.complement
+                && !asked.values.is_empty()
+                && asked.gte.is_none()
+                && asked.lte.is_none();
+        if !is_defined && !may_lack {
+            findings.error(
+                "requirements",
+                format!(
+                    "{} asks for label {key}, which its pool does not define",
+                    purchase.what
+                ),
             );
         }
     }
@@ -223,7 +247,7 @@ fn distinct_selectors<'a, 'b>(placed: &'b [&'a Arc<Pod>]) -> Vec<&'b &'a Arc<Pod
 }
 
 /// DaemonSets whose pods run on the pool's nodes as far as taints go.
-fn tolerant_daemons<'a>(problem: &'a Problem, pool: &PoolView) -> Vec<&'a Arc<Pod>> {
+pub(crate) fn tolerant_daemons<'a>(problem: &'a Problem, pool: &PoolView) -> Vec<&'a Arc<Pod>> {
     let daemons = problem.daemons.iter();
     let ignored = |d: &Pod| d.has_resource_claims && problem.options.ignore_dra;
     daemons

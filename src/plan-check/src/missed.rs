@@ -29,6 +29,7 @@ pub(crate) fn check(case: &Case<'_>, findings: &mut Findings) {
             .iter()
             .flat_map(|n| &n.pods)
             .chain(&problem.pods)
+            .chain(&problem.daemons)
     };
     // Whom others avoid, by rules between pods, is judged elsewhere.
     if homeless.is_empty() || everybody().any(|p| avoids_others(p)) {

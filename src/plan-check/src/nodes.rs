@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use karpenter_api::labels as names;
 use karpenter_model::{NodeView, Pod, Problem, ResourceList};
 
 use crate::Findings;
 use crate::case::Case;
 use crate::fits::{ports_clash, short_of, untolerated};
-use crate::labels::admits;
+use crate::labels::{Labelled, admits};
 
 pub(crate) fn check(case: &Case<'_>, findings: &mut Findings) {
     let soft = has_soft_taints(case.problem);
@@ -36,6 +37,17 @@ pub(crate) fn has_soft_taints(problem: &Problem) -> bool {
         .any(|t| t.effect == "PreferNoSchedule")
 }
 
+/// A node with the labels that every node of ours gets before pods come to it.
+struct OnceUp<'a>(&'a NodeView);
+
+impl Labelled for OnceUp<'_> {
+    fn label(&self, key: &str) -> Option<Option<&str>> {
+        let stage = self.0.managed && [names::REGISTERED, names::INITIALIZED].contains(&key);
+        let own = self.0.labels.label(key);
+        own.or_else(|| stage.then_some(Some("true")))
+    }
+}
+
 /// The DaemonSets that belong on a node.
 pub(crate) fn daemons_on<'a>(
     problem: &'a Problem,
@@ -44,7 +56,7 @@ pub(crate) fn daemons_on<'a>(
     let all = problem.daemons.iter();
     all.filter(move |daemon| {
         !(daemon.has_resource_claims && problem.options.ignore_dra)
-            && admits(&node.labels, daemon, &problem.labels)
+            && admits(&OnceUp(node), daemon, &problem.labels)
             && untolerated(&node.taints, daemon, true).is_none()
     })
 }

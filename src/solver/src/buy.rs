@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_model::Problem;
-use karpenter_model::pod::HostPort;
 
 use crate::catalog::Catalog;
 use crate::choose::{Candidate, ports_clash};
@@ -15,7 +14,7 @@ use crate::class::{Class, Classes, DemandId};
 use crate::dense::{Dense, add, count_of, minus, times};
 use crate::existing::Existing;
 use crate::ledger::Ledger;
-use crate::machine::{Machine, booking, takes};
+use crate::machine::{Load, Machine, booking, takes};
 use crate::reserved::Units;
 use crate::rooms::Rooms;
 use crate::sets::{SetId, Sets};
@@ -200,9 +199,9 @@ impl Buyer<'_, '_> {
         };
         let chosen = machine.chosen;
         if set.has_min_values {
-            let needs = Needs::with(machine, c, n);
+            let load = with(machine, c, n);
             let held = Some(&machine.booked);
-            match booking(pool, set, chosen, &needs.need, &needs.ports, held) {
+            match booking(pool, set, chosen, &load, held) {
                 Some(b) if !b.short_of_variety || self.problem.options.best_effort_min_values => {
                     pool.rebook(&mut machine.booked, b.amount);
                 }
@@ -224,7 +223,7 @@ impl Buyer<'_, '_> {
         wanted: &Combination,
     ) -> Option<SetId> {
         let (c, machine) = (self.classes.get(class)?, self.machines.get(index)?);
-        if machine.gone() || ports_clash(&c.ports, &machine.ports) {
+        if machine.gone() || ports_clash(&c.ports, &machine.load.ports) {
             return None;
         }
         let id = self.narrowed_to(index, demand, wanted)?;
@@ -234,7 +233,8 @@ impl Buyer<'_, '_> {
         let price = self.sets.get(id)?.price(machine.chosen)?;
         // A machine does not move into a reservation: that would take a unit.
         let stays = self.sets.pinned_alike(id, machine.set);
-        let free = !ports_clash(&c.ports, &sold.ports) && !c.keeps_off(sold);
+        let requirements = &self.sets.get(id)?.requirements;
+        let free = !ports_clash(&c.ports, &sold.ports) && !c.keeps_off(sold, requirements);
         let fits = stays && price <= machine.price && free;
         fits.then_some(id)
     }
@@ -251,7 +251,9 @@ impl Buyer<'_, '_> {
         if let Some(pool) = self.catalog.pools.get_mut(machine.pool) {
             pool.close(&std::mem::take(&mut machine.booked));
         }
-        machine.need = Dense::new();
+        machine.load = Load::default();
+        let place = self.ledger.topology.machine(index);
+        self.ledger.stays_away(place);
         self.remeasure(index);
     }
 
@@ -267,12 +269,12 @@ impl Buyer<'_, '_> {
             return;
         };
         let n = count_of(pods.len());
-        add(&mut machine.need, &c.requests, n);
-        machine.ports.extend(c.ports.iter().cloned());
+        machine.load.add(c, pods.len());
         machine.pods.extend(pods.into_iter().map(|p| (class, p)));
         let mut spare = self.spare.get(index).cloned().unwrap_or_default();
         add(&mut spare, &c.requests, -n);
         self.spare.set(index, spare);
+        self.daemons_come(index);
     }
 
     /// Reckons anew what the chosen type of a machine has left.
@@ -287,7 +289,7 @@ impl Buyer<'_, '_> {
         let spare = if machine.gone() {
             Dense::from_elem(-1, 1)
         } else {
-            minus(&sold.room, &machine.need)
+            minus(&sold.room, &machine.load.need)
         };
         self.spare.set(index, spare);
     }
@@ -341,7 +343,7 @@ impl Buyer<'_, '_> {
         let (Some(c), Some(machine)) = (self.classes.get(class), self.machines.get(index)) else {
             return 0;
         };
-        if machine.gone() || ports_clash(&c.ports, &machine.ports) {
+        if machine.gone() || ports_clash(&c.ports, &machine.load.ports) {
             return 0;
         }
         let (held, at) = (machine.set, machine.pool);
@@ -367,25 +369,23 @@ impl Buyer<'_, '_> {
             let Some(sold) = pool.types.get(offer.at) else {
                 continue;
             };
-            if c.keeps_off(sold)
+            if c.keeps_off(sold, &set.requirements)
                 || !pool.admits(&sold.instance_type.capacity, Some(&machine.booked))
             {
                 continue;
             }
-            let n = times(&c.requests, &minus(&sold.room, &machine.need), most);
-            if n > best.map_or(0, |(most, _, _)| most) {
-                let needs = Needs::with(machine, c, n);
-                if takes(sold, &needs.need, &needs.ports) {
-                    best = Some((n, offer.at, offer.price));
-                }
+            let n = times(&c.requests, &minus(&sold.room, &machine.load.need), most);
+            let is_more = n > best.map_or(0, |(most, _, _)| most);
+            if is_more && takes(sold, set, &with(machine, c, n)) {
+                best = Some((n, offer.at, offer.price));
             }
         }
         let Some((n, chosen, price)) = best else {
             return 0;
         };
-        let needs = Needs::with(machine, c, n);
+        let load = with(machine, c, n);
         let booked = Some(&machine.booked);
-        let Some(booking) = booking(pool, set, chosen, &needs.need, &needs.ports, booked) else {
+        let Some(booking) = booking(pool, set, chosen, &load, booked) else {
             return 0;
         };
         if booking.short_of_variety && !self.problem.options.best_effort_min_values {
@@ -507,8 +507,7 @@ impl Buyer<'_, '_> {
             pool: set.pool,
             chosen: candidate.chosen,
             price: candidate.price,
-            need: Dense::new(),
-            ports: Vec::new(),
+            load: Load::default(),
             pods: Vec::new(),
             booked: candidate.booking.amount,
         };
@@ -527,17 +526,8 @@ impl Buyer<'_, '_> {
 }
 
 /// What a machine's pods would ask for once more join.
-struct Needs {
-    need: Dense,
-    ports: Vec<HostPort>,
-}
-
-impl Needs {
-    fn with(machine: &Machine, class: &Class, n: usize) -> Self {
-        let mut need = machine.need.clone();
-        add(&mut need, &class.requests, count_of(n));
-        let mut ports = machine.ports.clone();
-        ports.extend(class.ports.iter().cloned());
-        Self { need, ports }
-    }
+fn with(machine: &Machine, class: &Class, n: usize) -> Load {
+    let mut load = machine.load.clone();
+    load.add(class, n);
+    load
 }

@@ -6,17 +6,16 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use karpenter_api::Quantity;
-use karpenter_api::labels::{INITIALIZED, REGISTERED};
 use karpenter_model::Undefined;
 use karpenter_model::plan::SkippedPool;
 use karpenter_model::pod::HostPort;
 use karpenter_model::resources::names::{CPU, MEMORY, NODES, PODS};
 use karpenter_model::storage::Attached;
-use karpenter_model::taints::first_in_the_way;
-use karpenter_model::{Offering, Pod, PoolView, Problem, Requirement, Requirements, ResourceList};
+use karpenter_model::{Offering, Pod, PoolView, Problem, Requirements, ResourceList};
 use parking_lot::Mutex;
 
 use crate::cluster::Cluster;
+use crate::daemons::{Bar, DaemonId, Daemons, may_have, once_up};
 use crate::dense::{Dense, Names};
 use crate::mounts;
 use crate::stock::{Assortment, Stock};
@@ -36,8 +35,21 @@ pub(crate) struct Sold {
     pub(crate) daemons: ResourceList,
     /// Host ports that DaemonSets take.
     pub(crate) ports: Vec<HostPort>,
-    /// The DaemonSet pods that it will run.
-    pub(crate) running: Vec<Arc<Pod>>,
+    /// DaemonSets that it may run, and on which nodes of it.
+    running: Vec<(DaemonId, Arc<[Requirements]>)>,
+}
+
+impl Sold {
+    /// Whether a DaemonSet may run on it, bought under requirements, whose pod must not share a domain of a key with it.
+    pub(crate) fn is_barred(&self, bars: &[Bar], requirements: &Requirements) -> bool {
+        let sold = &self.instance_type.requirements;
+        let may_run = |id: &DaemonId| {
+            let mut running = self.running.iter().filter(|(own, _)| own == id);
+            running.any(|(_, on)| on.iter().any(|r| requirements.does_intersect(r)))
+        };
+        let mut bars = bars.iter();
+        bars.any(|(id, key)| may_run(id) && may_have(key, requirements, sold))
+    }
 }
 
 impl Deref for Sold {
@@ -127,7 +139,7 @@ impl Catalog {
         let mut pools = Vec::new();
         let stock = cluster.stock(names);
         for view in views {
-            let daemons = daemons_of(problem, view);
+            let daemons = daemons_of(problem, cluster.daemons(problem), view);
             let list = cluster.wares.list(&view.instance_types);
             let left = list.left(problem, &list.deciding(&view.requirements));
             let types = stock.lock().types(problem, names, left, &daemons);
@@ -188,7 +200,7 @@ impl Catalog {
 }
 
 #[allow(clippy::cast_precision_loss)] // Worths are for comparing.
-pub(crate) fn sold(problem: &Problem, names: &Names, ware: &Arc<Ware>, daemons: &Daemons) -> Sold {
+pub(crate) fn sold(problem: &Problem, names: &Names, ware: &Arc<Ware>, daemons: &OfPool) -> Sold {
     let instance_type = &ware.instance_type;
     let mut taken = ResourceList::new();
     let (mut ports, mut running) = (Vec::new(), Vec::new());
@@ -200,7 +212,7 @@ pub(crate) fn sold(problem: &Problem, names: &Names, ware: &Arc<Ware>, daemons: 
         {
             taken.add(&daemon.pod.requests);
             ports.extend(daemon.pod.host_ports.iter().cloned());
-            running.push(Arc::clone(&daemon.pod));
+            running.push((daemon.id, Arc::clone(&daemon.alternatives)));
         }
     }
     let mut left = instance_type.allocatable.clone();
@@ -220,48 +232,36 @@ pub(crate) fn sold(problem: &Problem, names: &Names, ware: &Arc<Ware>, daemons: 
 }
 
 /// A DaemonSet pod that runs on machines of a pool.
-struct Daemon {
+struct Running {
+    id: DaemonId,
     pod: Arc<Pod>,
-    alternatives: Vec<Requirements>,
+    alternatives: Arc<[Requirements]>,
 }
 
 /// The DaemonSets of a pool.
-pub(crate) struct Daemons {
-    all: Vec<Daemon>,
+pub(crate) struct OfPool {
+    all: Vec<Running>,
     /// The same for the same ones.
     pub(crate) text: String,
 }
 
-fn daemons_of(problem: &Problem, view: &PoolView) -> Daemons {
-    // Nodes get these labels before any pod runs on them, so that DaemonSets may wait for them.
-    let mut requirements = view.requirements.clone();
-    for key in [REGISTERED, INITIALIZED] {
-        requirements.add(Requirement::is_in(key, ["true"]));
-    }
-    let ignored = |p: &Pod| p.has_resource_claims && problem.options.ignore_dra;
-    let all: Vec<Daemon> = problem
-        .daemons
-        .iter()
-        .filter(|p| !ignored(p) && first_in_the_way(&view.taints, &p.tolerations, true).is_none())
-        .filter_map(|pod| {
-            let demands = pod.node_demands(&problem.labels).ok()?;
-            let alternatives: Vec<Requirements> = demands
-                .alternatives
-                .into_iter()
-                .filter(|r| requirements.is_compatible(r, Undefined::WellKnown(&problem.labels)))
-                .collect();
-            (!alternatives.is_empty()).then(|| Daemon {
-                pod: Arc::clone(pod),
-                alternatives,
-            })
-        })
-        .collect();
+fn daemons_of(problem: &Problem, daemons: &Daemons, view: &PoolView) -> OfPool {
+    let requirements = once_up(&view.requirements);
+    let meets =
+        |r: &&Requirements| requirements.is_compatible(r, Undefined::WellKnown(&problem.labels));
+    let tolerant = daemons.iter().filter(|d| d.tolerates(&view.taints));
+    let running = tolerant.map(|d| Running {
+        id: d.id,
+        pod: Arc::clone(&d.pod),
+        alternatives: d.alternatives.iter().filter(meets).cloned().collect(),
+    });
+    let all: Vec<Running> = running.filter(|d| !d.alternatives.is_empty()).collect();
     let mut text = String::new();
     for daemon in &all {
         // Writing to a String cannot fail.
         let _ = write!(text, "{}{:?}", daemon.pod.key, daemon.alternatives);
     }
-    Daemons { all, text }
+    OfPool { all, text }
 }
 
 impl Pool {

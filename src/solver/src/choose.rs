@@ -9,7 +9,7 @@ use crate::buy::Buyer;
 use crate::catalog::{Pool, Sold};
 use crate::class::Class;
 use crate::dense::{Dense, add, count_of, times};
-use crate::machine::{Booking, booking};
+use crate::machine::{Booking, Load, booking};
 use crate::sets::{Set, SetId};
 use crate::stock::POD_WORTH;
 use crate::wares::Offer;
@@ -88,14 +88,14 @@ impl Buyer<'_, '_> {
             cheapest_work(pool, set, &sharers, options.node_cost, &mut units).and_then(
                 |(score, offer)| {
                     let sold = pool.types.get(offer.at)?;
-                    let (_, filled) = fill(sold, &sharers, true);
-                    let (need, ports) = needed(&sharers, &filled);
+                    let (_, filled) = fill(sold, set, &sharers, true);
+                    let load = needed(&sharers, &filled);
                     Some(Candidate {
                         score,
                         set: id,
                         chosen: offer.at,
                         price: offer.price,
-                        booking: booking(pool, set, offer.at, &need, &ports, None)?,
+                        booking: booking(pool, set, offer.at, &load, None)?,
                         filled,
                     })
                 },
@@ -141,7 +141,7 @@ fn cheapest_work<'a>(
             continue;
         }
         *units += 1;
-        let (worth, _) = fill(sold, sharers, false);
+        let (worth, _) = fill(sold, set, sharers, false);
         if worth <= 0.0 {
             continue;
         }
@@ -198,7 +198,7 @@ fn by_score(
         if !pool.admits(&sold.instance_type.capacity, None) {
             continue;
         }
-        let (worth, filled) = fill(sold, sharers, true);
+        let (worth, filled) = fill(sold, set, sharers, true);
         if worth > 0.0 {
             scored.push(((offer.price + options.node_cost) / worth, offer, filled));
         }
@@ -208,8 +208,8 @@ fn by_score(
     scored
         .into_iter()
         .filter_map(move |(score, offer, filled)| {
-            let (need, ports) = needed(sharers, &filled);
-            let booking = booking(pool, set, offer.at, &need, &ports, None)?;
+            let load = needed(sharers, &filled);
+            let booking = booking(pool, set, offer.at, &load, None)?;
             Some(Candidate {
                 score,
                 set: id,
@@ -223,13 +223,13 @@ fn by_score(
 
 /// What the pods are worth that a machine takes of the sharers, nothing if the first of them finds no room; and how many
 /// of which, if that is asked for.
-fn fill(sold: &Sold, sharers: &[Sharer<'_>], tell: bool) -> (f64, Vec<(usize, usize)>) {
+fn fill(sold: &Sold, set: &Set, sharers: &[Sharer<'_>], tell: bool) -> (f64, Vec<(usize, usize)>) {
     let mut room: Dense = sold.room.clone();
     let mut ports: Vec<&HostPort> = sold.ports.iter().collect();
     let mut worth = 0.0;
     let mut filled = Vec::new();
     for (at, sharer) in sharers.iter().enumerate() {
-        let most = if sharer.class.keeps_off(sold) {
+        let most = if sharer.class.keeps_off(sold, &set.requirements) {
             0
         } else if sharer.class.ports.is_empty() {
             sharer.count
@@ -258,17 +258,15 @@ fn fill(sold: &Sold, sharers: &[Sharer<'_>], tell: bool) -> (f64, Vec<(usize, us
     (worth, filled)
 }
 
-/// Requests and host ports of what was filled.
-fn needed(sharers: &[Sharer<'_>], filled: &[(usize, usize)]) -> (Dense, Vec<HostPort>) {
-    let mut need = Dense::new();
-    let mut ports = Vec::new();
+/// What the pods ask that were filled in.
+fn needed(sharers: &[Sharer<'_>], filled: &[(usize, usize)]) -> Load {
+    let mut load = Load::default();
     for (position, n) in filled {
         if let Some(sharer) = sharers.iter().find(|s| s.position == *position) {
-            add(&mut need, &sharer.class.requests, count_of(*n));
-            ports.extend(sharer.class.ports.iter().cloned());
+            load.add(sharer.class, *n);
         }
     }
-    (need, ports)
+    load
 }
 
 fn clash(a: &[HostPort], b: &[&HostPort]) -> bool {

@@ -14,6 +14,7 @@ use karpenter_model::{Pod, PodKey, Problem, Requirements, ResourceList};
 
 use crate::catalog::{Sold, UnitPrices};
 use crate::cluster::Cluster;
+use crate::daemons::{Bar, Daemon, Daemons, MAX_WAYS};
 use crate::dense::{Dense, Names};
 use crate::keepers::{HeldId, Keepers};
 use crate::ledger::Whos;
@@ -34,6 +35,8 @@ pub(crate) struct Demand {
     pub(crate) soft: bool,
     /// Tolerations.
     pub(crate) tolerations: Vec<Toleration>,
+    /// Tolerations of a DaemonSet whose pod has to be there, too.
+    pub(crate) beside: Option<Vec<Toleration>>,
     /// What makes it the same as another.
     pub(crate) same: SameDemand,
 }
@@ -72,15 +75,20 @@ pub(crate) struct Class {
     pub(crate) rules: Vec<Rule>,
     /// Whom it keeps away, by key.
     pub(crate) held: Vec<(Arc<str>, Who)>,
+    /// DaemonSets that it excludes or that exclude it.
+    pub(crate) bars: Vec<Bar>,
+    /// Ways to serve it on machines that those do not run on because of what is asked for besides.
+    pub(crate) around: Vec<DemandId>,
+    /// Ways to serve it on machines to be bought where a DaemonSet's pod will be whom its affinity wants.
+    pub(crate) beside: Vec<DemandId>,
     members: Vec<Arc<Pod>>,
 }
 
 impl Class {
-    /// Whether its anti-affinity keeps it off every machine of a type, as a DaemonSet will have a pod there.
-    pub(crate) fn keeps_off(&self, sold: &Sold) -> bool {
-        let apart = |r: &&Rule| r.required && r.is_by_host() && r.demand == rules::Demand::Apart;
-        let mut rules = self.rules.iter().filter(apart);
-        !sold.running.is_empty() && rules.any(|r| sold.running.iter().any(|d| r.who.means(d)))
+    /// Whether a DaemonSet that it excludes, or that excludes it, may run on machines of a type that are bought under
+    /// requirements.
+    pub(crate) fn keeps_off(&self, sold: &Sold, requirements: &Requirements) -> bool {
+        sold.is_barred(&self.bars, requirements)
     }
 }
 
@@ -105,15 +113,40 @@ impl Demands {
         } else {
             format!("{:?}", pod.tolerations)
         };
+        self.known((soft, requirements, tolerations), &pod.tolerations, None)
+    }
+
+    /// A demand with more requirements, beside a DaemonSet's pod that has to be there, too; none if they do not go together.
+    fn stricter(
+        &mut self,
+        demand: DemandId,
+        asked: &Requirements,
+        beside: Option<&Daemon>,
+    ) -> Option<DemandId> {
+        let demand = self.all.get(demand)?;
+        if !demand.requirements.does_intersect(asked) {
+            return None;
+        }
+        let (soft, mut requirements, mut text) = demand.same.clone();
+        requirements.add_all(asked);
+        if let Some(daemon) = beside {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "|{:?}", daemon.tolerations());
+        }
+        let tolerations = demand.tolerations.clone();
+        Some(self.known((soft, requirements, text), &tolerations, beside))
+    }
+
+    fn known(&mut self, key: SameDemand, own: &[Toleration], beside: Option<&Daemon>) -> DemandId {
         let next = self.all.len();
-        let key = (soft, requirements, tolerations);
         if let Some(known) = self.index.get(&key) {
             return *known;
         }
         self.all.push(Demand {
             requirements: key.1.clone(),
-            soft,
-            tolerations: pod.tolerations.clone(),
+            soft: key.0,
+            tolerations: own.to_vec(),
+            beside: beside.map(|d| d.tolerations().to_vec()),
             same: key.clone(),
         });
         self.index.insert(key, next);
@@ -134,6 +167,7 @@ impl Classes {
         let mut all: Vec<Class> = Vec::new();
         let soft = soft_taints(problem) || cluster.has_soft_taints(gone);
         let meant = Meant::new(problem, cluster, gone);
+        let daemons = cluster.daemons(problem);
         let mounts = Mounts::new(problem, cluster, gone);
         let mut demands = Demands::default();
         for pod in &problem.pods {
@@ -151,7 +185,15 @@ impl Classes {
             match attempts(problem, pod, soft, &mut demands) {
                 Ok(attempts) => {
                     by_shape.insert(shape, all.len());
+                    let rules = rules::of(problem, pod);
+                    let bars = bars(daemons, pod, &rules);
+                    let around = around(daemons, &bars, &attempts, &mut demands);
+                    let own = attempts.iter().map(|a| a.demand);
+                    let ways: Vec<DemandId> = own.chain(around.iter().copied()).collect();
                     all.push(Class {
+                        around,
+                        bars,
+                        beside: beside(daemons, &ways, &rules, &mut demands),
                         requests: Dense::new(),
                         asked,
                         shared,
@@ -162,7 +204,7 @@ impl Classes {
                             .node_demands(&problem.labels)
                             .map(|d| d.alternatives)
                             .unwrap_or_default(),
-                        rules: rules::of(problem, pod),
+                        rules,
                         held: rules::held(problem, pod).collect(),
                         members: vec![Arc::clone(pod)],
                         example: Arc::clone(pod),
@@ -277,6 +319,7 @@ fn refusal(problem: &Problem, pod: &Pod) -> Option<String> {
 struct Meant<'a> {
     by_placed: Whos,
     keepers: &'a Keepers,
+    daemons: &'a Daemons,
     on_gone: BTreeMap<HeldId, usize>,
 }
 
@@ -291,6 +334,7 @@ impl<'a> Meant<'a> {
             by_placed,
             on_gone: keepers.on(gone),
             keepers,
+            daemons: cluster.daemons(problem),
         }
     }
 
@@ -298,7 +342,94 @@ impl<'a> Meant<'a> {
         let mut held = self.keepers.against(pod);
         !self.by_placed.meaning(pod).is_empty()
             || held.any(|id| self.keepers.stays(id, &self.on_gone))
+            || self.daemons.iter().any(|d| d.excludes(pod))
     }
+}
+
+/// DaemonSets that a pod excludes or that exclude it.
+fn bars(daemons: &Daemons, pod: &Pod, rules: &[Rule]) -> Vec<Bar> {
+    let apart = |r: &&Rule| r.required && r.demand == rules::Demand::Apart;
+    let mut bars = Vec::new();
+    for daemon in daemons.iter() {
+        let excluded = rules.iter().filter(apart);
+        let excluded = excluded
+            .filter(|r| r.who.means(&daemon.pod))
+            .map(|r| &r.key);
+        let excluding = daemon.held.iter().filter(|(_, who)| who.means(pod));
+        for key in excluded.chain(excluding.map(|(key, _)| key)) {
+            let bar = (daemon.id, Arc::clone(key));
+            if !bars.contains(&bar) {
+                bars.push(bar);
+            }
+        }
+    }
+    bars
+}
+
+/// Ways to serve a class on machines that DaemonSets do not run on which it must not meet: around each of them, and around
+/// all at once.
+fn around(
+    daemons: &Daemons,
+    bars: &[Bar],
+    attempts: &[Attempt],
+    known: &mut Demands,
+) -> Vec<DemandId> {
+    let barred = daemons
+        .iter()
+        .filter(|d| bars.iter().any(|(id, _)| *id == d.id));
+    let mut barred: Vec<&Daemon> = barred.collect();
+    barred.sort_by_key(|d| &d.pod.key);
+    let each: Vec<Vec<Requirements>> = barred.iter().map(|d| d.ways_around()).collect();
+    let mut ways: Vec<Requirements> = each.concat();
+    let some: Vec<_> = each.iter().filter(|ways| !ways.is_empty()).collect();
+    if some.len() > 1 {
+        let mut all = vec![Requirements::new()];
+        for own in some {
+            let step = all.iter().flat_map(|way| {
+                let both = |more: &Requirements| {
+                    let mut way = way.clone();
+                    way.add_all(more);
+                    way
+                };
+                own.iter().map(both).collect::<Vec<_>>()
+            });
+            all = step.take(MAX_WAYS).collect();
+        }
+        ways.extend(all);
+    }
+    let mut out = Vec::new();
+    for attempt in attempts {
+        out.extend(
+            ways.iter()
+                .filter_map(|way| known.stricter(attempt.demand, way, None)),
+        );
+    }
+    out
+}
+
+/// Ways to serve a class on machines to be bought where it finds whom its affinity wants in a DaemonSet's pod: one is enough,
+/// for all terms, as all of them mean the same pods.
+fn beside(
+    daemons: &Daemons,
+    ways: &[DemandId],
+    rules: &[Rule],
+    known: &mut Demands,
+) -> Vec<DemandId> {
+    let mut together = rules.iter().filter(|r| r.is_bond());
+    let Some(wanted) = together.next() else {
+        return Vec::new();
+    };
+    let certain = daemons.iter().filter(|d| d.is_certain);
+    let mut partners: Vec<&Daemon> = certain.filter(|d| wanted.who.means(&d.pod)).collect();
+    partners.sort_by_key(|d| &d.pod.key);
+    let mut out = Vec::new();
+    for way in ways {
+        for partner in &partners {
+            let asked = partner.asks();
+            out.extend(asked.filter_map(|asked| known.stricter(*way, asked, Some(partner))));
+        }
+    }
+    out
 }
 
 /// Everything of a pod that placement looks at, as text: equal text, equal answers. Who the pod is matters only where

@@ -11,6 +11,7 @@ use karpenter_model::{NodeView, Pod, PodKey, Problem, ResourceList};
 use parking_lot::Mutex;
 
 use crate::class::{Demand, SameDemand};
+use crate::daemons::Daemons;
 use crate::dense::{Names, gcd};
 use crate::keepers::Keepers;
 use crate::kept::Kept;
@@ -42,6 +43,7 @@ pub struct Cluster {
     index: OnceLock<HashMap<Arc<str>, Place>>,
     kinds: OnceLock<Kinds>,
     keepers: OnceLock<Keepers>,
+    daemons: OnceLock<Daemons>,
     keys: Kept<Arc<str>, Domains>,
     /// What rules count that were asked about.
     counted: Kept<Same, Counted>,
@@ -228,6 +230,11 @@ impl Cluster {
     pub(crate) fn keepers(&self, problem: &Problem) -> &Keepers {
         let make = || Keepers::new(&self.nodes, problem);
         self.keepers.get_or_init(make)
+    }
+
+    /// The DaemonSets.
+    pub(crate) fn daemons(&self, problem: &Problem) -> &Daemons {
+        self.daemons.get_or_init(|| Daemons::new(problem))
     }
 
     /// What a rule counts here, made if nobody has asked yet.

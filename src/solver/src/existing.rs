@@ -9,10 +9,11 @@ use karpenter_api::labels::HOSTNAME;
 use karpenter_model::plan::ExistingPlacement;
 use karpenter_model::pod::HostPort;
 use karpenter_model::taints::first_in_the_way;
-use karpenter_model::{LabelRegistry, NodeView, Pod, PodKey, Problem, Requirements, ResourceList};
+use karpenter_model::{LabelRegistry, NodeView, PodKey, Problem, Requirements, ResourceList};
 
 use crate::class::{Class, Classes, Demand, DemandId};
 use crate::cluster::{Cluster, Suitable};
+use crate::daemons::Daemons;
 use crate::dense::{Dense, Names, add, count_of, minus, times};
 use crate::ledger::Ledger;
 use crate::node_rooms::{Known, NodeRooms};
@@ -31,7 +32,7 @@ pub(crate) struct Existing<'a> {
     problem: &'a Problem,
     names: &'a Names,
     cluster: &'a Cluster,
-    daemons: Vec<Daemon<'a>>,
+    daemons: &'a Daemons,
     /// Those that something was put on.
     changed: BTreeMap<usize, Node>,
     rooms: NodeRooms,
@@ -56,9 +57,9 @@ impl<'a> Existing<'a> {
             });
             Known::new(most)
         });
-        let daemons = Daemon::all(problem);
+        let daemons = cluster.daemons(problem);
         let rooms = {
-            let read = reader(problem, names, cluster, &daemons);
+            let read = reader(problem, names, cluster, daemons);
             NodeRooms::new(known, gone, &read)
         };
         Self {
@@ -79,14 +80,14 @@ impl<'a> Existing<'a> {
     }
 
     fn read(&self, block: usize) -> Vec<Dense> {
-        reader(self.problem, self.names, self.cluster, &self.daemons)(block)
+        reader(self.problem, self.names, self.cluster, self.daemons)(block)
     }
 
     /// Host ports that are taken on a node.
     fn ports(&self, at: usize) -> Cow<'_, [HostPort]> {
         match (self.changed.get(&at), self.views().get(at)) {
             (Some(node), _) => Cow::Borrowed(&node.ports),
-            (None, Some(view)) => ports_of(self.problem, view, &self.daemons).into(),
+            (None, Some(view)) => ports_of(self.problem, view, self.daemons).into(),
             (None, None) => Cow::default(),
         }
     }
@@ -167,7 +168,7 @@ impl<'a> Existing<'a> {
         if pods.is_empty() {
             return;
         }
-        let read = reader(self.problem, self.names, self.cluster, &self.daemons);
+        let read = reader(self.problem, self.names, self.cluster, self.daemons);
         let mut room = self.rooms.get(at, &read).cloned().unwrap_or_default();
         add(&mut room, &class.requests, -count_of(pods.len()));
         let mut node = match self.changed.remove(&at) {
@@ -267,44 +268,12 @@ pub(crate) fn meets(view: &NodeView, requirements: &Requirements, labels: &Label
     })
 }
 
-/// A DaemonSet pod and where it runs.
-struct Daemon<'a> {
-    pod: &'a Pod,
-    alternatives: Vec<Requirements>,
-}
-
-impl<'a> Daemon<'a> {
-    fn all(problem: &'a Problem) -> Vec<Self> {
-        problem
-            .daemons
-            .iter()
-            .filter(|d| !(d.has_resource_claims && problem.options.ignore_dra))
-            .filter_map(|pod| {
-                let demands = pod.node_demands(&problem.labels).ok()?;
-                Some(Self {
-                    pod,
-                    alternatives: demands.alternatives,
-                })
-            })
-            .collect()
-    }
-
-    /// Whether it belongs on a node.
-    fn runs_on(&self, problem: &Problem, view: &NodeView) -> bool {
-        first_in_the_way(&view.taints, &self.pod.tolerations, true).is_none()
-            && self
-                .alternatives
-                .iter()
-                .any(|r| meets(view, r, &problem.labels))
-    }
-}
-
 /// Tells the rooms of a block of nodes before anything is put on them.
 fn reader(
     problem: &Problem,
     names: &Names,
     cluster: &Cluster,
-    daemons: &[Daemon<'_>],
+    daemons: &Daemons,
 ) -> impl Fn(usize) -> Vec<Dense> {
     move |block| {
         let nodes = cluster.nodes.iter().skip(block * BLOCK).take(BLOCK);
@@ -315,9 +284,9 @@ fn reader(
 }
 
 /// The room that a node has before anything is put on it.
-fn room(problem: &Problem, names: &Names, view: &NodeView, daemons: &[Daemon<'_>]) -> Dense {
+fn room(problem: &Problem, names: &Names, view: &NodeView, daemons: &Daemons) -> Dense {
     let mut left = view.available.clone();
-    if !daemons.is_empty() {
+    if daemons.iter().next().is_some() {
         left.deduct(&coming(problem, view, daemons));
     }
     let mut room = names.room(&left);
@@ -331,7 +300,7 @@ fn room(problem: &Problem, names: &Names, view: &NodeView, daemons: &[Daemon<'_>
 }
 
 /// What DaemonSets will still take: the requests of those that belong on the node minus those that are on it.
-fn coming(problem: &Problem, view: &NodeView, daemons: &[Daemon<'_>]) -> ResourceList {
+fn coming(problem: &Problem, view: &NodeView, daemons: &Daemons) -> ResourceList {
     let mut all = ResourceList::new();
     for daemon in daemons.iter().filter(|d| d.runs_on(problem, view)) {
         all.add(&daemon.pod.requests);
@@ -342,7 +311,7 @@ fn coming(problem: &Problem, view: &NodeView, daemons: &[Daemon<'_>]) -> Resourc
 
 /// Host ports that are taken on a node, those among them that DaemonSets will take: a pod in their place would keep them
 /// off.
-fn ports_of(problem: &Problem, view: &NodeView, daemons: &[Daemon<'_>]) -> Vec<HostPort> {
+fn ports_of(problem: &Problem, view: &NodeView, daemons: &Daemons) -> Vec<HostPort> {
     let with_ports = daemons.iter().filter(|d| !d.pod.host_ports.is_empty());
     let coming = with_ports.filter(|d| d.runs_on(problem, view));
     let mut ports = view.host_ports.clone();

@@ -128,7 +128,7 @@ fn node(
         .iter()
         .enumerate()
         .filter_map(|(at, o)| Some((at, o, &**pool.types.get(o.at)?)))
-        .filter(|(_, _, s)| takes(s, &machine.need, &machine.ports))
+        .filter(|(_, _, s)| takes(s, set, &machine.load))
         .collect();
     let fitted = fitting.len();
     let mut listed = fitting;
@@ -145,7 +145,7 @@ fn node(
     }
     let rest = [
         step(
-            &format!("requests {}", text(&names.list(&machine.need))),
+            &format!("requests {}", text(&names.list(&machine.load.need))),
             set.offers.len(),
             fitted,
         ),
@@ -153,7 +153,7 @@ fn node(
     ];
     listed.truncate(MAX_INSTANCE_TYPES_PER_CLAIM);
 
-    let mut requests = mounts::without(names.list(&machine.need));
+    let mut requests = mounts::without(names.list(&machine.load.need));
     let mut daemons: Vec<&ResourceList> = listed.iter().map(|(_, _, s)| &s.daemons).collect();
     daemons.dedup();
     requests.add(&ResourceList::min(daemons));

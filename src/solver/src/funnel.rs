@@ -169,15 +169,19 @@ fn tell(
         }
     }
     let before = left.len();
-    left.retain(|s| !class.keeps_off(s));
+    left.retain(|s| !class.keeps_off(s, &so_far));
     if left.len() < before {
-        push("anti-affinity to DaemonSets".to_owned(), before, left.len());
+        push(
+            "anti-affinity of it or of DaemonSets".to_owned(),
+            before,
+            left.len(),
+        );
     }
     if left.is_empty() {
         return done(
             steps,
             format!(
-                "its anti-affinity keeps it off DaemonSets that run on each of {before} instance types"
+                "anti-affinity, its own or theirs, keeps it off DaemonSets that run on each of {before} instance types"
             ),
         );
     }

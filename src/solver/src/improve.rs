@@ -3,13 +3,10 @@
 //! have to be asked again. Only what really gets cheaper by it is moved, so that it comes to an end.
 
 use karpenter_model::ResourceList;
-use karpenter_model::pod::HostPort;
 
 use crate::buy::Buyer;
-use crate::choose::ports_clash;
 use crate::class::DemandId;
-use crate::dense::{Dense, add, minus};
-use crate::machine::{Machine, booking};
+use crate::machine::{Load, Machine, booking, lets_in};
 use crate::merge::LEAST_SAVING;
 use crate::topology::Combination;
 
@@ -61,6 +58,10 @@ impl Buyer<'_, '_> {
         if (self.sets.get(machine.set)).is_none_or(|set| set.has_min_values) {
             return out;
         }
+        let place = self.ledger.topology.machine(index);
+        if machine.pods.len() == 1 && self.ledger.is_relied_on(place) {
+            return out;
+        }
         for (at, (class, _)) in machine.pods.iter().enumerate() {
             let Some(c) = self.classes.get(*class) else {
                 continue;
@@ -72,9 +73,13 @@ impl Buyer<'_, '_> {
             let saving = if machine.pods.len() == 1 {
                 machine.price + self.problem.options.node_cost
             } else {
-                let need = minus(&machine.need, &c.requests);
-                let ports = without(&machine.ports, &c.ports);
-                let smaller = self.cheapest(machine, &need, &ports);
+                let others = machine
+                    .pods
+                    .iter()
+                    .enumerate()
+                    .filter(|(other, _)| *other != at);
+                let others = others.filter_map(|(_, (class, _))| self.classes.get(*class));
+                let smaller = self.cheapest(machine, &machine.load.without(c, others));
                 smaller.map_or(0.0, |s| machine.price - s.price)
             };
             if saving > LEAST_SAVING {
@@ -162,8 +167,9 @@ impl Buyer<'_, '_> {
             return false;
         };
         let (_, pod) = machine.pods.remove(leaver.at);
-        add(&mut machine.need, &c.requests, -1);
-        machine.ports = without(&machine.ports, &c.ports);
+        let left = machine.pods.iter();
+        let left = left.filter_map(|(class, _)| self.classes.get(*class));
+        machine.load = machine.load.without(c, left);
         self.take_on(to, leaver.class, vec![pod]);
         self.shrink(from);
         true
@@ -178,7 +184,7 @@ impl Buyer<'_, '_> {
             self.release(index);
             return;
         }
-        let smaller = self.cheapest(machine, &machine.need, &machine.ports);
+        let smaller = self.cheapest(machine, &machine.load);
         if let Some(smaller) = smaller.filter(|s| s.price <= machine.price)
             && let Some(machine) = self.machines.get_mut(index)
             && let Some(pool) = self.catalog.pools.get_mut(machine.pool)
@@ -192,15 +198,15 @@ impl Buyer<'_, '_> {
 
     /// The cheapest type that a machine could be if its pods asked for this: what they have room on, ports and limits
     /// permitting.
-    fn cheapest(&self, machine: &Machine, need: &Dense, ports: &[HostPort]) -> Option<Smaller> {
+    fn cheapest(&self, machine: &Machine, load: &Load) -> Option<Smaller> {
         let pool = self.catalog.pools.get(machine.pool)?;
         let set = self.sets.get(machine.set)?;
-        set.with_room(need).find_map(|offer| {
+        set.with_room(&load.need).find_map(|offer| {
             let sold = pool.types.get(offer.at)?;
-            if ports_clash(ports, &sold.ports) {
+            if !lets_in(sold, set, load) {
                 return None;
             }
-            let booked = booking(pool, set, offer.at, need, ports, Some(&machine.booked))?;
+            let booked = booking(pool, set, offer.at, load, Some(&machine.booked))?;
             Some(Smaller {
                 at: offer.at,
                 price: offer.price,
@@ -216,15 +222,4 @@ struct Smaller {
     price: f64,
     /// What it would hold of the limits.
     amount: ResourceList,
-}
-
-/// Ports without some of them.
-fn without(ports: &[HostPort], some: &[HostPort]) -> Vec<HostPort> {
-    let mut left = ports.to_vec();
-    for port in some {
-        if let Some(at) = left.iter().position(|p| p == port) {
-            left.swap_remove(at);
-        }
-    }
-    left
 }

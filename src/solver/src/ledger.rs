@@ -1,7 +1,7 @@
 //! Where the pods are that rules are about: counts by rule and domain, kept up to date while pods are placed. Pods whose
 //! rules say the same share their counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Toleration;
@@ -19,10 +19,12 @@ use crate::rules::{Demand, Rule};
 use crate::sets::Set;
 use crate::topology::{DomainId, KeyId, Place, Topology};
 
+mod coming;
 mod counted;
 mod read;
 mod whos;
 
+use coming::Minded;
 pub(crate) use counted::{Counted, Same};
 pub(crate) use whos::Whos;
 
@@ -30,7 +32,7 @@ pub(crate) use whos::Whos;
 pub(crate) type GroupId = usize;
 
 /// What the domains of a rule are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Over {
     /// Every host is one.
     Hosts,
@@ -129,6 +131,10 @@ pub(crate) struct Ledger<'a> {
     heeding: Vec<GroupId>,
     held: Vec<Held>,
     by_class: Vec<Concern>,
+    /// DaemonSets that rules are about.
+    daemons: Vec<Minded<'a>>,
+    /// Machines with domains that they are counted in.
+    come: BTreeSet<(Place, usize, Over)>,
 }
 
 impl<'a> Ledger<'a> {
@@ -209,6 +215,11 @@ impl<'a> Ledger<'a> {
 
     /// The places of a block that rules about hosts leave open to the class.
     pub(crate) fn open(&self, class: usize, block: usize) -> u64 {
+        self.open_as(class, block, false)
+    }
+
+    /// The same where its affinity is taken care of if it is `beside` a DaemonSet's pod.
+    pub(crate) fn open_as(&self, class: usize, block: usize, beside: bool) -> u64 {
         let Some(concern) = self.concern(class) else {
             return u64::MAX;
         };
@@ -216,7 +227,7 @@ impl<'a> Ledger<'a> {
             return u64::MAX;
         }
         let mut open = u64::MAX;
-        for (group, itself) in self.groups(class).filter(|(g, _)| g.over == Over::Hosts) {
+        for (group, itself) in self.over_hosts(class, beside) {
             open &= group.open(itself, block);
         }
         for held in self.bound(class) {
@@ -230,23 +241,34 @@ impl<'a> Ledger<'a> {
         self.open(class, place / BLOCK) >> (place % BLOCK) & 1 == 1
     }
 
+    /// The rules of a class over hosts, those left out that are taken care of beside a DaemonSet's pod.
+    fn over_hosts(&self, class: usize, beside: bool) -> impl Iterator<Item = (&Group, bool)> {
+        let all = self.groups(class).filter(|(g, _)| g.over == Over::Hosts);
+        all.filter(move |(g, _)| !(beside && g.rule.is_bond()))
+    }
+
     /// Most pods of the class that a host may take on, by rules about hosts alone.
     pub(crate) fn host_cap(&self, class: usize, place: Place) -> usize {
+        self.host_cap_as(class, place, false)
+    }
+
+    /// The same where its affinity is taken care of if it is `beside` a DaemonSet's pod.
+    pub(crate) fn host_cap_as(&self, class: usize, place: Place, beside: bool) -> usize {
         let host = self.topology.host(place);
         let forbidden = |h: &Held| h.over == Over::Hosts && at(&h.holders, host) > 0;
         if self.bound(class).any(forbidden) {
             return 0;
         }
-        self.cap(class, |group| at(&group.counts, host))
+        self.cap(class, beside, |group| at(&group.counts, host))
     }
 
     /// Most pods of the class that a machine without pods may take on.
-    pub(crate) fn fresh_cap(&self, class: usize) -> usize {
-        self.cap(class, |_| 0)
+    pub(crate) fn fresh_cap(&self, class: usize, beside: bool) -> usize {
+        self.cap(class, beside, |_| 0)
     }
 
-    fn cap(&self, class: usize, here: impl Fn(&Group) -> usize) -> usize {
-        let hosts = self.groups(class).filter(|(g, _)| g.over == Over::Hosts);
+    fn cap(&self, class: usize, beside: bool, here: impl Fn(&Group) -> usize) -> usize {
+        let hosts = self.over_hosts(class, beside);
         // A machine can always be bought, and is empty: the emptiest host has none.
         let caps = hosts.map(|(g, itself)| g.headroom(itself, here(g), 0));
         caps.min().unwrap_or(usize::MAX)

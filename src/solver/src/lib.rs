@@ -23,7 +23,8 @@
 //! Chunks of capacity buffers come last: they get what room is left when all pods have a place, and machines after that.
 //!
 //! Pods that rules between pods are about (`rules.rs`: spread, pod affinity) are placed domain by domain, in their turn:
-//! `ruled.rs`, with `ledger.rs` keeping the counts.
+//! `ruled.rs`, with `ledger.rs` keeping the counts. Pods of DaemonSets are planned by nobody and will be there all the same
+//! (`daemons.rs`): rules rely on them, and keep clear of them.
 
 mod abreast;
 mod buy;
@@ -31,6 +32,7 @@ mod catalog;
 mod choose;
 mod class;
 mod cluster;
+mod daemons;
 mod dense;
 mod existing;
 mod finish;

@@ -9,7 +9,9 @@ use karpenter_model::{PodKey, ResourceList};
 
 use crate::catalog::{Pool, Sold};
 use crate::choose::ports_clash;
-use crate::dense::{Dense, fits};
+use crate::class::Class;
+use crate::daemons::Bar;
+use crate::dense::{Dense, add, count_of, fits, minus};
 use crate::sets::{Set, SetId};
 
 /// A machine to buy.
@@ -21,10 +23,8 @@ pub(crate) struct Machine {
     pub(crate) chosen: usize,
     /// What that type costs.
     pub(crate) price: f64,
-    /// Requests of its pods.
-    pub(crate) need: Dense,
-    /// Host ports of its pods.
-    pub(crate) ports: Vec<HostPort>,
+    /// What its pods ask of it.
+    pub(crate) load: Load,
     /// Its pods with their classes.
     pub(crate) pods: Vec<(usize, PodKey)>,
     /// What it holds of the pool's limits.
@@ -38,6 +38,59 @@ impl Machine {
     }
 }
 
+/// What pods ask of a machine that they share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Load {
+    /// Their requests.
+    pub(crate) need: Dense,
+    /// Their host ports.
+    pub(crate) ports: Vec<HostPort>,
+    /// DaemonSets that must not run there.
+    pub(crate) bars: Vec<Bar>,
+}
+
+impl Load {
+    /// Adds pods of a class.
+    pub(crate) fn add(&mut self, class: &Class, n: usize) {
+        add(&mut self.need, &class.requests, count_of(n));
+        self.ports.extend(class.ports.iter().cloned());
+        self.bar(&class.bars);
+    }
+
+    /// Adds what others ask.
+    pub(crate) fn join(&mut self, other: &Self) {
+        add(&mut self.need, &other.need, 1);
+        self.ports.extend(other.ports.iter().cloned());
+        self.bar(&other.bars);
+    }
+
+    fn bar(&mut self, bars: &[Bar]) {
+        for bar in bars {
+            if !self.bars.contains(bar) {
+                self.bars.push(bar.clone());
+            }
+        }
+    }
+
+    /// What is left without a pod of a class, of pods of these classes.
+    pub(crate) fn without<'a>(&self, class: &Class, left: impl Iterator<Item = &'a Class>) -> Self {
+        let mut out = Self {
+            need: minus(&self.need, &class.requests),
+            ports: self.ports.clone(),
+            bars: Vec::new(),
+        };
+        for port in &class.ports {
+            if let Some(at) = out.ports.iter().position(|p| p == port) {
+                out.ports.swap_remove(at);
+            }
+        }
+        if !self.bars.is_empty() {
+            left.for_each(|c| out.bar(&c.bars));
+        }
+        out
+    }
+}
+
 /// What a machine would hold of the limits.
 pub(crate) struct Booking {
     pub(crate) amount: ResourceList,
@@ -45,9 +98,15 @@ pub(crate) struct Booking {
     pub(crate) short_of_variety: bool,
 }
 
-/// Whether a type takes pods of this need and these ports.
-pub(crate) fn takes(sold: &Sold, need: &[i64], ports: &[HostPort]) -> bool {
-    fits(need, &sold.room) && (sold.ports.is_empty() || !ports_clash(ports, &sold.ports))
+/// Whether a type of a set takes pods that ask this.
+pub(crate) fn takes(sold: &Sold, set: &Set, load: &Load) -> bool {
+    fits(&load.need, &sold.room) && lets_in(sold, set, load)
+}
+
+/// The same where there is room for them.
+pub(crate) fn lets_in(sold: &Sold, set: &Set, load: &Load) -> bool {
+    (sold.ports.is_empty() || !ports_clash(&load.ports, &sold.ports))
+        && !sold.is_barred(&load.bars, &set.requirements)
 }
 
 /// What has to be booked so that the launch may pick any type that has to be listed: the chosen one's capacity, and
@@ -56,8 +115,7 @@ pub(crate) fn booking(
     pool: &Pool,
     set: &Set,
     chosen: usize,
-    need: &[i64],
-    ports: &[HostPort],
+    load: &Load,
     held: Option<&ResourceList>,
 ) -> Option<Booking> {
     let own = &pool.types.get(chosen)?.instance_type.capacity;
@@ -68,7 +126,7 @@ pub(crate) fn booking(
             .offers
             .iter()
             .filter_map(|o| pool.types.get(o.at).map(|s| &**s))
-            .filter(|s| takes(s, need, ports) && pool.admits(&s.instance_type.capacity, held))
+            .filter(|s| takes(s, set, load) && pool.admits(&s.instance_type.capacity, held))
             .take(MAX_INSTANCE_TYPES_PER_CLAIM)
             .collect();
         match enough(set, &fitting) {

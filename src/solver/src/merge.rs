@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use crate::buy::Buyer;
 use crate::choose::ports_clash;
-use crate::dense::add;
 use crate::machine::{Booking, booking, takes};
 use crate::sets::SetId;
 
@@ -86,8 +85,8 @@ impl Buyer<'_, '_> {
         }
         let (a, b) = (self.machines.get(keep)?, self.machines.get(give_up)?);
         let (pool, set) = (self.catalog.pools.get(a.pool)?, self.sets.get(a.set)?);
-        let mut need = a.need.clone();
-        add(&mut need, &b.need, 1);
+        let mut load = a.load.clone();
+        load.join(&b.load);
         // Offers come cheapest first: the first that takes both is the one.
         let node_cost = if self.problem.options.fewest_machines {
             ANY_PRICE
@@ -95,19 +94,20 @@ impl Buyer<'_, '_> {
             self.problem.options.node_cost
         };
         let most = a.price + b.price + node_cost - LEAST_SAVING;
-        set.with_room(&need).next().filter(|o| o.price < most)?;
-        if ports_clash(&a.ports, &b.ports) {
+        set.with_room(&load.need)
+            .next()
+            .filter(|o| o.price < most)?;
+        if ports_clash(&a.load.ports, &b.load.ports) {
             return None;
         }
-        let ports: Vec<_> = a.ports.iter().chain(&b.ports).cloned().collect();
         let mut held = a.booked.clone();
         held.add(&b.booked);
-        let cheap_enough = set.with_room(&need).take_while(|o| o.price < most);
+        let cheap_enough = set.with_room(&load.need).take_while(|o| o.price < most);
         let offer = { cheap_enough }.find(|o| {
             let sold = pool.types.get(o.at);
-            sold.is_some_and(|s| takes(s, &need, &ports))
+            sold.is_some_and(|s| takes(s, set, &load))
         })?;
-        let booking = booking(pool, set, offer.at, &need, &ports, Some(&held))?;
+        let booking = booking(pool, set, offer.at, &load, Some(&held))?;
         (!booking.short_of_variety).then_some(Merge {
             keep,
             give_up,
@@ -151,8 +151,7 @@ impl Buyer<'_, '_> {
         let Some(given_up) = self.machines.get_mut(merge.give_up) else {
             return;
         };
-        let need = std::mem::take(&mut given_up.need);
-        let ports = std::mem::take(&mut given_up.ports);
+        let load = std::mem::take(&mut given_up.load);
         let pods = std::mem::take(&mut given_up.pods);
         let joining: Vec<usize> = pods.iter().map(|(class, _)| *class).collect();
         self.release(merge.give_up);
@@ -163,8 +162,7 @@ impl Buyer<'_, '_> {
             return;
         };
         pool.rebook(&mut machine.booked, merge.booking.amount);
-        add(&mut machine.need, &need, 1);
-        machine.ports.extend(ports);
+        machine.load.join(&load);
         machine.pods.extend(pods);
         machine.chosen = merge.chosen;
         machine.price = merge.price;

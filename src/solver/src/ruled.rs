@@ -34,6 +34,8 @@ struct Turn {
     demand: DemandId,
     /// Whether wishes count as if they were rules.
     soft: bool,
+    /// Whether its affinity is taken care of by a DaemonSet's pod that will be there.
+    beside: bool,
 }
 
 impl Buyer<'_, '_> {
@@ -48,17 +50,27 @@ impl Buyer<'_, '_> {
         let wishes = c.rules.iter().any(|r| !r.required);
         let mut any = false;
         // Wishes are given up last of all: they only decide between places that are there to be had.
-        for soft in if wishes {
+        let softness = if wishes {
             &[true, false][..]
         } else {
             &[false][..]
-        } {
-            for attempt in &c.attempts {
+        };
+        // With whom is there anyway before with whom a machine would bring along.
+        let plain = c.attempts.iter().map(|a| (a.demand, false));
+        let around = c.around.iter().map(|demand| (*demand, false));
+        let plain: Vec<_> = plain.chain(around).collect();
+        let beside: Vec<_> = c.beside.iter().map(|demand| (*demand, true)).collect();
+        for (ways, soft) in [plain, beside]
+            .iter()
+            .flat_map(|ways| softness.iter().map(move |soft| (ways, *soft)))
+        {
+            for (demand, beside) in ways {
                 let turn = Turn {
                     position,
                     class,
-                    demand: attempt.demand,
-                    soft: *soft,
+                    demand: *demand,
+                    soft,
+                    beside: *beside,
                 };
                 while self.queue.count(position) > 0 && !self.budget.exhausted() && self.step(turn)
                 {
@@ -83,11 +95,11 @@ impl Buyer<'_, '_> {
                 continue;
             }
             // A host that all of a kind have to share is not worth having without room for all of them.
-            let whole = self.ledger.chooses_host(turn.class);
+            let whole = !turn.beside && self.ledger.chooses_host(turn.class);
             let least = if whole { left } else { 1 };
             let range = (least, limit);
             let hint = hint.max(limit.min(left));
-            if self.on_nodes(turn, &combination, range)
+            if (!turn.beside && self.on_nodes(turn, &combination, range))
                 || self.on_machines(turn, &combination, range)
                 || self.on_new(turn, &combination, limit, hint)
             {
@@ -182,6 +194,11 @@ impl Buyer<'_, '_> {
                 to_buy.extend(self.purchasable(attempt.demand, key).iter().copied());
             }
         }
+        let bought = if turn.beside {
+            self.purchasable(turn.demand, key)
+        } else {
+            Arc::default()
+        };
         let ledger = &self.ledger;
         // Every domain that is known: nodes are there, or machines can be bought.
         let mut choices: Vec<Choice> = (ledger.topology.domains(key))
@@ -194,6 +211,10 @@ impl Buyer<'_, '_> {
             .collect();
         for (group, itself) in ledger.groups(class) {
             if group.over != Over::Key(key) || !(group.rule.required || turn.soft) {
+                continue;
+            }
+            if turn.beside && group.rule.is_bond() {
+                choices.retain(|c| bought.contains(&c.domain));
                 continue;
             }
             let is_spread = matches!(group.rule.demand, Demand::Spread { .. });
@@ -297,7 +318,7 @@ impl Buyer<'_, '_> {
             let ledger = &self.ledger;
             let first = ledger.topology.machine_block();
             let allowed = |block: usize| {
-                ledger.open(turn.class, first + block)
+                ledger.open_as(turn.class, first + block, turn.beside)
                     & ledger.topology.not_outside(wanted, first + block)
             };
             let end = self.machines.len();
@@ -306,7 +327,7 @@ impl Buyer<'_, '_> {
             };
             from = index + 1;
             let place = ledger.topology.machine(index);
-            let cap = ledger.host_cap(turn.class, place).min(limit);
+            let cap = { ledger.host_cap_as(turn.class, place, turn.beside) }.min(limit);
             if cap == 0 || cap < least {
                 continue;
             }
@@ -323,7 +344,7 @@ impl Buyer<'_, '_> {
     /// On a new machine, chosen for `hint` pods of the class and filled with at most `limit`.
     fn on_new(&mut self, turn: Turn, wanted: &Combination, limit: usize, hint: usize) -> bool {
         let index = self.machines.len();
-        let cap = self.ledger.fresh_cap(turn.class);
+        let cap = self.ledger.fresh_cap(turn.class, turn.beside);
         if cap == 0 {
             return false;
         }
@@ -371,6 +392,7 @@ impl Buyer<'_, '_> {
                 class,
                 demand: attempt.demand,
                 soft: false,
+                beside: false,
             };
             for (wanted, headroom) in self.combinations(turn).unwrap_or_default() {
                 for index in 0..self.machines.len() {
@@ -438,8 +460,24 @@ impl Buyer<'_, '_> {
                 self.ledger.topology.pin(key, domain, place);
             }
         }
+        self.daemons_come(index);
         self.decide(index, class);
         self.ledger.placed(class, n, place);
+    }
+
+    /// Takes note of DaemonSets' pods that rules are about and that will be on a machine, whatever it becomes.
+    pub(crate) fn daemons_come(&mut self, index: usize) {
+        let Some(set) = self.machines.get(index).map(|m| m.set) else {
+            return;
+        };
+        let place = self.ledger.topology.machine(index);
+        let minded: Vec<_> = self.ledger.daemons().collect();
+        for (at, daemon) in minded {
+            if self.sets.runs(self.catalog, set, daemon) {
+                let requirements = self.sets.get(set).map(|s| &s.requirements);
+                self.ledger.comes(at, place, requirements);
+            }
+        }
     }
 
     /// Finds out for which spreads a machine counts that pods of the class come to: as long as it may become a node that

@@ -78,6 +78,11 @@ impl Rule {
         &*self.key == HOSTNAME
     }
 
+    /// Whether it must be where some of those meant are.
+    pub(crate) fn is_bond(&self) -> bool {
+        self.required && self.demand == Demand::Together
+    }
+
     /// For a person.
     pub(crate) fn text(&self) -> String {
         let what = match self.demand {

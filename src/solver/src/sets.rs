@@ -11,6 +11,7 @@ use karpenter_model::{Problem, Requirement, Requirements, Undefined};
 
 use crate::catalog::{Catalog, Pool, UnitPrices};
 use crate::class::{Classes, DemandId};
+use crate::daemons::{Daemon, DaemonId};
 use crate::reserved;
 use crate::stock::Offers;
 use crate::topology::{DomainId, KeyId};
@@ -54,6 +55,8 @@ pub(crate) struct Sets<'a> {
     joined: Vec<Vec<Option<Option<SetId>>>>,
     narrowed: Known,
     values: BTreeMap<(SetId, KeyId), Arc<BTreeSet<Arc<str>>>>,
+    /// DaemonSets whose pods are on every machine of a set.
+    running: BTreeMap<(SetId, DaemonId), bool>,
     /// The pools' own sets.
     roots: Vec<SetId>,
 }
@@ -69,6 +72,7 @@ impl<'a> Sets<'a> {
             joined: Vec::new(),
             narrowed: Known::new(),
             values: BTreeMap::new(),
+            running: BTreeMap::new(),
             roots: Vec::new(),
         };
         for (index, pool) in catalog.pools.iter().enumerate() {
@@ -126,6 +130,10 @@ impl<'a> Sets<'a> {
         if first_in_the_way(taints, &demand.tolerations, demand.soft).is_some() {
             return None;
         }
+        let beside = demand.beside.as_deref();
+        if beside.is_some_and(|own| first_in_the_way(taints, own, true).is_some()) {
+            return None;
+        }
         let labels = &self.problem.labels;
         if !base
             .requirements
@@ -161,6 +169,29 @@ impl<'a> Sets<'a> {
         self.narrow_anew(catalog, pinned, &key, &kind)
     }
 
+    /// Whether a DaemonSet's pod will be on every machine of a set.
+    pub(crate) fn runs(&mut self, catalog: &Catalog, set: SetId, daemon: &Daemon) -> bool {
+        if let Some(known) = self.running.get(&(set, daemon.id)) {
+            return *known;
+        }
+        let found = self.runs_anew(catalog, set, daemon).unwrap_or(false);
+        self.running.insert((set, daemon.id), found);
+        found
+    }
+
+    fn runs_anew(&self, catalog: &Catalog, set: SetId, daemon: &Daemon) -> Option<bool> {
+        let base = self.all.get(set)?;
+        let own = &base.requirements;
+        let labels = &self.problem.labels;
+        let asks_no_more = |asked: &Requirements| {
+            let mut both = own.clone();
+            both.add_all(asked);
+            both == *own && own.is_compatible(asked, Undefined::WellKnown(labels))
+        };
+        let taints = &catalog.pools.get(base.pool)?.view.taints;
+        Some(daemon.tolerates(taints) && daemon.asks().any(asks_no_more))
+    }
+
     /// The set with a key pinned to a value; none if nothing is left.
     pub(crate) fn narrow(
         &mut self,
@@ -191,11 +222,18 @@ impl<'a> Sets<'a> {
         if known == Some(value) {
             return Some(set);
         }
-        if !base.requirements.allows(key, value) {
+        // A label that neither the pool nor what it is sold has comes to no node.
+        let pin = Requirement::is_in(key.clone(), [value.as_ref()]);
+        let one: Requirements = [pin.clone()].into_iter().collect();
+        let labels = &self.problem.labels;
+        if !base
+            .requirements
+            .is_compatible(&one, Undefined::WellKnown(labels))
+        {
             return None;
         }
         let (pool, mut requirements) = (base.pool, base.requirements.clone());
-        requirements.add(Requirement::is_in(key.clone(), [value.as_ref()]));
+        requirements.add(pin);
         let id = self.intern(catalog, pool, requirements, Some(set));
         (!self.all.get(id)?.is_empty()).then_some(id)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use karpenter_model::Problem;
 
-use crate::catalog::{Daemons, Sold, Types, UnitPrices, sold};
+use crate::catalog::{OfPool, Sold, Types, UnitPrices, sold};
 use crate::dense::{Dense, Names};
 use crate::rooms::Rooms;
 use crate::wares::{Left, Offer, Offered, Ware};
@@ -114,7 +114,7 @@ impl Stock {
         problem: &Problem,
         names: &Names,
         left: Arc<Left>,
-        daemons: &Daemons,
+        daemons: &OfPool,
     ) -> Types {
         let kind = self.kind(daemons);
         let key = (kind, Arc::as_ptr(&left).addr());
@@ -149,7 +149,7 @@ impl Stock {
         Arc::clone(made)
     }
 
-    fn kind(&mut self, daemons: &Daemons) -> usize {
+    fn kind(&mut self, daemons: &OfPool) -> usize {
         let next = self.kinds.len();
         match self.kinds.get(&daemons.text) {
             Some(kind) => *kind,
@@ -162,7 +162,7 @@ impl Stock {
         problem: &Problem,
         names: &Names,
         (kind, ware): (usize, &Arc<Ware>),
-        daemons: &Daemons,
+        daemons: &OfPool,
     ) -> Arc<Sold> {
         let key = (kind, Arc::as_ptr(ware).addr());
         let known = self.known.entry(key);

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::PodAffinityTerm;
 use karpenter_model::{Pod, Problem};
 
-use super::meant;
 use super::places::{Place, Places};
+use super::{coming, meant};
 use crate::Findings;
 
 /// Kinds that a term of a kind means.
@@ -112,6 +112,9 @@ pub(crate) fn together(
                 *certain.entry(domain).or_default() += group.len();
             }
         }
+    }
+    if let Some(owner) = places.kinds.examples.get(kind) {
+        coming::add_certain(problem, places, owner, key, &mut certain);
     }
     let itself = usize::from(meant.contains(&kind));
     for (_, here, mine) in places.of(kind) {

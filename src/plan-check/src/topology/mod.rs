@@ -5,6 +5,7 @@
 //! against all of them, what must hold against each of them.
 
 mod affinity;
+mod coming;
 mod meant;
 mod places;
 mod spread;
@@ -18,10 +19,12 @@ use places::Places;
 pub(crate) fn check(case: &Case<'_>, findings: &mut Findings) {
     let problem = case.problem;
     let there = problem.nodes.iter().flat_map(|n| &n.pods);
-    if !problem.pods.iter().chain(there).any(|p| is_ruled(p)) {
+    let all = problem.pods.iter().chain(there).chain(&problem.daemons);
+    if !{ all }.any(|p| is_ruled(p)) {
         return;
     }
     let places = Places::new(case);
+    coming::apart(problem, &places, findings);
     for (kind, example) in places.kinds.examples.iter().enumerate() {
         for term in meant::apart(example) {
             affinity::apart(problem, &places, kind, term, findings);

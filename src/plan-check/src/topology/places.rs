@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Taint, TopologySpreadConstraint};
 use karpenter_api::labels as names;
 use karpenter_model::{NodeView, Pod, Problem};
 
+use super::coming::Coming;
 use super::meant;
 use crate::case::{Case, Purchase};
 use crate::fits::untolerated;
@@ -29,6 +30,8 @@ pub(crate) struct Place<'a> {
     taints: &'a [Taint],
     /// Its pods by kind.
     pub(crate) pods: BTreeMap<usize, Group<'a>>,
+    /// DaemonSets' pods beside them.
+    pub(crate) coming: Coming<'a>,
 }
 
 /// What a place is.
@@ -85,6 +88,7 @@ impl<'a> Places<'a> {
                 name: name.cloned().unwrap_or_else(|| node.name.to_string()),
                 taints: &node.taints,
                 pods,
+                coming: Coming::default(),
             });
         }
         for purchase in &case.purchases {
@@ -97,7 +101,11 @@ impl<'a> Places<'a> {
                 name: purchase.what.clone(),
                 taints: &purchase.pool.taints,
                 pods,
+                coming: Coming::default(),
             });
+        }
+        for (place, coming) in all.iter_mut().zip(Coming::of(case)) {
+            place.coming = coming;
         }
         // Only what rules or pods ask about is worked out for what may be bought.
         let keys = keys(&kinds, case.problem);
@@ -143,7 +151,8 @@ impl<'a> Places<'a> {
 /// Label keys that rules and selectors name.
 fn keys(kinds: &Kinds<'_>, problem: &Problem) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
-    for pod in &kinds.examples {
+    let daemons = problem.daemons.iter().map(|d| &**d);
+    for pod in kinds.examples.iter().copied().chain(daemons) {
         keys.extend(pod.spread.iter().map(|c| c.topology_key.clone()));
         keys.extend(keys_asked(pod, &problem.labels).map(str::to_owned));
         let terms = meant::apart(pod).iter().chain(meant::together(pod));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // A test may fail loudly.
 
+mod daemons;
 mod world;
 
 use karpenter_api::Quantity;
@@ -389,6 +390,9 @@ const SPOILS: &[(&str, &str, Spoil)] = &[
         let of_type = pool.requirements.map.get_mut(names::INSTANCE_TYPE);
         of_type.unwrap().min_values = Some(2);
         world::lose(plan, "b");
+    }),
+    ("label_that_no_pool_defines", "requirements", |_, plan| {
+        require(&mut plan.new_nodes[0].requirements, "rack", &["r1"]);
     }),
     ("missed_with_a_port", "missed", |problem, plan| {
         world::edit(problem, "b").host_ports = vec![port(80)];

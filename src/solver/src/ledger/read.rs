@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use karpenter_model::{Pod, Problem};
 
+use super::coming::{Minded, counts};
 use super::counted::Counting;
 use super::{Concern, Group, GroupId, Ledger, Over, Same, Whos, change};
 use crate::class::{Class, Classes};
@@ -51,6 +52,8 @@ pub(super) fn ledger<'a>(
         heeding: Vec::new(),
         held: Vec::new(),
         by_class: Vec::new(),
+        daemons: Vec::new(),
+        come: BTreeSet::new(),
     };
     let mut by_rule: BTreeMap<Held, usize> = BTreeMap::new();
     let mut by_who: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -71,6 +74,7 @@ pub(super) fn ledger<'a>(
         ledger.by_class.push(concern);
     }
     reading.meant_by(&mut ledger, classes);
+    ledger.daemons = reading.minded(&ledger, &by_rule);
     ledger
 }
 
@@ -113,6 +117,15 @@ fn holders(
         };
         out.entry(held.clone()).or_default().extend(places);
     }
+    for daemon in cluster.daemons(problem).iter() {
+        for held in &daemon.held {
+            if classes.iter().any(|c| held.1.means(&c.example)) {
+                let coming = daemon.places(problem, &cluster.nodes).iter();
+                let places = out.entry(held.clone()).or_default();
+                places.extend(coming.filter(|place| !gone.has(*place)));
+            }
+        }
+    }
     out
 }
 
@@ -148,7 +161,7 @@ fn held_at(topology: &Topology<'_>, key: &str, places: &[Place]) -> super::Held 
     held
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
     /// The groups of every class, with whom each is about.
     fn groups(&mut self, ledger: &mut Ledger<'_>, classes: &Classes) -> Vec<Vec<(GroupId, usize)>> {
         let mut index: BTreeMap<Same, GroupId> = BTreeMap::new();
@@ -222,6 +235,21 @@ impl Reading<'_> {
                 group.mark(position, topology);
             }
         }
+        let daemons = self.cluster.daemons(self.problem).iter();
+        for daemon in daemons.filter(|d| counts(rule, d)) {
+            let coming = daemon.places(self.problem, &self.cluster.nodes).iter();
+            for place in coming.filter(|place| !self.gone.has(*place)) {
+                let position = match over {
+                    Over::Hosts => Some(topology.host(place)),
+                    Over::Key(key) => topology.domain(key, place),
+                };
+                if let Some(position) = position {
+                    change(&mut group.counts, position, |n| *n += 1);
+                    group.total += 1;
+                    group.mark(position, topology);
+                }
+            }
+        }
         group
     }
 
@@ -258,6 +286,24 @@ impl Reading<'_> {
             concern.minds(over);
         }
         concern
+    }
+
+    /// The DaemonSets that rules are about, or that keep pods of the classes away.
+    fn minded(&self, ledger: &Ledger<'_>, by_rule: &BTreeMap<Held, usize>) -> Vec<Minded<'a>> {
+        let cluster: &'a Cluster = self.cluster;
+        let daemons = cluster.daemons(self.problem).iter();
+        let minded = daemons.map(|daemon| {
+            let groups = ledger.groups.iter().enumerate();
+            let meaning = groups.filter(|(_, g)| counts(&g.rule, daemon));
+            let held = daemon.held.iter();
+            Minded {
+                daemon,
+                meant_by: meaning.map(|(id, _)| id).collect(),
+                holds: held.filter_map(|h| by_rule.get(h).copied()).collect(),
+            }
+        });
+        let any = |m: &Minded<'_>| !m.meant_by.is_empty() || !m.holds.is_empty();
+        minded.filter(any).collect()
     }
 
     /// Adds the rules that mean each class.

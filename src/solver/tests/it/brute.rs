@@ -11,7 +11,7 @@ use karpenter_model::{Plan, Pod, Problem, ResourceList, Selector};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::rules::{HOST, ZONE, apps, holding, required, spread};
+use crate::rules::{HOST, ZONE, apps, arb_daemons, holding, required, spread};
 use crate::world::{ladder, list, pool, problem, show, taint};
 
 /// A node as it will be: what it may be labelled, who is on it, what is left of it.
@@ -19,16 +19,55 @@ struct Place {
     labels: BTreeMap<String, BTreeSet<String>>,
     tainted: bool,
     pods: Vec<Arc<Pod>>,
+    /// DaemonSets' pods that may come, and whether they are sure to.
+    coming: Vec<(Arc<Pod>, bool)>,
     left: ResourceList,
 }
 
 impl Place {
+    /// Who is there or may come to be.
+    fn everybody(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.pods.iter().chain(self.coming.iter().map(|(d, _)| d))
+    }
     fn domains(&self, key: &str) -> BTreeSet<String> {
         self.labels.get(key).cloned().unwrap_or_default()
     }
     fn domain(&self, key: &str) -> Option<String> {
         let all = self.domains(key);
         (all.len() == 1).then(|| all.first().cloned()).flatten()
+    }
+}
+
+/// Whether one pod excludes another on a place that has the labels for it.
+fn excludes(place: &Place, one: &Pod, other: &Pod) -> bool {
+    let mut terms = terms(one, true).into_iter();
+    terms.any(|t| !place.domains(&t.topology_key).is_empty() && means(&t, one, other))
+}
+
+/// Lets DaemonSets' pods come to a place, `there` being who was on it before.
+fn let_come(problem: &Problem, place: &mut Place, there: &[Arc<Pod>]) {
+    for daemon in &problem.daemons {
+        let mut others = problem.daemons.iter().filter(|d| d.key != daemon.key);
+        let anywhere =
+            |one: &Pod, other: &Pod| terms(one, true).iter().any(|t| means(t, one, other));
+        let depends = !terms(daemon, false).is_empty()
+            || terms(daemon, true).iter().any(|t| t.topology_key != HOST)
+            || others.any(|o| anywhere(o, daemon) || anywhere(daemon, o));
+        let is_free = |p: &Arc<Pod>| !excludes(place, p, daemon) && !excludes(place, daemon, p);
+        let tolerated = !place.tainted || !daemon.tolerations.is_empty();
+        if !(tolerated && selects(daemon, place)) {
+            continue;
+        }
+        let comes = there.iter().all(is_free);
+        // Room is kept for it, be it that somebody is there who keeps it off.
+        place.left.subtract(&daemon.requests);
+        if comes {
+            let sure = daemon
+                .node_selector
+                .keys()
+                .all(|k| place.domain(k).is_some());
+            place.coming.push((Arc::clone(daemon), sure && !depends));
+        }
     }
 }
 
@@ -49,8 +88,13 @@ fn places(problem: &Problem, plan: &Plan) -> Vec<Place> {
                 .collect(),
             tainted: !node.taints.is_empty(),
             pods: node.pods.clone(),
+            coming: Vec::new(),
             left: node.available.clone(),
         };
+        if node.managed {
+            place.labels.insert(l::REGISTERED.to_owned(), one("true"));
+        }
+        let_come(problem, &mut place, &node.pods);
         let here = plan.existing.iter().filter(|e| e.node == node.name);
         for key in here.flat_map(|e| &e.pods) {
             place.left.subtract(&by_key[key].requests);
@@ -78,11 +122,28 @@ fn places(problem: &Problem, plan: &Plan) -> Vec<Place> {
                 (ZONE.to_owned(), zones),
                 (HOST.to_owned(), one(&format!("bought-{i}"))),
                 (l::CAPACITY_TYPE.to_owned(), kinds.collect()),
+                (l::REGISTERED.to_owned(), one("true")),
+                (
+                    l::INSTANCE_TYPE.to_owned(),
+                    bought
+                        .instance_types
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect(),
+                ),
             ]),
             tainted: false,
             pods: Vec::new(),
+            coming: Vec::new(),
             left: roomiest.allocatable.clone(),
         };
+        let_come(problem, &mut place, &[]);
+        // What may run on some machine of the type is charged.
+        for daemon in &problem.daemons {
+            if !selects(daemon, &place) {
+                place.left.subtract(&daemon.requests);
+            }
+        }
         for key in &bought.pods {
             place.left.subtract(&by_key[key].requests);
             place.pods.push(Arc::clone(by_key[key]));
@@ -99,15 +160,26 @@ fn purchases(problem: &Problem) -> Vec<Place> {
     let zones = zones.filter(|z| requirements.get(ZONE).is_none_or(|r| r.has(z)));
     zones
         .flat_map(|zone| {
-            ["spot", "on-demand"].map(|kind| Place {
-                labels: BTreeMap::from([
-                    (ZONE.to_owned(), one(zone)),
-                    (HOST.to_owned(), one("a-new-one")),
-                    (l::CAPACITY_TYPE.to_owned(), one(kind)),
-                ]),
-                tainted: false,
-                pods: Vec::new(),
-                left: list("cpu=16 memory=32Gi pods=110"),
+            ["spot", "on-demand"].into_iter().flat_map(move |kind| {
+                // m4 is the one that a DaemonSet may be for.
+                ["m4", "m16"].map(|of_type| {
+                    let cores = of_type.trim_start_matches('m').parse::<u32>().unwrap();
+                    let mut place = Place {
+                        labels: BTreeMap::from([
+                            (ZONE.to_owned(), one(zone)),
+                            (HOST.to_owned(), one("a-new-one")),
+                            (l::CAPACITY_TYPE.to_owned(), one(kind)),
+                            (l::REGISTERED.to_owned(), one("true")),
+                            (l::INSTANCE_TYPE.to_owned(), one(of_type)),
+                        ]),
+                        tainted: false,
+                        pods: Vec::new(),
+                        coming: Vec::new(),
+                        left: list(&format!("cpu={cores} memory={}Gi pods=110", 2 * cores)),
+                    };
+                    let_come(problem, &mut place, &[]);
+                    place
+                })
             })
         })
         .collect()
@@ -158,13 +230,17 @@ fn objection(problem: &Problem, pod: &Pod, here: &Place, all: &[Place]) -> Optio
             return Some("anti-affinity without a domain");
         };
         let meets = |p: &&Place| p.domains(&term.topology_key).contains(&domain);
-        let mut near = all.iter().filter(meets).flat_map(|p| &p.pods);
+        let mut near = all
+            .iter()
+            .filter(meets)
+            .chain([here])
+            .flat_map(Place::everybody);
         if near.any(|other| means(&term, pod, other)) {
             return Some("anti-affinity");
         }
     }
-    for place in all {
-        for other in &place.pods {
+    for place in all.iter().chain([here]) {
+        for other in place.everybody() {
             for term in terms(other, true) {
                 let key = &term.topology_key;
                 let shared = here
@@ -185,9 +261,14 @@ fn objection(problem: &Problem, pod: &Pod, here: &Place, all: &[Place]) -> Optio
             return Some("affinity without a domain");
         };
         let with = |p: &&Place| p.domain(&term.topology_key).as_ref() == Some(&domain);
+        let sure = |p: &Place| -> Vec<Arc<Pod>> {
+            let coming = p.coming.iter().filter(|(_, sure)| *sure);
+            coming.map(|(d, _)| Arc::clone(d)).collect()
+        };
         let mut near = all.iter().filter(with).flat_map(|p| &p.pods);
-        let partner = near.any(|other| means_all(other));
-        let mut everybody = all.iter().flat_map(|p| &p.pods);
+        let mut daemons = all.iter().filter(with).chain([here]).flat_map(sure);
+        let partner = near.any(|other| means_all(other)) || daemons.any(|d| means_all(&d));
+        let mut everybody = all.iter().flat_map(Place::everybody);
         let first = means_all(pod) && !everybody.any(|other| means_all(other));
         if !partner && !first {
             return Some("affinity");
@@ -301,6 +382,7 @@ proptest! {
         groups in prop::collection::vec((prop::sample::select(vec!["a", "b"]), 1_usize..4, arb_rules()), 1..4),
         there in prop::collection::vec((prop::sample::select(vec!["a", "b", "c"]), prop::sample::select(vec!["a", "b"]), 0_usize..3, arb_rules(), any::<bool>(), 0_u32..3), 0..3),
         narrow in any::<bool>(),
+        daemons in arb_daemons(),
     ) {
         let mut pods = Vec::new();
         for (i, (app, count, spec)) in groups.iter().enumerate() {
@@ -312,6 +394,7 @@ proptest! {
         }
         let zones = if narrow { format!("{ZONE} In a") } else { String::new() };
         let mut asked = problem(vec![pool("p", &zones, ladder())], pods);
+        asked.daemons = daemons;
         for (i, (zone, app, count, spec, tainted, cores)) in there.iter().enumerate() {
             let mut node = holding(&format!("n{i}"), zone, app, *count, spec);
             node.available = list(&format!("cpu={cores} memory=64Gi pods=110"));

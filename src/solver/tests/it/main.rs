@@ -13,6 +13,7 @@ mod buffers;
 mod cases;
 mod claims_of_devices;
 mod constraints;
+mod daemons;
 mod explain;
 #[path = "../../benches/cases/files.rs"]
 #[allow(dead_code)] // Benches use the rest.

@@ -504,14 +504,48 @@ fn arb_rules() -> impl Strategy<Value = Value> {
     ]
 }
 
+/// DaemonSets of an app, with rules of their own or none, on all nodes or some.
+pub(crate) fn arb_daemons() -> impl Strategy<Value = Vec<Arc<Pod>>> {
+    let key = || prop::sample::select(vec![HOST, HOST, ZONE]);
+    let app = || prop::sample::select(vec!["a", "b", "c"]);
+    let rules = prop_oneof![
+        4 => Just(json!({})),
+        1 => (key(), app()).prop_map(|(k, a)| required("podAffinity", k, a)),
+        1 => (key(), app()).prop_map(|(k, a)| required("podAntiAffinity", k, a)),
+    ];
+    let nodes = prop::sample::select(vec![
+        json!({}),
+        json!({ ZONE: "a" }),
+        json!({ l::CAPACITY_TYPE: "spot" }),
+        json!({ l::REGISTERED: "true" }),
+        json!({ l::INSTANCE_TYPE: "m4" }),
+    ]);
+    let one = (app(), rules, nodes, any::<bool>()).prop_map(|(app, rules, nodes, tolerates)| {
+        let mut spec = rules;
+        spec["nodeSelector"] = nodes;
+        if tolerates {
+            spec["tolerations"] = json!([{"operator": "Exists"}]);
+        }
+        let mut made = Pod::clone(&crate::world::daemon("x", "cpu=100m", spec));
+        made.labels.insert("app".into(), app.into());
+        made
+    });
+    prop::collection::vec(one, 0..3).prop_map(|all| {
+        let all = all.into_iter().enumerate();
+        all.map(|(i, pod)| Arc::new(crate::world::named(pod, &format!("daemon-{i}"))))
+            .collect()
+    })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 160, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     /// Whatever the rules, the checker is content, and no pod is lost.
     #[test]
     fn any_mix_of_rules_makes_a_sound_plan(
         groups in prop::collection::vec((prop::sample::select(vec!["a", "b", "c"]), 1_usize..6, arb_rules(), any::<bool>()), 1..5),
         there in prop::collection::vec((prop::sample::select(vec!["a", "b"]), prop::sample::select(vec!["a", "b", "c"]), 0_usize..3, arb_rules(), any::<bool>()), 0..3),
+        daemons in arb_daemons(),
     ) {
         let mut pods = Vec::new();
         for (i, (app, count, spec, other)) in groups.iter().enumerate() {
@@ -540,6 +574,7 @@ proptest! {
         let team = |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned())]);
         problem.namespaces = Arc::new([("d".into(), team("red")), ("other".into(), team("blue"))].into());
         problem.options.work_budget = 200_000;
+        problem.daemons = daemons;
         let plan = karpenter_solver::solve(&problem);
         let findings = karpenter_plan_check::check(&problem, &plan);
         prop_assert!(findings.is_empty(), "{findings:#?}\n{}", show(&plan));
