@@ -12,6 +12,7 @@ use crate::catalog::Catalog;
 use crate::choose::{Candidate, ports_clash};
 use crate::class::{Class, Classes, DemandId};
 use crate::dense::{Dense, add, count_of, minus, times};
+use crate::domains::Keys;
 use crate::existing::Existing;
 use crate::ledger::Ledger;
 use crate::machine::{Load, Machine, booking, takes};
@@ -40,8 +41,8 @@ pub(crate) struct Buyer<'a, 'p> {
     pub(crate) spare: Rooms,
     pub(crate) ledger: Ledger<'a>,
     pub(crate) existing: Existing<'a>,
-    /// Domains of keys that can be bought, by demand.
-    pub(crate) purchasable: BTreeMap<(DemandId, KeyId), Arc<Vec<DomainId>>>,
+    /// Domains of keys that can be bought, by demand and labels that are needed besides.
+    pub(crate) purchasable: BTreeMap<(DemandId, KeyId, Keys), Arc<Vec<DomainId>>>,
     /// What reservations have left.
     pub(crate) units: Units,
 }
@@ -411,11 +412,8 @@ impl Buyer<'_, '_> {
     ) -> Option<SetId> {
         let set = self.machines.get(index)?.set;
         let mut id = self.sets.join(self.catalog, self.classes, set, demand)?;
-        for pin in wanted {
-            let topology = &self.ledger.topology;
-            let key = topology.key_name(pin.0)?;
-            let value = topology.domain_name(pin.0, pin.1)?;
-            id = self.sets.narrow(self.catalog, id, *pin, key, value)?;
+        for (key, domain) in wanted {
+            id = self.pinned(id, *key, *domain)?;
         }
         (id == set || self.keeps_counting(index, id)).then_some(id)
     }

@@ -87,6 +87,8 @@ pub(crate) struct Domains {
     pub(crate) places: Vec<Bits>,
     /// How many nodes are in each domain.
     pub(crate) nodes: Vec<usize>,
+    /// Places of nodes without the label.
+    pub(crate) without: Bits,
 }
 
 impl Cluster {
@@ -267,13 +269,14 @@ impl Domains {
                     *n += 1;
                 }
             }
+            out.without.set(place, domain.is_none());
             out.of.push(domain);
         }
         out
     }
 
     /// How many nodes are in each domain, some of them left out.
-    pub(crate) fn without(&self, some: &Bits) -> Vec<usize> {
+    pub(crate) fn left(&self, some: &Bits) -> Vec<usize> {
         let mut left = self.nodes.clone();
         self.take(&mut left, some.iter());
         left

@@ -107,7 +107,7 @@ impl Buyer<'_, '_> {
             .ledger
             .keys(leaver.class)
             .iter()
-            .filter_map(|key| Some((*key, topology.domain(*key, here)?)))
+            .filter_map(|key| Some((*key, topology.standing(*key, here)?)))
             .collect();
         let mut start = 0;
         while self.budget.spend(1) {

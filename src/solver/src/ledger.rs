@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use crate::catalog::Pool;
 use crate::class::Classes;
 use crate::cluster::Cluster;
+use crate::daemons::may_have;
 use crate::existing::meets;
 use crate::rooms::{BLOCK, Bits};
 use crate::rules::{Demand, Rule};
@@ -47,6 +48,8 @@ pub(crate) struct Heeded {
     pub(crate) required: Vec<Requirements>,
     /// That these put up with its taints; none: whatever they are.
     pub(crate) tolerations: Option<Vec<Toleration>>,
+    /// That it has these labels: those of all spreads of the pod that must hold.
+    pub(crate) labels: Vec<Arc<str>>,
 }
 
 impl Heeded {
@@ -55,6 +58,7 @@ impl Heeded {
         let tolerated = |own: &[Toleration]| first_in_the_way(&node.taints, own, true).is_none();
         self.tolerations.as_deref().is_none_or(tolerated)
             && (self.required.is_empty() || self.required.iter().any(|r| meets(node, r, labels)))
+            && { self.labels.iter() }.all(|key| node.labels.contains_key(&**key))
     }
 
     /// Whether a machine of a set may become a node that is.
@@ -67,8 +71,13 @@ impl Heeded {
                 .is_compatible(r, Undefined::WellKnown(labels))
                 && types.any(|s| s.instance_type.requirements.does_intersect(r))
         };
+        let labelled = |key: &Arc<str>| {
+            let mut types = set.offers.iter().filter_map(|o| pool.types.get(o.at));
+            types.any(|s| may_have(key, &set.requirements, &s.instance_type.requirements))
+        };
         self.tolerations.as_deref().is_none_or(tolerated)
             && (self.required.is_empty() || self.required.iter().any(may_meet))
+            && self.labels.iter().all(labelled)
     }
 }
 
@@ -176,7 +185,34 @@ impl<'a> Ledger<'a> {
     /// The rules of a class, and whether its own pods are among those meant.
     pub(crate) fn groups(&self, class: usize) -> impl Iterator<Item = (&Group, bool)> {
         let own = self.concern(class).into_iter().flat_map(|c| &c.groups);
-        own.filter_map(|(id, itself)| Some((self.groups.get(*id)?, *itself)))
+        let own = own.filter_map(|(id, itself)| Some((self.groups.get(*id)?, *itself)));
+        // The first of a group is nobody's partner by any key.
+        let is_first = move |g: &Group| !g.rule.is_bond() || self.is_first(class);
+        own.map(move |(g, itself)| (g, itself && is_first(g)))
+    }
+
+    /// Whether nobody whom the affinity of a class means is in any domain of its keys.
+    fn is_first(&self, class: usize) -> bool {
+        let own = self.concern(class).into_iter().flat_map(|c| &c.groups);
+        let mut bonds = own.filter_map(|(id, _)| self.groups.get(*id).filter(|g| g.rule.is_bond()));
+        bonds.all(|g| g.total == 0)
+    }
+
+    /// Keys of a class's spreads that must hold, if there are several: nodes need all of these labels to count for any.
+    pub(crate) fn spread_keys(&self, class: usize) -> SmallVec<[KeyId; 2]> {
+        let is_hard = |g: &Group| g.rule.required && matches!(g.rule.demand, Demand::Spread { .. });
+        let hard = self.groups(class).filter(|(g, _)| is_hard(g));
+        let keys = hard.filter_map(|(g, _)| match g.over {
+            Over::Key(key) => Some(key),
+            Over::Hosts => None,
+        });
+        let mut keys: SmallVec<[KeyId; 2]> = keys.collect();
+        keys.sort_unstable();
+        keys.dedup();
+        if keys.len() < 2 {
+            keys.clear();
+        }
+        keys
     }
 
     /// Other classes that have a rule over a key in common with this one.

@@ -34,6 +34,7 @@ mod class;
 mod cluster;
 mod daemons;
 mod dense;
+mod domains;
 mod existing;
 mod finish;
 mod funnel;

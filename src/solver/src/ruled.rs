@@ -2,7 +2,6 @@
 //! rule. Nodes that exist come first, then machines already chosen, then a new one in that domain, sized for all of its
 //! class that will come there. Whatever the class, one pod more or less never breaks a rule that held before.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use karpenter_api::labels::{CAPACITY_TYPE, ZONE};
@@ -10,32 +9,20 @@ use karpenter_api::labels::{CAPACITY_TYPE, ZONE};
 use crate::buy::Buyer;
 use crate::choose::Candidate;
 use crate::class::DemandId;
-use crate::ledger::Over;
 use crate::rooms::BLOCK;
-use crate::rules::Demand;
 use crate::sets::SetId;
-use crate::topology::{Combination, DomainId, KeyId};
-
-/// Most combinations of domains of several keys that are tried for one step.
-const MAX_COMBINATIONS: usize = 64;
-
-/// A domain that may take pods: how many, and how full it is.
-struct Choice {
-    domain: DomainId,
-    headroom: usize,
-    count: usize,
-}
+use crate::topology::{Combination, DomainId, KeyId, NOWHERE};
 
 /// A class being placed, in one of its ways.
 #[derive(Clone, Copy)]
-struct Turn {
+pub(crate) struct Turn {
     position: usize,
-    class: usize,
-    demand: DemandId,
+    pub(crate) class: usize,
+    pub(crate) demand: DemandId,
     /// Whether wishes count as if they were rules.
-    soft: bool,
+    pub(crate) soft: bool,
     /// Whether its affinity is taken care of by a DaemonSet's pod that will be there.
-    beside: bool,
+    pub(crate) beside: bool,
 }
 
 impl Buyer<'_, '_> {
@@ -89,6 +76,18 @@ impl Buyer<'_, '_> {
         let left = self.queue.count(turn.position);
         // A machine is chosen for all that will come to its domain, not for the step.
         let hint = left.div_ceil(combinations.len().max(1)).max(1);
+        // Who may go to places without a label can go to many at once: none is bought while there is room in any domain.
+        let nowhere = |c: &Combination| c.iter().any(|(_, domain)| *domain == NOWHERE);
+        if combinations.iter().any(|(c, _)| nowhere(c)) {
+            for (combination, headroom) in &combinations {
+                let range = (1, (*headroom).min(left));
+                if (!turn.beside && self.on_nodes(turn, combination, range))
+                    || self.on_machines(turn, combination, range)
+                {
+                    return true;
+                }
+            }
+        }
         for (combination, headroom) in combinations {
             let limit = headroom.min(left);
             if limit == 0 {
@@ -117,154 +116,6 @@ impl Buyer<'_, '_> {
             }
         }
         false
-    }
-
-    /// What may be tried, the emptiest first, with the number of pods that may go there; none if a rule has no domain.
-    fn combinations(&mut self, turn: Turn) -> Option<Vec<(Combination, usize)>> {
-        let mut keys: Vec<KeyId> = self
-            .ledger
-            .groups(turn.class)
-            .filter(|(g, _)| g.rule.required || turn.soft)
-            .filter_map(|(g, _)| match g.over {
-                Over::Key(key) => Some(key),
-                Over::Hosts => None,
-            })
-            .chain(self.ledger.holding_keys(turn.class))
-            .collect();
-        let topology = &self.ledger.topology;
-        keys.sort_by_key(|key| topology.key_name(*key));
-        keys.dedup();
-        let mut out: Vec<(Combination, usize, usize)> = vec![(Combination::new(), usize::MAX, 0)];
-        for key in keys {
-            let choices = self.choices(turn, key);
-            if choices.is_empty() {
-                if self.is_of_no_node(turn, key) {
-                    continue;
-                }
-                return None;
-            }
-            let mut next = Vec::with_capacity(out.len() * choices.len());
-            for (combination, headroom, rank) in &out {
-                for choice in &choices {
-                    let mut combination = combination.clone();
-                    combination.push((key, choice.domain));
-                    next.push((
-                        combination,
-                        choice.headroom.min(*headroom),
-                        rank + choice.count,
-                    ));
-                }
-            }
-            next.sort_by_key(|(_, _, rank)| *rank);
-            next.truncate(MAX_COMBINATIONS);
-            out = next;
-        }
-        Some(
-            out.into_iter()
-                .map(|(c, headroom, _)| (c, headroom))
-                .collect(),
-        )
-    }
-
-    /// Whether no node has a key and none can be bought with it, and the class only has pods to keep away from by it: where
-    /// nobody is in any domain, nobody is in the same one. A spread or an affinity needs nodes that have the key.
-    fn is_of_no_node(&self, turn: Turn, key: KeyId) -> bool {
-        let topology = &self.ledger.topology;
-        let mut own = self.ledger.groups(turn.class);
-        topology.domains(key).next().is_none()
-            && own.all(|(g, _)| g.over != Over::Key(key) || g.rule.demand == Demand::Apart)
-    }
-
-    /// The domains of a key that may take pods of the class, the emptiest first.
-    fn choices(&mut self, turn: Turn, key: KeyId) -> Vec<Choice> {
-        let class = turn.class;
-        // What a pod merely prefers makes no zone less of a domain, and where its volumes are does neither: kube-scheduler
-        // spreads it over what its node affinity admits. Of that, zones without nodes count that others of its kind may
-        // come to, whose volumes are elsewhere.
-        let mut to_buy: BTreeSet<DomainId> = BTreeSet::new();
-        let own = self.classes.get(class);
-        let others = if own.is_some_and(|c| c.attempts.iter().any(|a| !a.of_volumes.is_empty())) {
-            self.ledger.companions(class, key)
-        } else {
-            Vec::new()
-        };
-        for class in others.into_iter().chain([class]) {
-            let attempts = self.classes.get(class).map_or(&[][..], |c| &c.attempts);
-            for attempt in attempts {
-                to_buy.extend(self.purchasable(attempt.demand, key).iter().copied());
-            }
-        }
-        let bought = if turn.beside {
-            self.purchasable(turn.demand, key)
-        } else {
-            Arc::default()
-        };
-        let ledger = &self.ledger;
-        // Every domain that is known: nodes are there, or machines can be bought.
-        let mut choices: Vec<Choice> = (ledger.topology.domains(key))
-            .filter(|d| !ledger.is_forbidden(class, key, *d))
-            .map(|domain| Choice {
-                domain,
-                headroom: usize::MAX,
-                count: 0,
-            })
-            .collect();
-        for (group, itself) in ledger.groups(class) {
-            if group.over != Over::Key(key) || !(group.rule.required || turn.soft) {
-                continue;
-            }
-            if turn.beside && group.rule.is_bond() {
-                choices.retain(|c| bought.contains(&c.domain));
-                continue;
-            }
-            let is_spread = matches!(group.rule.demand, Demand::Spread { .. });
-            let eligible: Vec<DomainId> = if is_spread {
-                let known = ledger.topology.domains(key);
-                known
-                    .filter(|d| group.domains.has(*d) || to_buy.contains(d))
-                    .collect()
-            } else {
-                Vec::new()
-            };
-            let least = group.least(&eligible);
-            for choice in &mut choices {
-                let here = group.count(choice.domain);
-                choice.headroom = choice.headroom.min(group.headroom(itself, here, least));
-                // Fuller domains of a spread come later; those of an affinity are not worse for being full.
-                choice.count += if is_spread { here } else { 0 };
-                if is_spread && !eligible.contains(&choice.domain) {
-                    choice.headroom = 0;
-                }
-            }
-        }
-        choices.retain(|c| c.headroom > 0);
-        let name = |c: &Choice| ledger.topology.domain_name(key, c.domain);
-        choices.sort_by(|a, b| a.count.cmp(&b.count).then_with(|| name(a).cmp(&name(b))));
-        choices
-    }
-
-    /// Domains of a key that machines bought for a demand can be in.
-    fn purchasable(&mut self, demand: DemandId, key: KeyId) -> Arc<Vec<DomainId>> {
-        if let Some(known) = self.purchasable.get(&(demand, key)) {
-            return Arc::clone(known);
-        }
-        let mut values: BTreeSet<Arc<str>> = BTreeSet::new();
-        let name = self.ledger.topology.key_name(key).cloned();
-        for index in 0..self.catalog.pools.len() {
-            let (Some(root), Some(name)) = (self.sets.root(index), &name) else {
-                continue;
-            };
-            let joined = self.sets.join(self.catalog, self.classes, root, demand);
-            if let Some(set) = joined {
-                let own = self.sets.values(self.catalog, set, key, name);
-                values.extend(own.iter().cloned());
-            }
-        }
-        let topology = &mut self.ledger.topology;
-        let out: Vec<DomainId> = values.iter().map(|v| topology.domain_id(key, v)).collect();
-        let out = Arc::new(out);
-        self.purchasable.insert((demand, key), Arc::clone(&out));
-        out
     }
 
     /// On the first node that takes at least so many; whether there is one.
@@ -431,9 +282,13 @@ impl Buyer<'_, '_> {
     }
 
     /// A set with a key pinned to one of its domains.
-    fn pinned(&mut self, set: SetId, key: KeyId, domain: DomainId) -> Option<SetId> {
+    pub(crate) fn pinned(&mut self, set: SetId, key: KeyId, domain: DomainId) -> Option<SetId> {
         let topology = &self.ledger.topology;
-        let (name, value) = (topology.key_name(key)?, topology.domain_name(key, domain)?);
+        let name = topology.key_name(key)?;
+        if domain == NOWHERE {
+            return self.sets.without(self.catalog, set, key, name);
+        }
+        let value = topology.domain_name(key, domain)?;
         self.sets
             .narrow(self.catalog, set, (key, domain), name, value)
     }
@@ -449,6 +304,10 @@ impl Buyer<'_, '_> {
                 continue;
             }
             let Some(value) = self.value_of(index, key) else {
+                let set = self.machines.get(index).map(|m| m.set);
+                if set.is_some_and(|set| self.pinned(set, key, NOWHERE) == Some(set)) {
+                    self.ledger.topology.pin_nowhere(key, place);
+                }
                 continue;
             };
             let domain = self.ledger.topology.domain_id(key, &value);

@@ -14,7 +14,7 @@ use crate::class::{Classes, DemandId};
 use crate::daemons::{Daemon, DaemonId};
 use crate::reserved;
 use crate::stock::Offers;
-use crate::topology::{DomainId, KeyId};
+use crate::topology::{DomainId, KeyId, NOWHERE};
 use crate::wares::{Offer, Offered, Ware};
 
 /// Which set.
@@ -208,6 +208,39 @@ impl<'a> Sets<'a> {
         let found = self.narrow_anew(catalog, set, key, value);
         self.narrowed.insert(known, found);
         found
+    }
+
+    /// The set of machines that do not have a label; none if there are none, or if nobody can tell.
+    pub(crate) fn without(
+        &mut self,
+        catalog: &Catalog,
+        set: SetId,
+        id: KeyId,
+        key: &Arc<str>,
+    ) -> Option<SetId> {
+        let known = (set, id, NOWHERE);
+        if let Some(found) = self.narrowed.get(&known) {
+            return *found;
+        }
+        let found = self.without_anew(catalog, set, key);
+        self.narrowed.insert(known, found);
+        found
+    }
+
+    fn without_anew(&mut self, catalog: &Catalog, set: SetId, key: &Arc<str>) -> Option<SetId> {
+        let base = self.all.get(set)?;
+        if let Some(asked) = base.requirements.get(key) {
+            return asked.is_empty().then_some(set);
+        }
+        let pool = base.pool;
+        if !catalog.pools.get(pool)?.list.keys.contains(key) {
+            // Of what nobody says anything about, well-known labels get some value all the same.
+            return (!self.problem.labels.is_well_known(key)).then_some(set);
+        }
+        let mut requirements = base.requirements.clone();
+        requirements.add(Requirement::does_not_exist(Arc::clone(key)));
+        let id = self.intern(catalog, pool, requirements, Some(set));
+        (!self.all.get(id)?.is_empty()).then_some(id)
     }
 
     fn narrow_anew(

@@ -16,6 +16,8 @@ pub(crate) type Domain = Arc<str>;
 pub(crate) type KeyId = usize;
 /// Which value of a topology key.
 pub(crate) type DomainId = usize;
+/// Stands for places that do not have the label: whoever has nothing but pods to keep away from meets nobody there.
+pub(crate) const NOWHERE: DomainId = usize::MAX;
 /// Which node or machine.
 pub(crate) type Place = usize;
 /// Domains that are asked for, by key.
@@ -29,6 +31,8 @@ struct Key {
     nodes: Arc<Domains>,
     /// All domains that are known: of nodes that are not gone, and those that machines are or may be in.
     known: Bits,
+    /// Whether some of the nodes that are not gone do not have it.
+    lacked: bool,
     /// Domains that no node has.
     more: Vec<Domain>,
     index: BTreeMap<Domain, DomainId>,
@@ -36,6 +40,8 @@ struct Key {
     of_machine: Vec<Option<DomainId>>,
     /// Places of machines by domain.
     machines: Vec<Bits>,
+    /// Places of machines that will not have the label.
+    without: Bits,
 }
 
 /// Keys, domains and hosts of all places.
@@ -67,14 +73,17 @@ impl<'a> Topology<'a> {
             }
             out.index.insert(key.clone(), out.keys.len());
             let nodes = cluster.domains(key);
+            let lacked = nodes.without.iter().any(|place| !gone.has(place));
             out.keys.push(Key {
                 name: key.clone(),
-                known: Bits::of(&nodes.without(gone)),
+                known: Bits::of(&nodes.left(gone)),
+                lacked,
                 nodes,
                 more: Vec::new(),
                 index: BTreeMap::new(),
                 of_machine: Vec::new(),
                 machines: Vec::new(),
+                without: Bits::default(),
             });
         }
         out
@@ -158,6 +167,25 @@ impl<'a> Topology<'a> {
         }
     }
 
+    /// Takes note that a machine will not have a label.
+    pub(crate) fn pin_nowhere(&mut self, key: KeyId, place: Place) {
+        if let Some(key) = self.keys.get_mut(key) {
+            key.without.set(place, true);
+        }
+    }
+
+    /// The domain that a place is in, or that it is in none for certain.
+    pub(crate) fn standing(&self, key: KeyId, place: Place) -> Option<DomainId> {
+        let nowhere = |key: &Key| key.nodes.without.has(place) || key.without.has(place);
+        let known = self.domain(key, place);
+        known.or_else(|| self.keys.get(key).filter(|k| nowhere(k)).map(|_| NOWHERE))
+    }
+
+    /// Whether nodes that are not gone lack a label.
+    pub(crate) fn is_lacked(&self, key: KeyId) -> bool {
+        self.keys.get(key).is_some_and(|k| k.lacked)
+    }
+
     /// The places of a block that are in all these domains.
     pub(crate) fn inside(&self, wanted: &Combination, block: usize) -> u64 {
         wanted.iter().fold(u64::MAX, |all, (key, domain)| {
@@ -173,7 +201,13 @@ impl<'a> Topology<'a> {
                 return 0;
             };
             let others = key.machines.iter().enumerate().filter(|(d, _)| d != domain);
-            all & !others.fold(0, |out, (_, bits)| out | bits.word(block))
+            let others = others.fold(0, |out, (_, bits)| out | bits.word(block));
+            let without = if *domain == NOWHERE {
+                0
+            } else {
+                key.without.word(block)
+            };
+            all & !(others | without)
         })
     }
 }
@@ -195,6 +229,9 @@ impl Key {
     }
 
     fn inside(&self, domain: DomainId, block: usize) -> u64 {
+        if domain == NOWHERE {
+            return self.nodes.without.word(block) | self.without.word(block);
+        }
         let of = |places: &[Bits]| places.get(domain).map_or(0, |bits| bits.word(block));
         of(&self.nodes.places) | of(&self.machines)
     }

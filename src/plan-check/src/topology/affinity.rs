@@ -104,9 +104,15 @@ pub(crate) fn together(
         let example = places.kinds.examples.get(*other);
         let has_rule = example.is_some_and(|e| meant::together(e).contains(term));
         for (_, place, group) in places.of(*other) {
-            sharing += group.there.len();
-            if has_rule {
-                sharing += group.planned.len();
+            // Who is in no domain of any term's key is not counted at all.
+            if terms
+                .iter()
+                .any(|t| !place.domains(&t.topology_key).is_empty())
+            {
+                sharing += group.there.len();
+                if has_rule {
+                    sharing += group.planned.len();
+                }
             }
             if let Some(domain) = place.domain(key) {
                 *certain.entry(domain).or_default() += group.len();

@@ -38,9 +38,12 @@ pub(crate) struct Place<'a> {
 enum What<'a> {
     /// It is there.
     Node(&'a NodeView),
-    /// It is to be bought, with the values that its labels may have.
-    Machine(BTreeMap<String, BTreeSet<String>>),
+    /// It is to be bought.
+    Machine(Values),
 }
+
+/// The values that labels of a machine may have, and whether it will have some for certain.
+type Values = BTreeMap<String, (BTreeSet<String>, bool)>;
 
 /// Pods of a kind on a node.
 #[derive(Default)]
@@ -162,21 +165,24 @@ fn keys(kinds: &Kinds<'_>, problem: &Problem) -> BTreeSet<String> {
 }
 
 /// The values that labels of a machine may have.
-fn values(purchase: &Purchase<'_>, keys: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<String>> {
-    let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+fn values(purchase: &Purchase<'_>, keys: &BTreeSet<String>) -> Values {
+    let mut values = Values::new();
     for key in keys {
         let mut known: BTreeSet<String> = BTreeSet::new();
+        let mut is_certain = true;
         for sold in &purchase.sold {
             for node in purchase.nodes(sold) {
-                if let Some(Some(value)) = node.label(key)
-                    && !known.contains(value)
-                {
-                    known.insert(value.to_owned());
+                match node.label(key) {
+                    Some(Some(value)) if !known.contains(value) => {
+                        known.insert(value.to_owned());
+                    }
+                    Some(Some(_)) => {}
+                    Some(None) | None => is_certain = false,
                 }
             }
         }
         if !known.is_empty() {
-            values.insert(key.clone(), known);
+            values.insert(key.clone(), (known, is_certain));
         }
     }
     values
@@ -188,10 +194,10 @@ impl Labelled for Place<'_> {
         match &self.what {
             What::Node(node) => node.labels.label(key),
             What::Machine(values) => {
-                let values = values.get(key)?;
+                let (values, is_certain) = values.get(key)?;
                 let mut all = values.iter();
                 let first = all.next().map(String::as_str);
-                Some(first.filter(|_| all.next().is_none()))
+                Some(first.filter(|_| *is_certain && all.next().is_none()))
             }
         }
     }
@@ -216,7 +222,7 @@ impl Place<'_> {
                 .into_iter()
                 .collect(),
             What::Machine(values) => {
-                let values = values.get(key).into_iter().flatten();
+                let values = values.get(key).into_iter().flat_map(|(values, _)| values);
                 values.map(String::as_str).collect()
             }
         }
@@ -224,6 +230,11 @@ impl Place<'_> {
 
     /// The domain of `key` that it is in for certain.
     pub(crate) fn domain(&self, key: &str) -> Option<&str> {
+        if let What::Machine(values) = &self.what
+            && values.get(key).is_some_and(|(_, is_certain)| !is_certain)
+        {
+            return None;
+        }
         match self.domains(key).as_slice() {
             [only] => Some(only),
             _ => None,
@@ -242,6 +253,9 @@ impl Place<'_> {
             || admits(self, pod, &problem.labels);
         let by_taints = constraint.node_taints_policy.as_deref() != Some("Honor")
             || untolerated(self.taints, pod, true).is_none();
-        by_affinity && by_taints
+        // A node without the label of one spread that must hold counts for none of the pod's.
+        let mut hard = { pod.spread.iter() }.filter(|c| c.when_unsatisfiable == "DoNotSchedule");
+        let labelled = hard.all(|c| !self.domains(&c.topology_key).is_empty());
+        by_affinity && by_taints && labelled
     }
 }

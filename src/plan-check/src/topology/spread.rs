@@ -11,7 +11,7 @@ use super::places::{Place, Places};
 use crate::Findings;
 use crate::case::offers;
 use crate::fits::untolerated;
-use crate::labels::{Bought, Labelled as _, admits, allows};
+use crate::labels::{Bought, Labelled, admits, allows};
 use crate::volumes::in_reach;
 
 /// Judges how pods of a kind are spread.
@@ -105,8 +105,7 @@ fn eligible_domains<'a>(
         return out;
     }
     let alike = alike(problem, pod, constraint);
-    let is_reached =
-        |node: &Bought<'_>| alike.is_empty() || alike.iter().any(|p| in_reach(p, node));
+    let is_reached = |node: &As<'_>| alike.is_empty() || alike.iter().any(|p| in_reach(p, node));
     for pool in &problem.pools {
         if untolerated(&pool.taints, pod, true).is_some() || rules_out(pool, pod, problem) {
             continue;
@@ -120,13 +119,37 @@ fn eligible_domains<'a>(
                     instance_type,
                     offering,
                 };
-                if let Some(Some(value)) = node.label(key)
-                    && !out.contains(value)
-                    && allowed.is_none_or(|r| allows(r, value))
-                    && admits(&node, pod, &problem.labels)
-                    && is_reached(&node)
-                {
-                    out.insert(value.to_owned());
+                let mut hard = { pod.spread.iter() }.filter(|c| {
+                    c.when_unsatisfiable == "DoNotSchedule" && c.topology_key != names::HOSTNAME
+                });
+                // What lacks the label of another spread that must hold is in no domain of this one.
+                if !hard.all(|c| node.label(&c.topology_key).is_some()) {
+                    continue;
+                }
+                let values: Vec<&str> = match node.label(key) {
+                    Some(Some(value)) => vec![value],
+                    // One of those that the pool names, and a claim may name any of them.
+                    Some(None) => {
+                        let named = allowed.filter(|r| !r.complement).into_iter();
+                        named
+                            .flat_map(|r| r.values.iter().map(AsRef::as_ref))
+                            .collect()
+                    }
+                    None => Vec::new(),
+                };
+                for value in values {
+                    let node = As {
+                        node: &node,
+                        key,
+                        value,
+                    };
+                    if !out.contains(value)
+                        && allowed.is_none_or(|r| allows(r, value))
+                        && admits(&node, pod, &problem.labels)
+                        && is_reached(&node)
+                    {
+                        out.insert(value.to_owned());
+                    }
                 }
             }
         }
@@ -152,6 +175,22 @@ fn alike<'a>(
         all
     } else {
         Vec::new()
+    }
+}
+
+/// What may be bought, as it is if a label has this value.
+struct As<'a> {
+    node: &'a Bought<'a>,
+    key: &'a str,
+    value: &'a str,
+}
+
+impl Labelled for As<'_> {
+    fn label(&self, key: &str) -> Option<Option<&str>> {
+        if key == self.key {
+            return Some(Some(self.value));
+        }
+        self.node.label(key)
     }
 }
 

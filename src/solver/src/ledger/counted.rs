@@ -13,9 +13,9 @@ use crate::rooms::Bits;
 use crate::rules::{Demand, Rule, Who};
 use crate::topology::Topology;
 
-/// What of a class decides which nodes' domains count for one of its spreads: what it requires of their labels, and its
-/// tolerations, as text, if taints matter.
-type Filter = Option<(Vec<Requirements>, Option<String>)>;
+/// What of a class decides which nodes' domains count for one of its spreads: what it requires of their labels, its
+/// tolerations, as text, if taints matter, and the labels that nodes need for its other spreads.
+type Filter = Option<(Vec<Requirements>, Option<String>, Vec<Arc<str>>)>;
 
 /// What of a rule has to be the same for two to share their counts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,10 +41,11 @@ impl Same {
 
     /// What makes a node or a machine count; none: all do.
     pub(super) fn heeded(&self, class: &Class) -> Option<Heeded> {
-        let (required, tolerations) = self.filter.as_ref()?;
+        let (required, tolerations, labels) = self.filter.as_ref()?;
         Some(Heeded {
             required: required.clone(),
             tolerations: tolerations.as_ref().map(|_| class.tolerations.clone()),
+            labels: labels.clone(),
         })
     }
 }
@@ -59,14 +60,22 @@ fn filter(class: &Class, rule: &Rule) -> Filter {
         return None;
     };
     let affinity = honor_affinity && class.required.iter().any(|r| !r.is_empty());
-    (affinity || honor_taints).then(|| {
+    // As kube-scheduler: a node without the label of one spread that must hold is none for the others either.
+    let others = class.rules.iter().filter(|r| {
+        let is_spread = matches!(r.demand, Demand::Spread { .. });
+        is_spread && r.required && rule.required && r.key != rule.key && !r.is_by_host()
+    });
+    let mut labels: Vec<Arc<str>> = others.map(|r| Arc::clone(&r.key)).collect();
+    labels.sort();
+    labels.dedup();
+    (affinity || honor_taints || !labels.is_empty()).then(|| {
         let required = if affinity {
             class.required.clone()
         } else {
             Vec::new()
         };
         let tolerations = honor_taints.then(|| format!("{:?}", class.tolerations));
-        (required, tolerations)
+        (required, tolerations, labels)
     })
 }
 
@@ -102,7 +111,7 @@ impl Counting<'_> {
         if let Over::Key(key) = over
             && let Some(domains) = self.topology.of_nodes(key)
         {
-            out.nodes = domains.without(&out.passed_over);
+            out.nodes = domains.left(&out.passed_over);
         }
         for kind in self.cluster.meant(&rule.who, self.problem.options.threads) {
             for (place, n) in &kind.at {

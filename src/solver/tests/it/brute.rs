@@ -11,7 +11,7 @@ use karpenter_model::{Plan, Pod, Problem, ResourceList, Selector};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::rules::{HOST, ZONE, apps, arb_daemons, holding, required, spread};
+use crate::rules::{HOST, RACK, ZONE, apps, arb_daemons, arb_rack, holding, required, spread};
 use crate::world::{ladder, list, pool, problem, show, taint};
 
 /// A node as it will be: what it may be labelled, who is on it, what is left of it.
@@ -137,6 +137,11 @@ fn places(problem: &Problem, plan: &Plan) -> Vec<Place> {
             coming: Vec::new(),
             left: roomiest.allocatable.clone(),
         };
+        let racks = bought.requirements.get(RACK);
+        if let Some(racks) = racks.filter(|r| !r.complement && !r.values.is_empty()) {
+            let racks = racks.values.iter().map(ToString::to_string);
+            place.labels.insert(RACK.to_owned(), racks.collect());
+        }
         let_come(problem, &mut place, &[]);
         // What may run on some machine of the type is charged.
         for daemon in &problem.daemons {
@@ -153,16 +158,25 @@ fn places(problem: &Problem, plan: &Plan) -> Vec<Place> {
     out
 }
 
-/// A machine for the pod alone, in each zone and capacity type that the pool sells.
+/// A machine for the pod alone, of each pool in each zone, capacity type and rack that it sells, of a type that a DaemonSet
+/// may be for and of another.
 fn purchases(problem: &Problem) -> Vec<Place> {
-    let requirements = &problem.pools[0].requirements;
-    let zones = ["a", "b"].into_iter();
-    let zones = zones.filter(|z| requirements.get(ZONE).is_none_or(|r| r.has(z)));
-    zones
-        .flat_map(|zone| {
-            ["spot", "on-demand"].into_iter().flat_map(move |kind| {
-                // m4 is the one that a DaemonSet may be for.
-                ["m4", "m16"].map(|of_type| {
+    let mut out = Vec::new();
+    for pool in &problem.pools {
+        let allows = |key: &str, value: &str| {
+            let requirement = pool.requirements.get(key);
+            requirement.is_none_or(|r| r.has(value))
+        };
+        let racks = pool.requirements.get(RACK);
+        let racks = racks.map_or(vec![None], |r| r.values.iter().map(Some).collect());
+        for zone in ["a", "b"].into_iter().filter(|z| allows(ZONE, z)) {
+            for (kind, of_type) in [
+                ("spot", "m4"),
+                ("spot", "m16"),
+                ("on-demand", "m4"),
+                ("on-demand", "m16"),
+            ] {
+                for rack in &racks {
                     let cores = of_type.trim_start_matches('m').parse::<u32>().unwrap();
                     let mut place = Place {
                         labels: BTreeMap::from([
@@ -177,12 +191,14 @@ fn purchases(problem: &Problem) -> Vec<Place> {
                         coming: Vec::new(),
                         left: list(&format!("cpu={cores} memory={}Gi pods=110", 2 * cores)),
                     };
+                    place.labels.extend(rack.map(|r| (RACK.to_owned(), one(r))));
                     let_come(problem, &mut place, &[]);
-                    place
-                })
-            })
-        })
-        .collect()
+                    out.push(place);
+                }
+            }
+        }
+    }
+    out
 }
 
 fn means(term: &PodAffinityTerm, owner: &Pod, other: &Pod) -> bool {
@@ -226,6 +242,9 @@ fn objection(problem: &Problem, pod: &Pod, here: &Place, all: &[Place]) -> Optio
         return Some("room");
     }
     for term in terms(pod, true) {
+        if here.domains(&term.topology_key).is_empty() {
+            continue;
+        }
         let Some(domain) = here.domain(&term.topology_key) else {
             return Some("anti-affinity without a domain");
         };
@@ -268,7 +287,9 @@ fn objection(problem: &Problem, pod: &Pod, here: &Place, all: &[Place]) -> Optio
         let mut near = all.iter().filter(with).flat_map(|p| &p.pods);
         let mut daemons = all.iter().filter(with).chain([here]).flat_map(sure);
         let partner = near.any(|other| means_all(other)) || daemons.any(|d| means_all(&d));
-        let mut everybody = all.iter().flat_map(Place::everybody);
+        let somewhere =
+            |p: &&Place| { together.iter() }.any(|t| !p.domains(&t.topology_key).is_empty());
+        let mut everybody = all.iter().filter(somewhere).flat_map(Place::everybody);
         let first = means_all(pod) && !everybody.any(|other| means_all(other));
         if !partner && !first {
             return Some("affinity");
@@ -300,7 +321,9 @@ fn is_even(
         policy.as_deref().map_or(default, |p| p == "Honor")
     };
     let counts = |p: &&Place| {
-        (!honors(&constraint.node_affinity_policy, true) || selects(pod, p))
+        let mut hard = pod.spread.iter();
+        hard.all(|c| !p.domains(&c.topology_key).is_empty())
+            && (!honors(&constraint.node_affinity_policy, true) || selects(pod, p))
             && !(honors(&constraint.node_taints_policy, false) && p.tainted)
     };
     let within = |domain: &str, sure: bool| -> i32 {
@@ -313,7 +336,13 @@ fn is_even(
     };
     let there = all.iter().take(problem.nodes.len()).filter(counts);
     let mut eligible: BTreeSet<String> = there.flat_map(|p| p.domains(key)).collect();
-    for place in purchases(problem).iter().filter(|p| selects(pod, p)) {
+    let labelled =
+        |p: &&Place| { pod.spread.iter() }.all(|c| !p.domains(&c.topology_key).is_empty());
+    for place in purchases(problem)
+        .iter()
+        .filter(labelled)
+        .filter(|p| selects(pod, p))
+    {
         eligible.extend(place.domains(key));
     }
     let few = i32::try_from(eligible.len()).unwrap() < constraint.min_domains.unwrap_or(1);
@@ -328,7 +357,7 @@ fn is_even(
 }
 
 fn arb_rules() -> impl Strategy<Value = Value> {
-    let key = || prop::sample::select(vec![HOST, ZONE, ZONE, l::CAPACITY_TYPE]);
+    let key = || prop::sample::select(vec![HOST, ZONE, ZONE, l::CAPACITY_TYPE, RACK, RACK]);
     let app = || prop::sample::select(vec!["a", "b"]);
     let pinned = |spec: Value, pinned: u8| {
         let mut spec = spec;
@@ -365,6 +394,14 @@ fn arb_rules() -> impl Strategy<Value = Value> {
             spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = json!(both);
             spec
         }),
+        1 => (key(), key(), app()).prop_map(|(k, k2, a)| {
+            json!({ "topologySpreadConstraints": [spread(k, 1, a), spread(k2, 1, a)] })
+        }),
+        1 => (key(), key(), app(), app()).prop_map(|(k, k2, a, a2)| {
+            let mut spec = required("podAntiAffinity", k, a);
+            spec["topologySpreadConstraints"] = json!([spread(k2, 1, a2)]);
+            spec
+        }),
         1 => (key(), key(), app(), app()).prop_map(|(k, k2, a, a2)| {
             let mut spec = required("podAffinity", k, a);
             spec["topologySpreadConstraints"] = json!([spread(k2, 1, a2)]);
@@ -380,7 +417,8 @@ proptest! {
     #[test]
     fn what_is_called_unschedulable_is_refused_everywhere(
         groups in prop::collection::vec((prop::sample::select(vec!["a", "b"]), 1_usize..4, arb_rules()), 1..4),
-        there in prop::collection::vec((prop::sample::select(vec!["a", "b", "c"]), prop::sample::select(vec!["a", "b"]), 0_usize..3, arb_rules(), any::<bool>(), 0_u32..3), 0..3),
+        there in prop::collection::vec((prop::sample::select(vec!["a", "b", "c"]), prop::sample::select(vec!["a", "b"]), 0_usize..3, arb_rules(), any::<bool>(), 0_u32..3, arb_rack()), 0..3),
+        racks in any::<bool>(),
         narrow in any::<bool>(),
         daemons in arb_daemons(),
     ) {
@@ -395,8 +433,12 @@ proptest! {
         let zones = if narrow { format!("{ZONE} In a") } else { String::new() };
         let mut asked = problem(vec![pool("p", &zones, ladder())], pods);
         asked.daemons = daemons;
-        for (i, (zone, app, count, spec, tainted, cores)) in there.iter().enumerate() {
+        if racks {
+            asked.pools.push(Arc::new(pool("racks", &format!("{RACK} In r1 r2"), ladder())));
+        }
+        for (i, (zone, app, count, spec, tainted, cores, rack)) in there.iter().enumerate() {
             let mut node = holding(&format!("n{i}"), zone, app, *count, spec);
+            node.labels.extend(rack.map(|r| (RACK.to_owned(), r.to_owned())));
             node.available = list(&format!("cpu={cores} memory=64Gi pods=110"));
             if *tainted {
                 node.taints = vec![taint("kept", "NoSchedule")];

@@ -19,6 +19,7 @@ mod explain;
 #[allow(dead_code)] // Benches use the rest.
 mod files;
 mod invariants;
+mod labels;
 mod limits;
 mod machines;
 mod nodes;

@@ -14,6 +14,13 @@ use crate::world::{ladder, list, node, pod, pod_with, pool, problem, show, solve
 pub(crate) const HOST: &str = l::HOSTNAME;
 pub(crate) const ZONE: &str = l::ZONE;
 
+/// A label that only some nodes and one of two pools have.
+pub(crate) const RACK: &str = "rack";
+
+pub(crate) fn arb_rack() -> impl Strategy<Value = Option<&'static str>> {
+    prop::option::of(prop::sample::select(vec!["r1", "r2"]))
+}
+
 pub(crate) fn selector(app: &str) -> Value {
     json!({ "matchLabels": { "app": app } })
 }
@@ -474,10 +481,11 @@ fn plain_pods_share_machines_with_ruled_ones() {
 }
 
 fn arb_rules() -> impl Strategy<Value = Value> {
-    let key = || prop::sample::select(vec![HOST, ZONE, l::CAPACITY_TYPE]);
+    let key = || prop::sample::select(vec![HOST, ZONE, l::CAPACITY_TYPE, RACK]);
     let app = || prop::sample::select(vec!["a", "b", "c"]);
     prop_oneof![
         Just(json!({})),
+        (key(), key(), app()).prop_map(|(k, k2, a)| json!({ "topologySpreadConstraints": [spread(k, 1, a), spread(k2, 1, a)] })),
         (key(), app(), 1_i32..3).prop_map(|(k, a, s)| json!({ "topologySpreadConstraints": [spread(k, s, a)] })),
         (key(), app(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(k, a, affinity, taints, pinned)| {
             let mut constraint = spread(k, 1, a);
@@ -496,6 +504,9 @@ fn arb_rules() -> impl Strategy<Value = Value> {
             spec
         }),
         (key(), app()).prop_map(|(k, a)| required("podAffinity", k, a)),
+        (key(), key(), app()).prop_map(|(k, k2, a)| json!({
+            "affinity": { "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term(k, a), term(k2, a)] } },
+        })),
         (key(), app()).prop_map(|(k, a)| required("podAntiAffinity", k, a)),
         (key(), key(), app()).prop_map(|(k, k2, a)| json!({
             "topologySpreadConstraints": [spread(k, 1, a)],
@@ -544,7 +555,8 @@ proptest! {
     #[test]
     fn any_mix_of_rules_makes_a_sound_plan(
         groups in prop::collection::vec((prop::sample::select(vec!["a", "b", "c"]), 1_usize..6, arb_rules(), any::<bool>()), 1..5),
-        there in prop::collection::vec((prop::sample::select(vec!["a", "b"]), prop::sample::select(vec!["a", "b", "c"]), 0_usize..3, arb_rules(), any::<bool>()), 0..3),
+        there in prop::collection::vec((prop::sample::select(vec!["a", "b"]), prop::sample::select(vec!["a", "b", "c"]), 0_usize..3, arb_rules(), any::<bool>(), arb_rack()), 0..3),
+        racks in any::<bool>(),
         daemons in arb_daemons(),
     ) {
         let mut pods = Vec::new();
@@ -562,8 +574,9 @@ proptest! {
         let nodes = there
             .iter()
             .enumerate()
-            .map(|(i, (zone, app, count, spec, tainted))| {
+            .map(|(i, (zone, app, count, spec, tainted, rack))| {
                 let mut node = holding(&format!("n{i}"), zone, app, *count, spec);
+                node.labels.extend(rack.map(|r| (RACK.to_owned(), r.to_owned())));
                 if *tainted {
                     node.taints = vec![crate::world::taint("kept", "NoSchedule")];
                 }
@@ -575,6 +588,9 @@ proptest! {
         problem.namespaces = Arc::new([("d".into(), team("red")), ("other".into(), team("blue"))].into());
         problem.options.work_budget = 200_000;
         problem.daemons = daemons;
+        if racks {
+            problem.pools.push(Arc::new(pool("racks", &format!("{RACK} In r1 r2"), ladder())));
+        }
         let plan = karpenter_solver::solve(&problem);
         let findings = karpenter_plan_check::check(&problem, &plan);
         prop_assert!(findings.is_empty(), "{findings:#?}\n{}", show(&plan));
