@@ -43,6 +43,8 @@ pub(crate) struct Buyer<'a, 'p> {
     pub(crate) existing: Existing<'a>,
     /// Domains of keys that can be bought, by demand and labels that are needed besides.
     pub(crate) purchasable: BTreeMap<(DemandId, KeyId, Keys), Arc<Vec<DomainId>>>,
+    /// Whether there are or can be bought places without a label.
+    pub(crate) nowhere: BTreeMap<KeyId, bool>,
     /// What reservations have left.
     pub(crate) units: Units,
 }
@@ -367,7 +369,7 @@ impl Buyer<'_, '_> {
         // The cheapest of the types that take most.
         let mut best: Option<(usize, usize, f64)> = None;
         for offer in &set.offers {
-            let Some(sold) = pool.types.get(offer.at) else {
+            let Some(sold) = pool.types.get(offer.at()) else {
                 continue;
             };
             if c.keeps_off(sold, &set.requirements)
@@ -378,7 +380,7 @@ impl Buyer<'_, '_> {
             let n = times(&c.requests, &minus(&sold.room, &machine.load.need), most);
             let is_more = n > best.map_or(0, |(most, _, _)| most);
             if is_more && takes(sold, set, &with(machine, c, n)) {
-                best = Some((n, offer.at, offer.price));
+                best = Some((n, offer.at(), offer.price));
             }
         }
         let Some((n, chosen, price)) = best else {

@@ -267,8 +267,8 @@ fn daemons_of(problem: &Problem, daemons: &Daemons, view: &PoolView) -> OfPool {
 impl Pool {
     /// The offering that an offer of a type is.
     pub(crate) fn offering(&self, offer: &Offer) -> Option<&Offering> {
-        let sold = self.types.get(offer.at)?;
-        sold.instance_type.offerings.get(offer.offering)
+        let sold = self.types.get(offer.at())?;
+        sold.instance_type.offerings.get(offer.offering())
     }
 
     /// Whether any type is sold out of a reservation.

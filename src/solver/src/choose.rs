@@ -87,15 +87,15 @@ impl Buyer<'_, '_> {
         } else {
             cheapest_work(pool, set, &sharers, options.node_cost, &mut units).and_then(
                 |(score, offer)| {
-                    let sold = pool.types.get(offer.at)?;
+                    let sold = pool.types.get(offer.at())?;
                     let (_, filled) = fill(sold, set, &sharers, true);
                     let load = needed(&sharers, &filled);
                     Some(Candidate {
                         score,
                         set: id,
-                        chosen: offer.at,
+                        chosen: offer.at(),
                         price: offer.price,
-                        booking: booking(pool, set, offer.at, &load, None)?,
+                        booking: booking(pool, set, offer.at(), &load, None)?,
                         filled,
                     })
                 },
@@ -134,7 +134,7 @@ fn cheapest_work<'a>(
         if (offer.price + node_cost) / waiting * SLACK > least {
             continue;
         }
-        let Some(sold) = pool.types.get(offer.at) else {
+        let Some(sold) = pool.types.get(offer.at()) else {
             continue;
         };
         if !any_size && !pool.admits(&sold.instance_type.capacity, None) {
@@ -192,7 +192,7 @@ fn by_score(
 ) -> impl Iterator<Item = Candidate> {
     let mut scored: Vec<Scored<'_>> = Vec::new();
     for offer in &set.offers {
-        let Some(sold) = pool.types.get(offer.at) else {
+        let Some(sold) = pool.types.get(offer.at()) else {
             continue;
         };
         if !pool.admits(&sold.instance_type.capacity, None) {
@@ -209,11 +209,11 @@ fn by_score(
         .into_iter()
         .filter_map(move |(score, offer, filled)| {
             let load = needed(sharers, &filled);
-            let booking = booking(pool, set, offer.at, &load, None)?;
+            let booking = booking(pool, set, offer.at(), &load, None)?;
             Some(Candidate {
                 score,
                 set: id,
-                chosen: offer.at,
+                chosen: offer.at(),
                 price: offer.price,
                 filled,
                 booking,

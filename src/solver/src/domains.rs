@@ -81,12 +81,17 @@ impl Buyer<'_, '_> {
         if { ledger.groups(turn.class) }.any(|(g, _)| heeded(g) && needs(g)) {
             return false;
         }
+        if let Some(known) = self.nowhere.get(&key) {
+            return *known;
+        }
         let mut pools = 0..self.catalog.pools.len();
-        self.ledger.topology.is_lacked(key)
+        let found = self.ledger.topology.is_lacked(key)
             || pools.any(|pool| {
                 let root = self.sets.root(pool);
                 root.is_some_and(|set| self.pinned(set, key, NOWHERE).is_some())
-            })
+            });
+        self.nowhere.insert(key, found);
+        found
     }
 
     /// The domains of a key that may take pods of the class, the emptiest first.

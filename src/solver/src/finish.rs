@@ -52,15 +52,15 @@ pub(crate) struct Told {
     /// Capacity types that any offer can be had under.
     capacity_types: Vec<Arc<str>>,
     /// By offer: which of them, as bits.
-    under: Vec<u64>,
+    under: Vec<u8>,
 }
 
 impl Told {
     fn new(labels: &LabelRegistry, pool: &Pool, set: &Set) -> Self {
         let mut capacity_types: Vec<Arc<str>> = Vec::new();
         let under = set.offers.iter().map(|offer| {
-            let mut bits = 0_u64;
-            let sold = pool.types.get(offer.at);
+            let mut bits = 0_u8;
+            let sold = pool.types.get(offer.at());
             let offers = sold
                 .into_iter()
                 .flat_map(|s| s.instance_type.offers(&set.requirements, labels))
@@ -73,8 +73,8 @@ impl Told {
                     capacity_types.push(offering.capacity_type().into());
                     capacity_types.len() - 1
                 });
-                bits |= 1_u64
-                    .checked_shl(u32::try_from(at).unwrap_or(64))
+                bits |= 1_u8
+                    .checked_shl(u32::try_from(at).unwrap_or(u32::MAX))
                     .unwrap_or(0);
             }
             bits
@@ -127,7 +127,7 @@ fn node(
         .offers
         .iter()
         .enumerate()
-        .filter_map(|(at, o)| Some((at, o, &**pool.types.get(o.at)?)))
+        .filter_map(|(at, o)| Some((at, o, &**pool.types.get(o.at())?)))
         .filter(|(_, _, s)| takes(s, set, &machine.load))
         .collect();
     let fitted = fitting.len();

@@ -202,13 +202,13 @@ impl Buyer<'_, '_> {
         let pool = self.catalog.pools.get(machine.pool)?;
         let set = self.sets.get(machine.set)?;
         set.with_room(&load.need).find_map(|offer| {
-            let sold = pool.types.get(offer.at)?;
+            let sold = pool.types.get(offer.at())?;
             if !lets_in(sold, set, load) {
                 return None;
             }
-            let booked = booking(pool, set, offer.at, load, Some(&machine.booked))?;
+            let booked = booking(pool, set, offer.at(), load, Some(&machine.booked))?;
             Some(Smaller {
-                at: offer.at,
+                at: offer.at(),
                 price: offer.price,
                 amount: booked.amount,
             })

@@ -66,13 +66,13 @@ impl Heeded {
         let taints = &pool.view.taints;
         let tolerated = |own: &[Toleration]| first_in_the_way(taints, own, true).is_none();
         let may_meet = |r: &Requirements| {
-            let mut types = set.offers.iter().filter_map(|o| pool.types.get(o.at));
+            let mut types = set.offers.iter().filter_map(|o| pool.types.get(o.at()));
             set.requirements
                 .is_compatible(r, Undefined::WellKnown(labels))
                 && types.any(|s| s.instance_type.requirements.does_intersect(r))
         };
         let labelled = |key: &Arc<str>| {
-            let mut types = set.offers.iter().filter_map(|o| pool.types.get(o.at));
+            let mut types = set.offers.iter().filter_map(|o| pool.types.get(o.at()));
             types.any(|s| may_have(key, &set.requirements, &s.instance_type.requirements))
         };
         self.tolerations.as_deref().is_none_or(tolerated)

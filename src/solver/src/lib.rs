@@ -130,6 +130,7 @@ pub fn solve_without(problem: &Problem, cluster: &Cluster, gone: &[usize]) -> Pl
         ledger,
         existing,
         purchasable: BTreeMap::new(),
+        nowhere: BTreeMap::new(),
         units,
     };
     buyer.run();

@@ -125,7 +125,7 @@ pub(crate) fn booking(
         let fitting: Vec<&Sold> = set
             .offers
             .iter()
-            .filter_map(|o| pool.types.get(o.at).map(|s| &**s))
+            .filter_map(|o| pool.types.get(o.at()).map(|s| &**s))
             .filter(|s| takes(s, set, load) && pool.admits(&s.instance_type.capacity, held))
             .take(MAX_INSTANCE_TYPES_PER_CLAIM)
             .collect();

@@ -104,15 +104,15 @@ impl Buyer<'_, '_> {
         held.add(&b.booked);
         let cheap_enough = set.with_room(&load.need).take_while(|o| o.price < most);
         let offer = { cheap_enough }.find(|o| {
-            let sold = pool.types.get(o.at);
+            let sold = pool.types.get(o.at());
             sold.is_some_and(|s| takes(s, set, &load))
         })?;
-        let booking = booking(pool, set, offer.at, &load, Some(&held))?;
+        let booking = booking(pool, set, offer.at(), &load, Some(&held))?;
         (!booking.short_of_variety).then_some(Merge {
             keep,
             give_up,
             saving: most - offer.price,
-            chosen: offer.at,
+            chosen: offer.at(),
             price: offer.price,
             booking,
         })

@@ -118,21 +118,23 @@ impl Block {
     }
 
     fn remember(&mut self) {
-        let mut most = Dense::new();
-        for room in &self.rooms {
-            // What is overdrawn takes nothing, whatever else it has.
-            if room.iter().any(|r| *r < 0) {
-                continue;
-            }
-            if most.len() < room.len() {
-                most.resize(room.len(), 0);
-            }
-            for (m, r) in most.iter_mut().zip(room) {
-                *m = (*m).max(*r);
-            }
-        }
-        self.most = if most.is_empty() { nowhere(1) } else { most };
+        self.most = most(self.rooms.iter());
     }
+}
+
+/// The most that any of some rooms has of each resource.
+pub(crate) fn most<'a>(rooms: impl Iterator<Item = &'a Dense>) -> Dense {
+    let mut most = Dense::new();
+    // What is overdrawn takes nothing, whatever else it has.
+    for room in rooms.filter(|room| room.iter().all(|r| *r >= 0)) {
+        if most.len() < room.len() {
+            most.resize(room.len(), 0);
+        }
+        for (m, r) in most.iter_mut().zip(room) {
+            *m = (*m).max(*r);
+        }
+    }
+    if most.is_empty() { nowhere(1) } else { most }
 }
 
 /// Room for nothing.
@@ -170,13 +172,6 @@ impl Rooms {
         if let Some(own) = self.blocks.get_mut(block) {
             own.set(at % BLOCK, room);
         }
-    }
-
-    /// Sets the rooms of all places at once.
-    pub(crate) fn fill(&mut self, rooms: impl Iterator<Item = Dense>) {
-        let rooms: Vec<Dense> = rooms.collect();
-        let blocks = rooms.chunks(BLOCK).map(|own| Block::new(own.to_vec()));
-        self.blocks = blocks.collect();
     }
 
     /// The first place from `from` on and before `end` that has room for `need` and is among those that `allowed` says of

@@ -43,21 +43,23 @@ impl Buyer<'_, '_> {
             &[false][..]
         };
         // With whom is there anyway before with whom a machine would bring along.
-        let plain = c.attempts.iter().map(|a| (a.demand, false));
-        let around = c.around.iter().map(|demand| (*demand, false));
-        let plain: Vec<_> = plain.chain(around).collect();
-        let beside: Vec<_> = c.beside.iter().map(|demand| (*demand, true)).collect();
-        for (ways, soft) in [plain, beside]
-            .iter()
-            .flat_map(|ways| softness.iter().map(move |soft| (ways, *soft)))
+        for (beside, soft) in [false, true]
+            .into_iter()
+            .flat_map(|beside| softness.iter().map(move |soft| (beside, *soft)))
         {
-            for (demand, beside) in ways {
+            let (own, others) = if beside {
+                (&[][..], &c.beside)
+            } else {
+                (&*c.attempts, &c.around)
+            };
+            let demands = own.iter().map(|a| a.demand);
+            for demand in demands.chain(others.iter().copied()) {
                 let turn = Turn {
                     position,
                     class,
-                    demand: *demand,
+                    demand,
                     soft,
-                    beside: *beside,
+                    beside,
                 };
                 while self.queue.count(position) > 0 && !self.budget.exhausted() && self.step(turn)
                 {

@@ -405,14 +405,10 @@ impl<'a> Sets<'a> {
                 return None;
             }
             let (offering, cheapest) = ware.cheapest(requirements, labels)?;
-            Some(Offer {
-                at,
-                price: cheapest.price,
-                offering,
-            })
+            Offer::new(at, offering, cheapest.price)
         };
         let offers = match base {
-            Some(base) => base.offers.iter().filter_map(|o| offer(o.at)).collect(),
+            Some(base) => base.offers.iter().filter_map(|o| offer(o.at())).collect(),
             None => (0..wares.len()).filter_map(offer).collect(),
         };
         Offered::new(wares, offers, reservations)

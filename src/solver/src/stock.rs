@@ -8,12 +8,15 @@ use std::sync::Arc;
 use karpenter_model::Problem;
 
 use crate::catalog::{OfPool, Sold, Types, UnitPrices, sold};
-use crate::dense::{Dense, Names};
-use crate::rooms::Rooms;
+use crate::dense::{Dense, Names, fits};
+use crate::rooms::{BLOCK, most};
 use crate::wares::{Left, Offer, Offered, Ware};
 
 /// Worth of a pod that asks for nothing, so that it counts at all.
 pub(crate) const POD_WORTH: f64 = 1e-6;
+
+/// Most that is kept of what is offered: questions ask for the same again and again, or for something new each time.
+const OFFERS: usize = 1024;
 
 /// Types as they are sold, each once for all pools with the same DaemonSets.
 #[derive(Debug, Default)]
@@ -34,7 +37,7 @@ pub(crate) struct Stock {
 pub(crate) type Rated = (UnitPrices, f64);
 
 /// What is left of a list, as it is sold to pools that run the same DaemonSets.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Assortment {
     /// Which DaemonSets.
     kind: usize,
@@ -57,8 +60,10 @@ pub(crate) struct Offers {
     offered: Arc<Offered>,
     /// The least that a unit of work can cost, and which offer; the least first.
     pub(crate) rates: Vec<(f64, usize)>,
-    /// Room of the offers, in their order.
-    rooms: Rooms,
+    /// The types, which tell how much room the offers have.
+    types: Types,
+    /// The most that any offer of a block has of each resource.
+    most: Vec<Dense>,
 }
 
 impl Deref for Offers {
@@ -70,11 +75,10 @@ impl Deref for Offers {
 }
 
 impl Offers {
-    fn new(offered: Arc<Offered>, types: &[Arc<Sold>], (prices, node_cost): Rated) -> Self {
-        let mut rooms = Rooms::default();
+    fn new(offered: Arc<Offered>, types: &Types, (prices, node_cost): Rated) -> Self {
         let mut rates = Vec::new();
         for (position, offer) in offered.offers.iter().enumerate() {
-            let Some(sold) = types.get(offer.at) else {
+            let Some(sold) = types.get(offer.at()) else {
                 continue;
             };
             let (cores, gib) = sold.free;
@@ -83,26 +87,27 @@ impl Offers {
             rates.push((rate, position));
         }
         rates.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        rooms.fill(offered.offers.iter().map(|o| {
-            let room = types.get(o.at).map(|s| s.room.clone());
-            room.unwrap_or_else(|| Dense::from_elem(-1, 1))
-        }));
+        rates.shrink_to_fit();
+        let blocks = offered.offers.chunks(BLOCK);
+        let most = blocks.map(|block| {
+            let rooms = block.iter().filter_map(|o| types.get(o.at()));
+            most(rooms.map(|sold| &sold.room))
+        });
         Self {
+            most: most.collect(),
+            types: Arc::clone(types),
             offered,
             rates,
-            rooms,
         }
     }
 
     /// The offers that have room for so much, the cheapest first.
     pub(crate) fn with_room<'a>(&'a self, need: &'a [i64]) -> impl Iterator<Item = &'a Offer> {
-        let mut from = 0;
-        std::iter::from_fn(move || {
-            let at = self
-                .rooms
-                .find(from, self.offers.len(), need, &|_| u64::MAX)?;
-            from = at + 1;
-            self.offers.get(at)
+        let blocks = self.offers.chunks(BLOCK).zip(&self.most);
+        let open = blocks.filter(|(_, most)| fits(need, most));
+        open.flat_map(|(block, _)| block).filter(|offer| {
+            let sold = self.types.get(offer.at());
+            sold.is_some_and(|s| fits(need, &s.room))
         })
     }
 }
@@ -135,13 +140,16 @@ impl Stock {
     /// What is offered of types, rated.
     pub(crate) fn offers(
         &mut self,
-        types: &Assortment,
+        types: &Types,
         offered: Arc<Offered>,
         rated: Rated,
     ) -> Arc<Offers> {
         if self.rated != Some(rated) {
             self.offers.clear();
             self.rated = Some(rated);
+        }
+        if self.offers.len() >= OFFERS {
+            self.offers.clear();
         }
         let key = (types.kind, Arc::as_ptr(&offered).addr());
         let known = self.offers.entry(key);

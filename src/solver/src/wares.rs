@@ -19,6 +19,9 @@ const QUESTIONS: usize = 64;
 /// Clusters for which a list is kept after the last one that it was asked for.
 const CLUSTERS: u64 = 2;
 
+/// Stands for a position where there is none.
+const NONE: u32 = u32::MAX;
+
 /// Label keys.
 pub(crate) type Keys = BTreeSet<Arc<str>>;
 
@@ -178,7 +181,7 @@ impl List {
 }
 
 /// What a pool's requirements leave of a list.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Left {
     /// In the order of the list.
     pub(crate) wares: Vec<Arc<Ware>>,
@@ -202,23 +205,42 @@ impl Left {
 pub(crate) struct Offered {
     /// Cheapest first, ties by name. Limits are not considered.
     pub(crate) offers: Vec<Offer>,
-    /// Position among the offers by position among the types; none where the type is not left.
-    slots: Vec<Option<usize>>,
+    /// Position among the offers by position among the types; [`NONE`] where the type is not left.
+    slots: Vec<u32>,
     /// Reservations that machines could be bought out of; none once they are pinned to one.
     pub(crate) reservations: BTreeSet<Arc<str>>,
     /// What plans say of it.
     pub(crate) told: OnceLock<Told>,
 }
 
-/// A type at its cheapest offering.
+/// A type at its cheapest offering. Many of them are kept, so that they are small.
 #[derive(Debug)]
 pub(crate) struct Offer {
-    /// Position among the pool's types.
-    pub(crate) at: usize,
     /// Dollars per hour.
     pub(crate) price: f64,
+    at: u32,
+    offering: u32,
+}
+
+impl Offer {
+    /// Of the type at a position, by the position of its offering.
+    pub(crate) fn new(at: usize, offering: usize, price: f64) -> Option<Self> {
+        Some(Self {
+            price,
+            at: u32::try_from(at).ok()?,
+            offering: u32::try_from(offering).ok()?,
+        })
+    }
+
+    /// Position among the pool's types.
+    pub(crate) fn at(&self) -> usize {
+        self.at as usize
+    }
+
     /// Position among the type's offerings.
-    pub(crate) offering: usize,
+    pub(crate) fn offering(&self) -> usize {
+        self.offering as usize
+    }
 }
 
 impl Offered {
@@ -228,16 +250,16 @@ impl Offered {
         mut offers: Vec<Offer>,
         reservations: BTreeSet<Arc<str>>,
     ) -> Self {
-        let name = |offer: &Offer| wares.get(offer.at).map(|w| &w.instance_type.name);
+        let name = |offer: &Offer| wares.get(offer.at()).map(|w| &w.instance_type.name);
         offers.sort_by(|a, b| {
             a.price
                 .total_cmp(&b.price)
                 .then_with(|| name(a).cmp(&name(b)))
         });
-        let mut slots = vec![None; wares.len()];
-        for (position, offer) in offers.iter().enumerate() {
-            if let Some(slot) = slots.get_mut(offer.at) {
-                *slot = Some(position);
+        let mut slots = vec![NONE; wares.len()];
+        for (position, offer) in (0..NONE).zip(&offers) {
+            if let Some(slot) = slots.get_mut(offer.at()) {
+                *slot = position;
             }
         }
         Self {
@@ -255,7 +277,8 @@ impl Offered {
 
     /// The offer of a type, if it can be had.
     pub(crate) fn offer(&self, at: usize) -> Option<&Offer> {
-        self.offers.get(self.slots.get(at).copied().flatten()?)
+        // There are never so many offers that one is at the position that stands for none.
+        self.offers.get(*self.slots.get(at)? as usize)
     }
 
     /// What the type costs under these requirements, if it can be had.
