@@ -13,7 +13,7 @@ use crate::topology::Place;
 /// Fewer nodes than this are not worth a thread.
 const NODES_PER_THREAD: usize = 256;
 
-/// Pods of one namespace with the same labels.
+/// Pods of one namespace with the same labels, all of them on their way out or none.
 #[derive(Debug)]
 pub(crate) struct Kind {
     pub(crate) example: Arc<Pod>,
@@ -57,15 +57,18 @@ impl Kinds {
     }
 }
 
-/// Tells kinds apart.
-fn who(pod: &Pod) -> (&str, &BTreeMap<String, String>) {
-    (pod.key.namespace.as_ref(), &pod.labels)
+/// What tells kinds apart: whom rules mean, and whether they are on their way out.
+type Told<'a> = (&'a str, &'a BTreeMap<String, String>, bool);
+
+fn who(pod: &Pod) -> Told<'_> {
+    let leaves = pod.deleted.is_some();
+    (pod.key.namespace.as_ref(), &pod.labels, leaves)
 }
 
 /// The kinds on nodes whose places begin at `first`, in the order of their first pods.
 fn kinds_of(nodes: &[Arc<NodeView>], first: Place) -> Vec<Kind> {
     let mut all: Vec<Kind> = Vec::new();
-    let mut index: HashMap<(&str, &BTreeMap<String, String>), usize> = HashMap::new();
+    let mut index: HashMap<Told<'_>, usize> = HashMap::new();
     for (place, node) in (first..).zip(nodes) {
         for pod in &node.pods {
             let next = all.len();

@@ -73,6 +73,12 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// Whether it counts a pod that is on a node. As kube-scheduler: a spread leaves out who is on the way out.
+    pub(crate) fn counts(&self, pod: &Pod) -> bool {
+        let is_spread = matches!(self.demand, Demand::Spread { .. });
+        !(is_spread && pod.deleted.is_some()) && self.who.means(pod)
+    }
+
     /// Whether every node is a domain of its own.
     pub(crate) fn is_by_host(&self) -> bool {
         &*self.key == HOSTNAME

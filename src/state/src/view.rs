@@ -200,9 +200,13 @@ pub(crate) fn with_pods(mut view: NodeView, pods: Vec<Arc<Pod>>) -> NodeView {
     view
 }
 
-/// Whether two views of one entity leave a plan the same. Which pods are on it counts, not what they are doing.
+/// Whether two views of one entity leave a plan the same. Which pods are on it counts, and which of them are on their way
+/// out, not what they are doing.
 pub(crate) fn plan_alike(a: &NodeView, b: &NodeView) -> bool {
-    let uids = |v: &NodeView| -> Vec<Arc<str>> { v.pods.iter().map(|p| p.uid.clone()).collect() };
+    let pods = |v: &NodeView| -> Vec<(Arc<str>, bool)> {
+        let pods = v.pods.iter();
+        pods.map(|p| (p.uid.clone(), p.deleted.is_some())).collect()
+    };
     a.name == b.name
         && a.labels == b.labels
         && a.taints == b.taints
@@ -211,7 +215,7 @@ pub(crate) fn plan_alike(a: &NodeView, b: &NodeView) -> bool {
         && a.initialized == b.initialized
         && a.provider_id == b.provider_id
         && a.volumes == b.volumes
-        && uids(a) == uids(b)
+        && pods(a) == pods(b)
 }
 
 fn node_taints(node: &Node) -> Vec<Taint> {

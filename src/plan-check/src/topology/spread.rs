@@ -41,9 +41,11 @@ pub(crate) fn check(
         let has_rule = example.spread.contains(constraint);
         for (_, place, group) in places.of(other).filter(|(at, _, _)| counts(*at)) {
             let planned = if has_rule { group.planned.len() } else { 0 };
+            // Who is on the way out is not counted any more.
+            let there = group.there.iter().filter(|p| p.deleted.is_none()).count();
             for domain in place.domains(key) {
-                *all.entry(domain).or_default() += group.len();
-                *sharing.entry(domain).or_default() += group.there.len() + planned;
+                *all.entry(domain).or_default() += group.planned.len() + there;
+                *sharing.entry(domain).or_default() += there + planned;
             }
         }
     }

@@ -113,7 +113,8 @@ impl Counting<'_> {
         {
             out.nodes = domains.left(&out.passed_over);
         }
-        for kind in self.cluster.meant(&rule.who, self.problem.options.threads) {
+        let kinds = self.cluster.meant(&rule.who, self.problem.options.threads);
+        for kind in kinds.filter(|kind| rule.counts(&kind.example)) {
             for (place, n) in &kind.at {
                 let position = match over {
                     Over::Hosts => Some(self.topology.host(*place)),

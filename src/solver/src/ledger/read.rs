@@ -222,7 +222,7 @@ impl<'a> Reading<'a> {
         let left = (self.gone.iter().filter_map(nodes))
             .flat_map(|(place, node)| node.pods.iter().map(move |pod| (place, pod)));
         for (place, pod) in left.chain(self.moving.iter().copied()) {
-            if all.passed_over.has(place) || !rule.who.means(pod) {
+            if all.passed_over.has(place) || !rule.counts(pod) {
                 continue;
             }
             let position = match over {

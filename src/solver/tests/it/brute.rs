@@ -11,7 +11,9 @@ use karpenter_model::{Plan, Pod, Problem, ResourceList, Selector};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::rules::{HOST, RACK, ZONE, apps, arb_daemons, arb_rack, holding, required, spread};
+use crate::rules::{
+    HOST, RACK, ZONE, apps, arb_daemons, arb_rack, holding, leaving, required, spread,
+};
 use crate::world::{ladder, list, pool, problem, show, taint};
 
 /// A node as it will be: what it may be labelled, who is on it, what is left of it.
@@ -331,7 +333,9 @@ fn is_even(
             let own = p.domains(key);
             own.contains(domain) && (!sure || own.len() == 1)
         });
-        let pods = inside.flat_map(|p| &p.pods).filter(|o| counted(o));
+        let pods = inside
+            .flat_map(|p| &p.pods)
+            .filter(|o| counted(o) && o.deleted.is_none());
         i32::try_from(pods.count()).unwrap()
     };
     let there = all.iter().take(problem.nodes.len()).filter(counts);
@@ -438,6 +442,7 @@ proptest! {
         }
         for (i, (zone, app, count, spec, tainted, cores, rack)) in there.iter().enumerate() {
             let mut node = holding(&format!("n{i}"), zone, app, *count, spec);
+            leaving(&mut node, *cores);
             node.labels.extend(rack.map(|r| (RACK.to_owned(), r.to_owned())));
             node.available = list(&format!("cpu={cores} memory=64Gi pods=110"));
             if *tainted {

@@ -67,6 +67,13 @@ pub(crate) fn holding(name: &str, zone: &str, app: &str, count: usize, spec: &Va
     node
 }
 
+/// Some of a node's pods are on their way out.
+pub(crate) fn leaving(node: &mut NodeView, which: u32) {
+    for pod in node.pods.iter_mut().skip(which as usize) {
+        Arc::make_mut(pod).deleted = Some("2026-01-01T00:00:00Z".parse().unwrap());
+    }
+}
+
 fn with_nodes(pods: Vec<Pod>, nodes: Vec<NodeView>) -> Problem {
     let mut problem = problem(vec![pool("p", "", ladder())], pods);
     problem.nodes = nodes.into_iter().map(Arc::new).collect();
@@ -115,6 +122,22 @@ fn a_zone_that_holds_some_already_gets_fewer() {
     let problem = with_nodes(apps("web", 4, &web), nodes);
     let plan = solve(&problem);
     assert_eq!(by_zone(&problem, &plan), BTreeMap::from([("b".into(), 4)]));
+}
+
+/// As kube-scheduler: those that a roll-out is about to end do not count, however long they take to go.
+#[test]
+fn pods_on_their_way_out_do_not_count_for_a_spread() {
+    let web = json!({ "topologySpreadConstraints": [spread(ZONE, 1, "web")] });
+    let mut old = holding("n1", "a", "web", 4, &web);
+    leaving(&mut old, 0);
+    old.available = list("cpu=0 memory=0 pods=0");
+    let problem = with_nodes(apps("web", 4, &web), vec![old]);
+    let plan = solve(&problem);
+    let two = |zone: &str| (zone.to_owned(), 2);
+    assert_eq!(
+        by_zone(&problem, &plan),
+        BTreeMap::from([two("a"), two("b")])
+    );
 }
 
 #[test]
@@ -576,6 +599,7 @@ proptest! {
             .enumerate()
             .map(|(i, (zone, app, count, spec, tainted, rack))| {
                 let mut node = holding(&format!("n{i}"), zone, app, *count, spec);
+                leaving(&mut node, *count as u32 / 2 + 1);
                 node.labels.extend(rack.map(|r| (RACK.to_owned(), r.to_owned())));
                 if *tainted {
                     node.taints = vec![crate::world::taint("kept", "NoSchedule")];
