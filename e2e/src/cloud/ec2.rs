@@ -142,7 +142,11 @@ impl Ec2Cloud {
         }
         if let Some(selector) = &fault.interrupt {
             for id in ids(around, selector) {
-                self.engine.interrupt(&id).map_err(|e| e.to_string())?;
+                // Of several machines those that are spot are meant; one that is named has to be.
+                let taken_back = self.engine.interrupt(&id);
+                if selector.name.is_some() {
+                    taken_back.map_err(|e| e.to_string())?;
+                }
             }
         }
         let calls = [

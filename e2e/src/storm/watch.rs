@@ -378,7 +378,8 @@ impl Watch {
                 continue;
             };
             let limit = millis(&limit.0);
-            let of = |c: &&Claim| c.pool == *pool_name;
+            // What leaves does not count towards limits, however long it takes: what replaces it may be there before.
+            let of = |c: &&Claim| c.pool == *pool_name && !c.leaving;
             let used: i64 = self.claims.values().filter(of).map(|c| c.cpu_millis).sum();
             if used > limit && !self.drifted.contains(pool_name) {
                 over.push(format!(

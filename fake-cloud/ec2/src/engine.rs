@@ -253,10 +253,10 @@ impl Engine {
         state.account.release_images(release, now, &rng);
     }
 
-    /// Takes a spot instance back after the usual notice.
+    /// Takes a spot instance back after the usual notice; one that is going already hears nothing more.
     ///
     /// # Errors
-    /// `InvalidInstanceID.NotFound` when it is not a live spot instance.
+    /// `InvalidInstanceID.NotFound` when it is not a spot instance.
     pub fn interrupt(&self, id: &str) -> Result<()> {
         let spot = self
             .inner
@@ -264,12 +264,13 @@ impl Engine {
             .lock()
             .record(id)
             .is_some_and(|r| r.capacity_type == FleetTarget::Spot);
-        if !spot || !self.inner.end(id, SPOT_NOTICE) {
+        if !spot {
             return Err(Ec2Error::new(
                 "InvalidInstanceID.NotFound",
-                format!("{id} is not a live spot instance"),
+                format!("{id} is not a spot instance"),
             ));
         }
+        self.inner.end(id, SPOT_NOTICE);
         Ok(())
     }
 }

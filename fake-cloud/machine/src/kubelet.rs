@@ -209,9 +209,12 @@ impl Kubelet {
         match due {
             Due::Nothing | Due::Attach => return Ok(again),
             Due::Restart(code) => {
-                let when = run.restarting(now);
-                let status = podrun::backing_off(&pod, &run.killed, code, wall);
+                // What was not written has not happened: it is due again.
+                let mut after = run.clone();
+                let when = after.restarting(now);
+                let status = podrun::backing_off(&pod, &after.killed, code, wall);
                 self.patch_status(&pod, status)?;
+                self.runs.insert(key.clone(), after);
                 return Ok(Some(when));
             }
             Due::Start => {
@@ -219,19 +222,18 @@ impl Kubelet {
                 let (_, again) = run.due(&pod, now);
                 // Not ready yet if the next look is for readiness: a probe that waits, or one that fails.
                 let ready = run.due(&pod, now).0 == Due::Ready;
-                if run.restarts > 0 {
-                    let status = podrun::restarted(&pod, &run.killed, ready, wall);
-                    self.patch_status(&pod, status)?;
-                    return Ok(again);
-                }
-                self.pod_ips = self.pod_ips.wrapping_add(1);
-                let [_, high, mid, low] = self.pod_ips.to_be_bytes();
-                let place = Place {
-                    host_ip: self.host_ips.get(&node).map_or("", String::as_str),
-                    // 10.64.0.0/10, as large clusters have.
-                    pod_ip: format!("10.{}.{mid}.{low}", 64 + high % 64),
+                let status = if run.restarts > 0 {
+                    podrun::restarted(&pod, &run.killed, ready, wall)
+                } else {
+                    self.pod_ips = self.pod_ips.wrapping_add(1);
+                    let [_, high, mid, low] = self.pod_ips.to_be_bytes();
+                    let place = Place {
+                        host_ip: self.host_ips.get(&node).map_or("", String::as_str),
+                        // 10.64.0.0/10, as large clusters have.
+                        pod_ip: format!("10.{}.{mid}.{low}", 64 + high % 64),
+                    };
+                    podrun::running(&pod, &place, ready, wall)
                 };
-                let status = podrun::running(&pod, &place, ready, wall);
                 if let Err(error) = self.patch_status(&pod, status) {
                     if let Some(run) = self.runs.get_mut(key) {
                         run.started = None;

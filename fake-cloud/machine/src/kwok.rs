@@ -103,11 +103,12 @@ impl Kwok {
             return Ok(None);
         }
         let now = api.clock().wall();
-        if self.leased.insert(object::uid(node).to_owned()) {
+        if !self.leased.contains(object::uid(node)) {
             match api.create(LEASES, Some(LEASE_NAMESPACE), node::lease(node, now)) {
                 Err(error) if error.code != 409 => return Err(error),
                 _ => {}
             }
+            self.leased.insert(object::uid(node).to_owned());
         }
         let Some(conditions) = node::reported(node, true, "", now) else {
             return Ok(None);

@@ -33,7 +33,13 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Boot,
+    /// The kubelet begins to renew its lease, is silent from now on, or is heard again.
+    Lease,
+    /// Its CSINode is made.
+    CsiNode,
     Ready,
+    /// It says how it is.
+    Report,
     Devices,
     /// The volume driver registers.
     VolumeDriver,
@@ -212,7 +218,7 @@ impl Machines {
             .retain(|(_, of, step), ()| of != id || *step == Step::Forget);
         if matches!(before, Stage::Joined | Stage::Ready | Stage::NotReady) {
             self.hosts.set(&name, false);
-            self.report(&name, false, "node is shutting down");
+            self.take(id, Step::Report);
         }
     }
 
@@ -225,10 +231,15 @@ impl Machines {
             let Some(((_, id, step), ())) = self.steps.pop_first() else {
                 return;
             };
-            if let Err(error) = self.step(&id, step) {
-                tracing::debug!(instance = id, ?step, %error, "step refused, will retry");
-                self.at(RETRY, &id, step);
-            }
+            self.take(&id, step);
+        }
+    }
+
+    /// Takes a step now; one that the server refuses is taken again until it does not.
+    fn take(&mut self, id: &str, step: Step) {
+        if let Err(error) = self.step(id, step) {
+            tracing::debug!(instance = id, ?step, %error, "step refused, will retry");
+            self.at(RETRY, id, step);
         }
     }
 
@@ -239,10 +250,27 @@ impl Machines {
         let name = machine.instance.private_dns_name.clone();
         match step {
             Step::Boot => self.boot(id),
+            Step::Lease => {
+                let (stage, provider_id) = (machine.stage, machine.instance.provider_id.clone());
+                self.lease(&name, &provider_id, stage)
+            }
+            Step::CsiNode => {
+                let provider_id = machine.instance.provider_id.clone();
+                match self.own_node(&name, &provider_id)? {
+                    Some(node) => {
+                        there_is_fine(self.api.create(CSI_NODES, None, node::csi_node(&node)))
+                    }
+                    None => Ok(()),
+                }
+            }
+            Step::Report => {
+                let stage = machine.stage;
+                self.report(&name, stage)
+            }
             Step::Ready => {
                 if machine.stage == Stage::Joined {
                     machine.stage = Stage::Ready;
-                    self.report(&name, true, "");
+                    self.take(id, Step::Report);
                     let driver = self.options.volume_driver;
                     let driver = driver.draw(&self.rng, "volume-driver", id);
                     self.at(driver, id, Step::VolumeDriver);
@@ -250,6 +278,8 @@ impl Machines {
                 Ok(())
             }
             Step::VolumeDriver => {
+                // It may not have been made yet.
+                self.step(id, Step::CsiNode)?;
                 let patch = json!({"spec": {"drivers": [node::volume_driver(id)]}});
                 let kind = PatchKind::Merge;
                 gone_is_fine(self.api.patch(CSI_NODES, None, &name, "", kind, patch))
@@ -257,15 +287,13 @@ impl Machines {
             Step::Devices => self.register_devices(id),
             Step::Forget => {
                 let provider_id = machine.instance.provider_id.clone();
+                // Another instance may have been given the name since.
+                if self.own_node(&name, &provider_id)?.is_some() {
+                    gone_is_fine(self.api.delete(NODES, None, &name, None))?;
+                }
                 self.machines.remove(id);
                 self.hosts.remove(&name);
-                // Another instance may have been given the name since.
-                match self.api.get(NODES, None, &name) {
-                    Ok(n) if object::text(&n, &["spec", "providerID"]) == provider_id => {
-                        gone_is_fine(self.api.delete(NODES, None, &name, None))
-                    }
-                    _ => Ok(()),
-                }
+                Ok(())
             }
         }
     }
@@ -293,18 +321,11 @@ impl Machines {
             }
             created => created?,
         };
-        let lease = self
-            .api
-            .create(LEASES, Some(LEASE_NAMESPACE), node::lease(&node, now));
-        if let Err(error) = lease {
-            tracing::debug!(instance = id, %error, "lease refused");
-        }
-        if let Err(error) = self.api.create(CSI_NODES, None, node::csi_node(&node)) {
-            tracing::debug!(instance = id, %error, "CSINode refused");
-        }
         machine.stage = Stage::Joined;
         let has_devices = !machine.instance.extended_resources.is_empty();
         self.hosts.set(object::name(&node), true);
+        self.take(id, Step::Lease);
+        self.take(id, Step::CsiNode);
         let ready = self.options.ready.draw(&self.rng, "ready", id);
         self.at(ready, id, Step::Ready);
         if has_devices {
@@ -332,22 +353,40 @@ impl Machines {
         )
     }
 
+    /// The Node of that name while it is this machine's.
+    fn own_node(&self, name: &str, provider_id: &str) -> Result<Option<Arc<Value>>, ApiError> {
+        match self.api.get(NODES, None, name) {
+            Ok(node) if object::text(&node, &["spec", "providerID"]) == provider_id => {
+                Ok(Some(node))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if error.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The kubelet reports its conditions. A node that was deleted under it stays deleted.
-    fn report(&self, name: &str, ready: bool, message: &str) {
-        let Ok(node) = self.api.get(NODES, None, name) else {
-            return;
+    fn report(&self, name: &str, stage: Stage) -> Result<(), ApiError> {
+        let (ready, message) = match stage {
+            Stage::Ready => (true, ""),
+            Stage::NotReady => (false, "PLEG is not healthy"),
+            Stage::Terminating => (false, "node is shutting down"),
+            // What was to be said is no longer so, and what is, nobody says.
+            Stage::Booting | Stage::Stuck | Stage::Joined | Stage::Silent => return Ok(()),
+        };
+        let node = match self.api.get(NODES, None, name) {
+            Err(error) if error.code == 404 => return Ok(()),
+            node => node?,
         };
         let now = self.api.clock().wall();
         let Some(conditions) = node::reported(&node, ready, message, now) else {
-            return;
+            return Ok(());
         };
         let patch = json!({"status": {"conditions": conditions}});
-        let result = self
-            .api
-            .patch(NODES, None, name, "status", PatchKind::Merge, patch);
-        if let Err(error) = result {
-            tracing::debug!(node = name, %error, "conditions refused");
-        }
+        gone_is_fine(
+            self.api
+                .patch(NODES, None, name, "status", PatchKind::Merge, patch),
+        )
     }
 
     fn command(&mut self, command: Command) {
@@ -409,13 +448,13 @@ impl Machines {
             Fault::NotReady if runs => {
                 machine.stage = Stage::NotReady;
                 self.hosts.set(&name, false);
-                self.report(&name, false, "PLEG is not healthy");
+                self.take(id, Step::Report);
                 true
             }
             Fault::Dies if runs => {
                 machine.stage = Stage::Silent;
                 self.hosts.set(&name, false);
-                self.set_silent(&name, true);
+                self.take(id, Step::Lease);
                 true
             }
             _ => false,
@@ -446,23 +485,44 @@ impl Machines {
             machine.stage = Stage::Ready;
             let name = machine.instance.private_dns_name.clone();
             if was_silent {
-                self.set_silent(&name, false);
+                self.take(&id, Step::Lease);
             }
             self.hosts.set(&name, true);
-            self.report(&name, true, "");
+            self.take(&id, Step::Report);
         }
     }
 
-    /// Tells the node lifecycle loop since when the lease is no longer renewed, or that it is again.
-    fn set_silent(&self, name: &str, silent: bool) {
-        let since = silent.then(|| self.api.clock().wall().to_string());
+    /// Makes the machine's lease, or tells the node lifecycle loop since when it is no longer renewed, or that it is again.
+    fn lease(&self, name: &str, provider_id: &str, stage: Stage) -> Result<(), ApiError> {
+        let now = self.api.clock().wall();
+        let there = match self.api.get(LEASES, Some(LEASE_NAMESPACE), name) {
+            Err(error) if error.code == 404 => {
+                let Some(node) = self.own_node(name, provider_id)? else {
+                    return Ok(());
+                };
+                let lease = node::lease(&node, now);
+                self.api.create(LEASES, Some(LEASE_NAMESPACE), lease)?
+            }
+            there => there?,
+        };
+        let silent = stage == Stage::Silent;
+        if silent != object::annotation(&there, STOPPED_RENEWING).is_empty() {
+            return Ok(());
+        }
+        let since = silent.then(|| now.to_string());
         let patch = json!({"metadata": {"annotations": {STOPPED_RENEWING: since}}});
         let namespace = Some(LEASE_NAMESPACE);
-        let result = self
-            .api
-            .patch(LEASES, namespace, name, "", PatchKind::Merge, patch);
-        if let Err(error) = result {
-            tracing::debug!(node = name, %error, "lease refused");
-        }
+        gone_is_fine(
+            self.api
+                .patch(LEASES, namespace, name, "", PatchKind::Merge, patch),
+        )
+    }
+}
+
+/// The outcome of a creation that an earlier one may have made needless.
+fn there_is_fine<T>(result: Result<T, ApiError>) -> Result<(), ApiError> {
+    match result {
+        Err(error) if error.code != 409 => Err(error),
+        _ => Ok(()),
     }
 }

@@ -246,11 +246,8 @@ impl NodeLifecycle {
                 "metadata": {"resourceVersion": at(node, &["metadata", "resourceVersion"])},
                 "spec": {"taints": taints},
             });
-            match api.patch(NODES, None, name, "", PatchKind::Merge, patch) {
-                // Somebody else wrote first; that change brings us back.
-                Err(error) if error.code == 409 => {}
-                result => gone_is_fine(result)?,
-            }
+            // A conflict is tried again, too: nobody says that a change by somebody else will bring us back.
+            gone_is_fine(api.patch(NODES, None, name, "", PatchKind::Merge, patch))?;
         }
         Ok(look_at(api, again))
     }

@@ -295,11 +295,8 @@ fn unprotect(
         "finalizers": object::finalizers_without(object, finalizer),
     }});
     let name = object::name(object);
-    match api.patch(resource, namespace, name, "", PatchKind::Merge, patch) {
-        // Somebody else wrote first; that change brings us back.
-        Err(error) if error.code == 409 => Ok(()),
-        result => gone_is_fine(result),
-    }
+    // A conflict is tried again, too: nobody says that a change by somebody else will bring us back.
+    gone_is_fine(api.patch(resource, namespace, name, "", PatchKind::Merge, patch))
 }
 
 fn bind(api: &ApiServer, claim: &Value, volume: &Value) -> Result<(), ApiError> {

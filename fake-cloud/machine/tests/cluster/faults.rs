@@ -4,7 +4,7 @@ use karpenter_fake_kube::server::{InsideFaults, gr};
 use karpenter_fake_machine::Cluster;
 use serde_json::{Value, json};
 
-use crate::support::{Asks as _, CLAIMS, PODS, pod, seconds, with_claim};
+use crate::support::{Asks as _, CLAIMS, NODES, PODS, pod, seconds, tainted, with_claim};
 
 /// One write in five goes wrong for ten minutes while a Deployment, a Job and a pod with a volume are made.
 #[tokio::test(start_paused = true)]
@@ -55,5 +55,35 @@ async fn what_goes_wrong_inside_delays_and_loses_nothing() {
             cluster.api().list(gr("", "persistentvolumes"), None).len(),
             1
         );
+    }
+}
+
+/// Every write inside fails while a pod is found to fit nowhere and a node turns ready: both are said afterwards.
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_said_is_said_later() {
+    for faults in [
+        InsideFaults {
+            conflicts: 1000,
+            ..InsideFaults::default()
+        },
+        InsideFaults {
+            failed_before: 1000,
+            ..InsideFaults::default()
+        },
+    ] {
+        let cluster = Cluster::seeded(1);
+        cluster.add_node("n1", "4", "8Gi").unwrap();
+        cluster.api().set_inside_faults(faults);
+        cluster.make(PODS, pod("large", "16"));
+        seconds(120).await;
+        let condition = |pod: &Value| pod["status"]["conditions"][0]["reason"].clone();
+        let large = cluster.there(PODS, "large").unwrap();
+        assert_eq!(condition(&large), Value::Null, "{faults:?}");
+        cluster.api().set_inside_faults(InsideFaults::default());
+        seconds(120).await;
+        let large = cluster.there(PODS, "large").unwrap();
+        assert_eq!(condition(&large), "Unschedulable", "{faults:?}");
+        let node = cluster.api().get(NODES, None, "n1").unwrap();
+        assert_eq!(tainted(&node), [] as [&str; 0], "{faults:?}");
     }
 }

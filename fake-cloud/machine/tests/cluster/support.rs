@@ -30,6 +30,12 @@ pub(crate) fn with_claim(mut pod: Value, claim: &str) -> Value {
     pod
 }
 
+/// Keys of a node's taints.
+pub(crate) fn tainted(node: &Value) -> Vec<&str> {
+    let taints = node["spec"]["taints"].as_array().into_iter().flatten();
+    taints.map(|t| t["key"].as_str().unwrap()).collect()
+}
+
 pub(crate) trait Asks {
     fn make(&self, gr: Gr<'_>, object: Value) -> Arc<Value>;
     fn there(&self, gr: Gr<'_>, name: &str) -> Option<Arc<Value>>;

@@ -315,7 +315,10 @@ impl Scheduler {
         if !object::items(&pending.object, &["spec", "schedulingGates"]).is_empty() {
             let object = Arc::clone(&pending.object);
             let message = "Scheduling is blocked due to non-empty scheduling gates";
-            self.write_condition(&object, "SchedulingGated", message);
+            if let Err(error) = self.write_condition(&object, "SchedulingGated", message) {
+                tracing::debug!(pod = %key, %error, "condition refused");
+                self.try_later(key);
+            }
             return;
         }
         let (object, pod, shape) = (
@@ -495,38 +498,33 @@ impl Scheduler {
 
     fn refuse(&mut self, key: &Key, object: &Arc<Value>, message: String) {
         self.queue.failed(key, Instant::now());
-        let Some(pending) = self.queue.get_mut(key) else {
-            return;
-        };
-        if pending.verdict == message {
+        if self.queue.get_mut(key).is_none_or(|p| p.verdict == message) {
             return;
         }
-        pending.verdict.clone_from(&message);
-        self.write_condition(object, "Unschedulable", &message);
+        if let Err(error) = self.write_condition(object, "Unschedulable", &message) {
+            // Whoever waits to hear that the pod fits nowhere would wait for ever.
+            tracing::debug!(pod = %key, %error, "condition refused");
+            self.try_later(key);
+            return;
+        }
+        if let Some(pending) = self.queue.get_mut(key) {
+            pending.verdict.clone_from(&message);
+        }
         let said = ("Warning", "FailedScheduling");
         self.events
             .write(&self.api, ("v1", "Pod"), object, said, &message);
     }
 
-    fn write_condition(&self, object: &Value, reason: &str, message: &str) {
+    fn write_condition(&self, object: &Value, reason: &str, message: &str) -> Result<(), ApiError> {
         let wanted = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": message});
         let now = self.api.clock().wall();
         let Some(conditions) = object::merge_condition(object, &wanted, now) else {
-            return;
+            return Ok(());
         };
         let patch = json!({"status": {"conditions": conditions}});
-        let (namespace, name) = (object::namespace(object), object::name(object));
-        let result = self.api.patch(
-            PODS,
-            Some(namespace),
-            name,
-            "status",
-            PatchKind::Merge,
-            patch,
-        );
-        if let Err(error) = result {
-            tracing::debug!(namespace, name, %error, "condition refused");
-        }
+        let (namespace, name) = (Some(object::namespace(object)), object::name(object));
+        let kind = PatchKind::Merge;
+        gone_is_fine(self.api.patch(PODS, namespace, name, "status", kind, patch))
     }
 }
 
