@@ -81,15 +81,7 @@ async fn buy_one(
     let owner = format!("{first}/{index}/{}", ctx.clock.wall());
     let name = claim::name(&pool.name, &mut ctx.rng.child("replacement", &owner).rng());
     let created = execute::create_claim(ctx, pool, planned, Some(&name), reason).await;
-    created.map_err(|error| was_perhaps_done(&error).then(|| name.into()))
-}
-
-/// Whether a write that was answered with this error may have been done.
-fn was_perhaps_done(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => !(400..500).contains(&status.code),
-        _ => true,
-    }
+    created.map_err(|error| execute::was_perhaps_done(&error).then(|| name.into()))
 }
 
 /// Deletes replacements that nothing needs any more: no pod is on them or planned onto them. Of those in `names` some

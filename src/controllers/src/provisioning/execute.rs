@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
-use karpenter_api::NodeClaim;
+use karpenter_api::{NodeClaim, labels};
 use karpenter_model::plan::PlannedNode;
 use karpenter_model::{Plan, Pod, PodKey, PoolView, Problem, resources};
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{ListParams, PostParams};
 
 use super::{claim, events, limits};
 use crate::Context;
 
 /// Most claims created at a time.
 const MAX_PARALLEL_CREATES: usize = 100;
+/// Tries at finding out whether a claim was created when the API server did not say so, and the wait between them.
+const READ_ATTEMPTS: u32 = 8;
+const READ_WAIT: Duration = Duration::from_secs(1);
 /// Instance types named in a log line; the others are counted.
 const TYPES_NAMED: usize = 5;
 
@@ -147,13 +151,45 @@ async fn post(
     pool: &PoolView,
     wanted: &NodeClaim,
 ) -> Result<NodeClaim, kube::Error> {
-    // Names are the server's, so a creation repeated after a lost reply would buy twice: no retries below us. The
-    // next run sees whether there is a claim.
+    // Names are the server's, so a creation repeated after a lost reply would buy twice: no retries below us.
     let api: Api<NodeClaim> = Api::all(ctx.client_no_retry.clone());
     let answer = api.create(&PostParams::default(), wanted).await;
-    answer.inspect_err(|error| {
+    if let Err(error) = &answer {
         tracing::error!(NodePool = %pool.name, error = %error, "failed creating nodeclaim");
-    })
+        if wanted.metadata.name.is_none() && was_perhaps_done(error) {
+            catch_up(ctx, &pool.name).await;
+        }
+    }
+    answer
+}
+
+/// Whether a write that was answered with this error may have been done.
+pub(crate) fn was_perhaps_done(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => !(400..500).contains(&status.code),
+        _ => true,
+    }
+}
+
+/// Enters a pool's claims into the state without waiting for the watch, which may lag behind: one that may have been created
+/// would be one too many, and beyond the pool's limits, if another one were.
+async fn catch_up(ctx: &Context, pool: &str) {
+    for _ in 0..READ_ATTEMPTS {
+        let Err(error) = read_claims(ctx, pool).await else {
+            break;
+        };
+        tracing::debug!(NodePool = %pool, error = %error, "failed listing nodeclaims");
+        ctx.clock.sleep(READ_WAIT).await;
+    }
+}
+
+async fn read_claims(ctx: &Context, pool: &str) -> Result<(), kube::Error> {
+    let api: Api<NodeClaim> = Api::all(ctx.client.clone());
+    let of_pool = ListParams::default().labels(&format!("{}={pool}", labels::NODEPOOL));
+    for claim in api.list(&of_pool).await?.items {
+        ctx.state.apply_node_claim(claim);
+    }
+    Ok(())
 }
 
 /// Counts a claim that was created.

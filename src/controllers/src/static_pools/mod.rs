@@ -8,13 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use karpenter_api::{NodeClaim, NodePool, labels};
+use karpenter_api::{NodePool, labels};
 use karpenter_model::PoolView;
 use karpenter_runtime::runner::{self, RunnerOptions};
 use karpenter_runtime::{Key, Queue, Reconciler};
 use karpenter_state::{Changed, Kind};
-use kube::Api;
-use kube::api::ListParams;
 use tokio::task::JoinHandle;
 
 use self::provisioning::Launches;
@@ -25,10 +23,6 @@ use crate::provisioning::{execute, limits};
 
 /// Pools that one loop works on at a time.
 const CONCURRENCY: usize = 10;
-
-/// Tries at finding out whether a claim was created when the API server did not say so, and the wait between them.
-const READ_ATTEMPTS: u32 = 8;
-const READ_WAIT: Duration = Duration::from_secs(1);
 
 /// A claim could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -99,30 +93,7 @@ pub(crate) async fn create(
         tracing::debug!(NodePool = %pool.name, "not creating nodeclaim, nodepool is at its limit of nodes");
         return Err(CreateError::AtLimit);
     };
-    match execute::create_static_claim(ctx, pool, reason).await {
-        Ok(name) => Ok(name),
-        Err(error) => {
-            // It may have been created all the same, and would be one too many if another one were.
-            for _ in 0..READ_ATTEMPTS {
-                let Err(error) = read_claims(ctx, &pool.name).await else {
-                    break;
-                };
-                tracing::debug!(NodePool = %pool.name, error = %error, "failed listing nodeclaims");
-                ctx.clock.sleep(READ_WAIT).await;
-            }
-            Err(error.into())
-        }
-    }
-}
-
-/// Reads a pool's claims past the watch, which may lag behind.
-pub(crate) async fn read_claims(ctx: &Context, pool: &str) -> Result<(), kube::Error> {
-    let api: Api<NodeClaim> = Api::all(ctx.client.clone());
-    let of_pool = ListParams::default().labels(&format!("{}={pool}", labels::NODEPOOL));
-    for claim in api.list(&of_pool).await?.items {
-        ctx.state.apply_node_claim(claim);
-    }
-    Ok(())
+    Ok(execute::create_static_claim(ctx, pool, reason).await?)
 }
 
 /// How many machines a pool is to have; none = pods decide.
