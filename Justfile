@@ -6,9 +6,16 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 default:
     @just --list
 
-# All tests, the embedded e2e suite included.
-test *ARGS:
-    cargo test --workspace {{ARGS}}
+# All tests: those of the crates, and those of the tiers, the embedded e2e suite among them.
+test *ARGS: (test-crates ARGS) (test-tiers ARGS)
+
+# The tests of the crates.
+test-crates *ARGS:
+    e2e/build.sh crates {{ARGS}}
+
+# The tests of the binaries and of the harness, optimized, since most tell stories.
+test-tiers *ARGS:
+    e2e/build.sh test {{ARGS}}
 
 # Formatting and lints, warnings are errors.
 lint:
@@ -23,7 +30,7 @@ demo *ARGS:
 # stories that can be told there, on a real control plane on loopback; needs Go, and says so where there is none).
 e2e TIER="embedded" *ARGS:
     @case "{{TIER}}" in \
-      embedded) e2e/build.sh --test scenarios -- {{ARGS}} ;; \
+      embedded) e2e/build.sh test --test scenarios -- {{ARGS}} ;; \
       local) e2e/local.sh {{ARGS}} ;; \
       *) echo "just e2e: expected embedded or local, got {{TIER}}" >&2; exit 2 ;; \
     esac

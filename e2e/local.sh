@@ -48,11 +48,10 @@ case "${1:-}" in
     if [ -n "$executable" ]; then
       export LOCAL_CONTROL_PLANE="$executable"
     fi
-    # All packages are asked for, as `just test` does: one alone would unify other features and compile half of the tree anew.
     if [ $# -eq 0 ]; then
-      cargo test --quiet --workspace --lib judged_tests
+      e2e/build.sh crates --quiet --lib judged_tests
     fi
-    cargo test --workspace --test api-conformance -- "$@"
+    e2e/build.sh crates --test api-conformance -- "$@"
     ;;
   build)
     build
@@ -69,6 +68,6 @@ case "${1:-}" in
     ;;
   *)
     build
-    LOCAL_CONTROL_PLANE="$executable" e2e/build.sh --test local -- --nocapture "$@"
+    LOCAL_CONTROL_PLANE="$executable" e2e/build.sh test --test local -- --nocapture "$@"
     ;;
 esac

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# What CI runs after linting, in three lanes: the local tier waits in real time for the most part, and tests wait for one
-# another, so what only computes runs beside them and gives way to them. What a lane says is shown when it has ended.
-# Everything is built before, since cargo lets nobody else in while it builds.
+# What CI runs after linting. Two builds: the release build of the tiers with the tests of its packages, and the plain one of
+# all other tests. The local tier waits in real time for the most part, so all else runs beside it and gives way to it. What
+# a lane says is shown when it has ended.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 e2e/build.sh
-just test --no-run
 e2e/local.sh build
 logs=$(mktemp -d)
 lanes=()
@@ -19,8 +18,9 @@ lane() {
   names+=("$1")
 }
 lane local 0 "just e2e local"
-lane checks 10 "just e2e; just conformance; just determinism; just chaos SEEDS=20"
-nice -n 5 just test
+lane checks 10 "just test-tiers --no-fail-fast; just determinism; just chaos SEEDS=50"
+# Cargo locks the folder of one profile at a time: this builds while the lanes run what is built.
+nice -n 5 bash -euc "just test-crates; just conformance"
 failed=0
 for at in "${!lanes[@]}"; do
   wait "${lanes[$at]}" || failed=1

@@ -1,5 +1,6 @@
 //! With pods and prices fixed, disruption runs dry, in every story of the fixtures and in random clusters: see
-//! `karpenter_e2e::storm::steady`. In an optimized build only.
+//! `karpenter_e2e::storm::steady`. Minutes of computing, so only when asked for: `just test-tiers --test steady --
+//! --ignored`.
 
 use std::path::{Path, PathBuf};
 
@@ -29,8 +30,7 @@ fn main() {
         let name = format!("random clusters {from} to {}", from + SEEDS_A_TEST - 1);
         Trial::test(name, move || randoms(from))
     });
-    // An unoptimized build takes minutes for each.
-    let slow = |t: Trial| t.with_ignored_flag(cfg!(debug_assertions));
+    let slow = |t: Trial| t.with_ignored_flag(true);
     let all = fixtures.chain(seeds).map(slow).collect();
     libtest_mimic::run(&arguments, all).exit();
 }
