@@ -30,9 +30,8 @@ fn main() {
         let name = format!("random clusters {from} to {}", from + SEEDS_A_TEST - 1);
         Trial::test(name, move || randoms(from))
     });
-    let slow = |t: Trial| t.with_ignored_flag(true);
-    let all = fixtures.chain(seeds).map(slow).collect();
-    libtest_mimic::run(&arguments, all).exit();
+    let all = fixtures.chain(seeds).map(|t| t.with_ignored_flag(true));
+    libtest_mimic::run(&arguments, all.collect()).exit();
 }
 
 fn fixture(folder: &Path) -> Result<(), Failed> {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_fake_kube::ApiServer;
-use karpenter_fake_kube::loops::feed::{Controller, Dirty, Mirror, parts, run as run_controller};
+use karpenter_fake_kube::loops::feed::{
+    Controller, Dirty, Mirror, gone_is_fine, parts, run as run_controller, there_is_fine,
+};
 use karpenter_fake_kube::loops::nodelifecycle::LEASE_NAMESPACE;
 use karpenter_fake_kube::loops::object::{self, text};
 use karpenter_fake_kube::loops::resource::{LEASES, NODES};
@@ -104,10 +106,8 @@ impl Kwok {
         }
         let now = api.clock().wall();
         if !self.leased.contains(object::uid(node)) {
-            match api.create(LEASES, Some(LEASE_NAMESPACE), node::lease(node, now)) {
-                Err(error) if error.code != 409 => return Err(error),
-                _ => {}
-            }
+            let lease = node::lease(node, now);
+            there_is_fine(api.create(LEASES, Some(LEASE_NAMESPACE), lease))?;
             self.leased.insert(object::uid(node).to_owned());
         }
         let Some(conditions) = node::reported(node, true, "", now) else {
@@ -133,10 +133,8 @@ impl Kwok {
             }
         }
         let patch = json!({"status": status});
-        match api.patch(NODES, None, name, "status", PatchKind::Merge, patch) {
-            Err(error) if error.code != 404 => Err(error),
-            _ => Ok(None),
-        }
+        gone_is_fine(api.patch(NODES, None, name, "status", PatchKind::Merge, patch))?;
+        Ok(None)
     }
 }
 

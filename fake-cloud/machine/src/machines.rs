@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use karpenter_fake_kube::ApiServer;
-use karpenter_fake_kube::loops::feed::{at as wait_until, gone_is_fine};
+use karpenter_fake_kube::loops::feed::{at as wait_until, gone_is_fine, there_is_fine};
 use karpenter_fake_kube::loops::nodelifecycle::{LEASE_NAMESPACE, STOPPED_RENEWING};
 use karpenter_fake_kube::loops::object;
 use karpenter_fake_kube::loops::resource::{CSI_NODES, LEASES, NODES};
@@ -248,27 +248,19 @@ impl Machines {
             return Ok(());
         };
         let name = machine.instance.private_dns_name.clone();
+        let (stage, provider_id) = (machine.stage, machine.instance.provider_id.clone());
         match step {
             Step::Boot => self.boot(id),
-            Step::Lease => {
-                let (stage, provider_id) = (machine.stage, machine.instance.provider_id.clone());
-                self.lease(&name, &provider_id, stage)
-            }
-            Step::CsiNode => {
-                let provider_id = machine.instance.provider_id.clone();
-                match self.own_node(&name, &provider_id)? {
-                    Some(node) => {
-                        there_is_fine(self.api.create(CSI_NODES, None, node::csi_node(&node)))
-                    }
-                    None => Ok(()),
+            Step::Lease => self.lease(&name, &provider_id, stage),
+            Step::CsiNode => match self.own_node(&name, &provider_id)? {
+                Some(node) => {
+                    there_is_fine(self.api.create(CSI_NODES, None, node::csi_node(&node)))
                 }
-            }
-            Step::Report => {
-                let stage = machine.stage;
-                self.report(&name, stage)
-            }
+                None => Ok(()),
+            },
+            Step::Report => self.report(&name, &provider_id, stage),
             Step::Ready => {
-                if machine.stage == Stage::Joined {
+                if stage == Stage::Joined {
                     machine.stage = Stage::Ready;
                     self.take(id, Step::Report);
                     let driver = self.options.volume_driver;
@@ -286,7 +278,6 @@ impl Machines {
             }
             Step::Devices => self.register_devices(id),
             Step::Forget => {
-                let provider_id = machine.instance.provider_id.clone();
                 // Another instance may have been given the name since.
                 if self.own_node(&name, &provider_id)?.is_some() {
                     gone_is_fine(self.api.delete(NODES, None, &name, None))?;
@@ -365,8 +356,9 @@ impl Machines {
         }
     }
 
-    /// The kubelet reports its conditions. A node that was deleted under it stays deleted.
-    fn report(&self, name: &str, stage: Stage) -> Result<(), ApiError> {
+    /// The kubelet reports its conditions. A node that was deleted under it stays deleted, and another machine's is not its
+    /// to speak of.
+    fn report(&self, name: &str, provider_id: &str, stage: Stage) -> Result<(), ApiError> {
         let (ready, message) = match stage {
             Stage::Ready => (true, ""),
             Stage::NotReady => (false, "PLEG is not healthy"),
@@ -374,9 +366,8 @@ impl Machines {
             // What was to be said is no longer so, and what is, nobody says.
             Stage::Booting | Stage::Stuck | Stage::Joined | Stage::Silent => return Ok(()),
         };
-        let node = match self.api.get(NODES, None, name) {
-            Err(error) if error.code == 404 => return Ok(()),
-            node => node?,
+        let Some(node) = self.own_node(name, provider_id)? else {
+            return Ok(());
         };
         let now = self.api.clock().wall();
         let Some(conditions) = node::reported(&node, ready, message, now) else {
@@ -516,13 +507,5 @@ impl Machines {
             self.api
                 .patch(LEASES, namespace, name, "", PatchKind::Merge, patch),
         )
-    }
-}
-
-/// The outcome of a creation that an earlier one may have made needless.
-fn there_is_fine<T>(result: Result<T, ApiError>) -> Result<(), ApiError> {
-    match result {
-        Err(error) if error.code != 409 => Err(error),
-        _ => Ok(()),
     }
 }

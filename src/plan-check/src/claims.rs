@@ -12,7 +12,7 @@ use crate::Findings;
 use crate::case::{Case, Purchase, zone};
 use crate::fits::{ports_clash, short_of, untolerated};
 use crate::labels::{Labelled as _, admits, allows, forbids, is_unsure};
-use crate::nodes::has_soft_taints;
+use crate::nodes::{daemons, has_soft_taints};
 use crate::prices;
 
 /// Prices closer than this are the same: they are sums and products of decimal literals.
@@ -248,10 +248,8 @@ fn distinct_selectors<'a, 'b>(placed: &'b [&'a Arc<Pod>]) -> Vec<&'b &'a Arc<Pod
 
 /// DaemonSets whose pods run on the pool's nodes as far as taints go.
 pub(crate) fn tolerant_daemons<'a>(problem: &'a Problem, pool: &PoolView) -> Vec<&'a Arc<Pod>> {
-    let daemons = problem.daemons.iter();
-    let ignored = |d: &Pod| d.has_resource_claims && problem.options.ignore_dra;
-    daemons
-        .filter(|d| untolerated(&pool.taints, d, true).is_none() && !ignored(d))
+    daemons(problem)
+        .filter(|d| untolerated(&pool.taints, d, true).is_none())
         .collect()
 }
 

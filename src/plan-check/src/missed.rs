@@ -10,7 +10,7 @@ use karpenter_model::{InstanceType, NodeView, Pod, PoolView, Problem, ResourceLi
 
 use crate::Findings;
 use crate::case::{Case, offers};
-use crate::claims::spend;
+use crate::claims::{spend, tolerant_daemons};
 use crate::fits::{ports_clash, short_of, untolerated};
 use crate::kinds::Kinds;
 use crate::labels::{Bought, admits, allows};
@@ -232,11 +232,7 @@ fn becomes(case: &Case<'_>, pool: &PoolView, sold: &InstanceType, pod: &Pod) -> 
         }
     }
     let mut need = pod.requests.clone();
-    for daemon in &problem.daemons {
-        let ignored = daemon.has_resource_claims && problem.options.ignore_dra;
-        if untolerated(&pool.taints, daemon, true).is_some() || ignored {
-            continue;
-        }
+    for daemon in tolerant_daemons(problem, pool) {
         let mut clash = daemon.host_ports.iter();
         if clash.any(|p| pod.host_ports.iter().any(|q| ports_clash(p, q))) {
             return false;

@@ -48,15 +48,19 @@ impl Labelled for OnceUp<'_> {
     }
 }
 
+/// The DaemonSets that take part in plans.
+pub(crate) fn daemons(problem: &Problem) -> impl Iterator<Item = &Arc<Pod>> {
+    let ignored = |d: &Pod| d.has_resource_claims && problem.options.ignore_dra;
+    problem.daemons.iter().filter(move |d| !ignored(d))
+}
+
 /// The DaemonSets that belong on a node.
 pub(crate) fn daemons_on<'a>(
     problem: &'a Problem,
     node: &'a NodeView,
 ) -> impl Iterator<Item = &'a Arc<Pod>> {
-    let all = problem.daemons.iter();
-    all.filter(move |daemon| {
-        !(daemon.has_resource_claims && problem.options.ignore_dra)
-            && admits(&OnceUp(node), daemon, &problem.labels)
+    daemons(problem).filter(move |daemon| {
+        admits(&OnceUp(node), daemon, &problem.labels)
             && untolerated(&node.taints, daemon, true).is_none()
     })
 }

@@ -70,10 +70,8 @@ impl Daemons {
         // One of two that exclude each other is there, and nobody knows which.
         let is_excluded: Vec<bool> = { all.iter() }
             .map(|one| {
-                let excludes =
-                    |by: &Daemon, other: &Pod| by.held.iter().any(|(_, who)| who.means(other));
                 let mut others = all.iter().filter(|o| o.id != one.id);
-                others.any(|o| excludes(o, &one.pod) || excludes(one, &o.pod))
+                others.any(|o| o.excludes(&one.pod) || one.excludes(&o.pod))
             })
             .collect();
         for (daemon, is_excluded) in all.iter_mut().zip(is_excluded) {

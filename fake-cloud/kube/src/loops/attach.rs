@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::events::Events;
-use super::feed::{Controller, Dirty, Mirror, gone_is_fine, parts};
+use super::feed::{Controller, Dirty, Mirror, gone_is_fine, parts, there_is_fine};
 use super::index::Index;
 use super::object::{self, items, text};
 use super::podgc::out_of_service;
@@ -368,10 +368,7 @@ fn attach(api: &ApiServer, volume: &str, driver: &str, node: &str) -> Result<(),
         "metadata": {"name": name(volume, node), "finalizers": [finalizer]},
         "spec": {"attacher": driver, "nodeName": node, "source": {"persistentVolumeName": volume}},
     });
-    match api.create(VOLUME_ATTACHMENTS, None, attachment) {
-        Err(error) if error.code != 409 => Err(error),
-        _ => Ok(()),
-    }
+    there_is_fine(api.create(VOLUME_ATTACHMENTS, None, attachment))
 }
 
 /// The volume that an attachment is of.

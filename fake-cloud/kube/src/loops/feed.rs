@@ -291,6 +291,17 @@ pub fn gone_is_fine<T>(result: Result<T, ApiError>) -> Result<(), ApiError> {
     }
 }
 
+/// Finding that what was to be made is there is as good as done: an answer may have been lost.
+///
+/// # Errors
+/// Every other refusal.
+pub fn there_is_fine<T>(result: Result<T, ApiError>) -> Result<(), ApiError> {
+    match result {
+        Err(error) if error.code != 409 => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The instant at which the server's clock reads `when`.
 #[must_use]
 pub fn instant_of(api: &ApiServer, when: jiff::Timestamp) -> Instant {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::events::Events;
-use super::feed::{Controller, Dirty, Mirror, parts};
+use super::feed::{Controller, Dirty, Mirror, parts, there_is_fine};
 use super::object::{self, at, int, text};
 use super::pods::{self, available, count, earlier};
 use super::replicaset::{mark_owner, write_status};
@@ -263,10 +263,7 @@ fn make_claims(api: &ApiServer, set: &Value, ordinal: i64) -> Result<(), ApiErro
             },
             "spec": at(template, &["spec"]),
         });
-        match api.create(PVCS, Some(object::namespace(set)), claim) {
-            Err(error) if error.code != 409 => return Err(error),
-            _ => {}
-        }
+        there_is_fine(api.create(PVCS, Some(object::namespace(set)), claim))?;
     }
     Ok(())
 }

@@ -156,6 +156,7 @@ async fn post(
     let answer = api.create(&PostParams::default(), wanted).await;
     if let Err(error) = &answer {
         tracing::error!(NodePool = %pool.name, error = %error, "failed creating nodeclaim");
+        // Who named it asks for it by its name.
         if wanted.metadata.name.is_none() && was_perhaps_done(error) {
             catch_up(ctx, &pool.name).await;
         }

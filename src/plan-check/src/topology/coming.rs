@@ -12,7 +12,7 @@ use crate::Findings;
 use crate::case::{Case, Purchase};
 use crate::claims::tolerant_daemons;
 use crate::labels::{admits, is_unsure};
-use crate::nodes::daemons_on;
+use crate::nodes::{daemons, daemons_on};
 
 /// DaemonSets' pods that may come to a place.
 #[derive(Default)]
@@ -34,14 +34,8 @@ impl<'a> Coming<'a> {
 }
 
 fn to_node<'a>(problem: &'a Problem, node: &'a NodeView) -> Coming<'a> {
-    let excludes = |one: &Pod, other: &Pod| {
-        let mut terms = meant::apart(one).iter();
-        terms.any(|t| {
-            let key = t.topology_key.as_str();
-            (key == names::HOSTNAME || node.labels.contains_key(key))
-                && meant::by_term(problem, t, one, other)
-        })
-    };
+    let is_here = |key: &str| key == names::HOSTNAME || node.labels.contains_key(key);
+    let excludes = |one: &Pod, other: &Pod| meant::excludes(problem, one, other, is_here);
     // Where somebody is whom it excludes, or who excludes it, it does not come.
     let is_kept_off = |daemon: &Pod| {
         let mut others = node
@@ -79,18 +73,11 @@ fn to_machine<'a>(problem: &'a Problem, purchase: &Purchase<'a>) -> Coming<'a> {
 /// Whether nothing but its node decides whether a DaemonSet's pod is there. Whom it keeps off its host is not planned there.
 fn stands_alone(problem: &Problem, daemon: &Pod) -> bool {
     let apart = |t: &k8s_openapi::api::core::v1::PodAffinityTerm| t.topology_key == names::HOSTNAME;
-    let excludes = |one: &Pod, other: &Pod| {
-        let mut terms = meant::apart(one).iter();
-        terms.any(|t| meant::by_term(problem, t, one, other))
-    };
-    let others = problem.daemons.iter().filter(|d| d.key != daemon.key);
-    let mut others = others.filter(|d| !(d.has_resource_claims && problem.options.ignore_dra));
+    let excludes = |one: &Pod, other: &Pod| meant::excludes(problem, one, other, |_| true);
+    let mut others = daemons(problem).filter(|d| d.key != daemon.key);
     meant::together(daemon).is_empty()
         && meant::apart(daemon).iter().all(apart)
-        && !daemon
-            .spread
-            .iter()
-            .any(|c| c.when_unsatisfiable == "DoNotSchedule")
+        && meant::spread(daemon).next().is_none()
         && daemon.volumes.is_empty()
         && !daemon.has_resource_claims
         && !others.any(|d| excludes(d, daemon) || excludes(daemon, d))
@@ -99,10 +86,8 @@ fn stands_alone(problem: &Problem, daemon: &Pod) -> bool {
 /// Judges what planned pods and DaemonSets' pods exclude of each other on the same place.
 pub(crate) fn apart(problem: &Problem, places: &Places<'_>, findings: &mut Findings) {
     let excludes = |here: &Place<'_>, one: &Pod, other: &Pod| {
-        let mut terms = meant::apart(one).iter();
-        terms.any(|t| {
-            !here.domains(&t.topology_key).is_empty() && meant::by_term(problem, t, one, other)
-        })
+        let is_here = |key: &str| !here.domains(key).is_empty();
+        meant::excludes(problem, one, other, is_here)
     };
     for place in &places.all {
         for daemon in &place.coming.possible {

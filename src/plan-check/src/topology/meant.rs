@@ -28,6 +28,23 @@ pub(crate) fn together(pod: &Pod) -> &[PodAffinityTerm] {
     .unwrap_or_default()
 }
 
+/// Spreads that must hold.
+pub(crate) fn spread(pod: &Pod) -> impl Iterator<Item = &TopologySpreadConstraint> {
+    let all = pod.spread.iter();
+    all.filter(|c| c.when_unsatisfiable == "DoNotSchedule")
+}
+
+/// Whether required anti-affinity of `one` means the other pod, by one of the keys that count.
+pub(crate) fn excludes(
+    problem: &Problem,
+    one: &Pod,
+    other: &Pod,
+    counts: impl Fn(&str) -> bool,
+) -> bool {
+    let mut terms = apart(one).iter();
+    terms.any(|t| counts(&t.topology_key) && by_term(problem, t, one, other))
+}
+
 /// Whether a term of `owner` means the other pod.
 pub(crate) fn by_term(problem: &Problem, term: &PodAffinityTerm, owner: &Pod, other: &Pod) -> bool {
     let listed = term.namespaces.as_deref().unwrap_or_default();

@@ -35,8 +35,7 @@ pub(crate) fn check(case: &Case<'_>, findings: &mut Findings) {
         for term in meant::together(example) {
             affinity::together(problem, &places, kind, term, findings);
         }
-        let hard = example.spread.iter();
-        for constraint in hard.filter(|c| c.when_unsatisfiable == "DoNotSchedule") {
+        for constraint in meant::spread(example) {
             spread::check(problem, &places, kind, example, constraint, findings);
         }
     }

@@ -254,8 +254,7 @@ impl Place<'_> {
         let by_taints = constraint.node_taints_policy.as_deref() != Some("Honor")
             || untolerated(self.taints, pod, true).is_none();
         // A node without the label of one spread that must hold counts for none of the pod's.
-        let mut hard = { pod.spread.iter() }.filter(|c| c.when_unsatisfiable == "DoNotSchedule");
-        let labelled = hard.all(|c| !self.domains(&c.topology_key).is_empty());
+        let labelled = meant::spread(pod).all(|c| !self.domains(&c.topology_key).is_empty());
         by_affinity && by_taints && labelled
     }
 }

@@ -121,9 +121,7 @@ fn eligible_domains<'a>(
                     instance_type,
                     offering,
                 };
-                let mut hard = { pod.spread.iter() }.filter(|c| {
-                    c.when_unsatisfiable == "DoNotSchedule" && c.topology_key != names::HOSTNAME
-                });
+                let mut hard = meant::spread(pod).filter(|c| c.topology_key != names::HOSTNAME);
                 // What lacks the label of another spread that must hold is in no domain of this one.
                 if !hard.all(|c| node.label(&c.topology_key).is_some()) {
                     continue;
