@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 command -v go >/dev/null || { echo "SKIPPED: a real control plane needs Go, and there is none on the PATH" >&2; exit 0; }
 command -v kubectl >/dev/null || { echo "SKIPPED: kubectl is not on the PATH" >&2; exit 0; }
 plane=$(e2e/local-control-plane/build.sh)
-controller="$(e2e/build.sh)/karpenter"
+controller="$(e2e/build.sh shipped)/karpenter"
 work=$(mktemp -d)
 running=()
 finish() {

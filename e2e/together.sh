@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What CI runs after linting. Two builds: the release build of the tiers with the tests of its packages, and the plain one of
+# What CI runs after linting. Two builds: the optimized one of the tiers with the tests of its packages, and the plain one of
 # all other tests. The local tier waits in real time for the most part, so all else runs beside it and gives way to it. What
 # a lane says is shown when it has ended.
 set -euo pipefail

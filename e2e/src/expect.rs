@@ -1,5 +1,6 @@
 //! Whether what a scenario expects holds now, and what is there instead.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::json::{condition, is_daemon, is_ours, label, name, text};
 use crate::kinds;
-use crate::scenario::schema::{EventExpect, Expect, ObjectExpect};
+use crate::scenario::schema::{Count, EventExpect, Expect, ObjectExpect};
 use crate::world::World;
 
 /// One thing that was expected.
@@ -28,9 +29,10 @@ pub struct Verdict {
 pub fn judge(world: &World, expect: &Expect) -> Vec<Verdict> {
     let api = &world.api;
     let mut out = Vec::new();
-    let mut count = |what: &str, want: Option<crate::scenario::schema::Count>, have: usize| {
+    // A wait judges once a second: only what it asks for is looked at.
+    let mut count = |what: &str, want: Option<Count>, have: &dyn Fn() -> usize| {
         if let Some(want) = want {
-            let n = u64::try_from(have).unwrap_or(u64::MAX);
+            let n = u64::try_from(have()).unwrap_or(u64::MAX);
             out.push(Verdict {
                 expect: format!("{what}: {want}"),
                 ok: want.holds(n),
@@ -38,53 +40,37 @@ pub fn judge(world: &World, expect: &Expect) -> Vec<Verdict> {
             });
         }
     };
-    let nodes: Vec<Arc<Value>> = api
-        .list(gr("", "nodes"), None)
-        .into_iter()
-        .filter(|n| is_ours(n))
-        .collect();
-    let pods: Vec<Arc<Value>> = api
-        .list(gr("", "pods"), None)
-        .into_iter()
-        .filter(|p| !is_daemon(p))
-        .collect();
-    count("nodes", expect.nodes, nodes.len());
-    let ready = |n: &&Arc<Value>| {
-        condition(n, "Ready") == "True" && label(n, labels::INITIALIZED) == "true"
-    };
-    count(
-        "nodesReady",
-        expect.nodes_ready,
-        nodes.iter().filter(ready).count(),
-    );
+    let nodes = LazyCell::new(|| {
+        let mut nodes = api.list(gr("", "nodes"), None);
+        nodes.retain(|n| is_ours(n));
+        nodes
+    });
+    let pods = LazyCell::new(|| {
+        let mut pods = api.list(gr("", "pods"), None);
+        pods.retain(|p| !is_daemon(p));
+        pods
+    });
+    let nodes_that = |fits: &dyn Fn(&Value) -> bool| nodes.iter().filter(|n| fits(n)).count();
+    let pods_that = |fits: &dyn Fn(&Value) -> bool| pods.iter().filter(|p| fits(p)).count();
+    count("nodes", expect.nodes, &|| nodes.len());
+    let ready =
+        |n: &Value| condition(n, "Ready") == "True" && label(n, labels::INITIALIZED) == "true";
+    count("nodesReady", expect.nodes_ready, &|| nodes_that(&ready));
     for (pool, want) in &expect.nodes_by_pool {
-        let have = nodes
-            .iter()
-            .filter(|n| label(n, labels::NODEPOOL) == pool)
-            .count();
-        count(&format!("nodesByPool.{pool}"), Some(*want), have);
+        let of_pool = |n: &Value| label(n, labels::NODEPOOL) == pool;
+        let what = format!("nodesByPool.{pool}");
+        count(&what, Some(*want), &|| nodes_that(&of_pool));
     }
-    count(
-        "nodeClaims",
-        expect.node_claims,
-        api.list(gr("karpenter.sh", "nodeclaims"), None).len(),
-    );
-    count("instances", expect.instances, world.machines().len());
+    count("nodeClaims", expect.node_claims, &|| {
+        api.list(gr("karpenter.sh", "nodeclaims"), None).len()
+    });
+    count("instances", expect.instances, &|| world.machines().len());
     let running =
-        |p: &&Arc<Value>| text(p, "/status/phase") == "Running" && condition(p, "Ready") == "True";
-    count(
-        "podsRunning",
-        expect.pods_running,
-        pods.iter().filter(running).count(),
-    );
-    let waiting = |p: &&Arc<Value>| {
-        text(p, "/spec/nodeName").is_empty() && text(p, "/status/phase") == "Pending"
-    };
-    count(
-        "podsPending",
-        expect.pods_pending,
-        pods.iter().filter(waiting).count(),
-    );
+        |p: &Value| text(p, "/status/phase") == "Running" && condition(p, "Ready") == "True";
+    count("podsRunning", expect.pods_running, &|| pods_that(&running));
+    let waiting =
+        |p: &Value| text(p, "/spec/nodeName").is_empty() && text(p, "/status/phase") == "Pending";
+    count("podsPending", expect.pods_pending, &|| pods_that(&waiting));
     if let Some(allowed) = &expect.instance_types {
         let odd: Vec<&str> = nodes
             .iter()

@@ -2,6 +2,7 @@
 //! provider puts up with (`lifecycle-and-disruption.md` §5). Nothing holds it, neither budgets nor protections, except
 //! that too many bad Nodes at once speak of another trouble, which repair would make worse.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -281,7 +282,8 @@ impl Repair {
         let all = wanted.metadata.annotations.get_or_insert_default();
         let text = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         all.insert(labels::TERMINATION_TIMESTAMP.to_owned(), text);
-        write::claim(&self.ctx, claim, &wanted).await
+        let written = write::claim(&self.ctx, claim, &wanted).await?;
+        Ok(written.map(Cow::into_owned))
     }
 }
 

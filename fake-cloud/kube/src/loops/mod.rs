@@ -28,6 +28,7 @@ pub mod scheduler;
 pub mod selector;
 pub mod statefulset;
 pub mod storage;
+mod tally;
 
 use std::collections::BTreeSet;
 

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use super::events::Events;
 use super::feed::{Controller, Dirty, Mirror, gone_is_fine, parts};
 use super::object::{self, at, int, text};
-use super::pods::{self, available, count, earlier};
+use super::pods::{self, available, earlier};
 use super::resource::{PODS, REPLICA_SETS};
+use super::tally::{Tallies, Tally};
 use crate::server::{ApiError, ApiServer, Change, Gr, PatchKind};
 
 const KIND: (&str, &str) = ("apps/v1", "ReplicaSet");
@@ -31,22 +32,26 @@ pub(crate) struct Plan {
     pub(crate) again: Option<Timestamp>,
 }
 
-/// Decides for a ReplicaSet with the pods that it controls.
-pub(crate) fn plan(set: &Value, owned: &[&Arc<Value>], now: Timestamp) -> Plan {
-    let active: Vec<&Value> = owned
-        .iter()
-        .map(|p| p.as_ref())
-        .filter(|p| object::active(p))
-        .collect();
+/// Decides for a ReplicaSet with what it has, and with the pods that it controls where it has to choose among them.
+pub(crate) fn plan<'a>(
+    set: &Value,
+    tally: &Tally,
+    owned: impl Fn() -> Vec<&'a Arc<Value>>,
+    now: Timestamp,
+) -> Plan {
+    let active = || -> Vec<&Value> {
+        let owned = owned().into_iter().map(AsRef::as_ref);
+        owned.filter(|p| object::active(p)).collect()
+    };
     let wanted = int(set, &["spec", "replicas"]).unwrap_or(1);
-    let have = count(&active);
+    let have = tally.active;
     let mut plan = Plan::default();
     if !object::deleting(set) {
         if have < wanted {
             plan.create = wanted - have;
         } else if have > wanted {
             let surplus = usize::try_from(have - wanted).unwrap_or(0);
-            plan.delete = deletion_order(&active)
+            plan.delete = deletion_order(&active())
                 .into_iter()
                 .take(surplus)
                 .map(|p| object::name(p).to_owned())
@@ -54,22 +59,20 @@ pub(crate) fn plan(set: &Value, owned: &[&Arc<Value>], now: Timestamp) -> Plan {
         }
     }
     let min_ready = int(set, &["spec", "minReadySeconds"]).unwrap_or(0);
-    let (mut ready, mut ready_long_enough) = (0, 0);
-    for pod in &active {
-        ready += i64::from(object::pod_ready(pod));
-        let (is_available, when) = available(pod, min_ready, now);
-        ready_long_enough += i64::from(is_available);
-        plan.again = earlier(plan.again, when);
+    let mut ready_long_enough = tally.ready;
+    if min_ready != 0 {
+        ready_long_enough = 0;
+        for pod in active() {
+            let (is_available, when) = available(pod, min_ready, now);
+            ready_long_enough += i64::from(is_available);
+            plan.again = earlier(plan.again, when);
+        }
     }
     let template = object::texts(set, &["spec", "template", "metadata", "labels"]);
-    let labelled = active.iter().filter(|p| {
-        let labels = object::labels(p);
-        template.iter().all(|(k, v)| labels.get(k) == Some(v))
-    });
     plan.status = json!({
         "replicas": have,
-        "fullyLabeledReplicas": count(labelled),
-        "readyReplicas": ready,
+        "fullyLabeledReplicas": tally.labelled(&template),
+        "readyReplicas": tally.ready,
         "availableReplicas": ready_long_enough,
         "observedGeneration": at(set, &["metadata", "generation"]),
     });
@@ -120,6 +123,7 @@ fn deletion_order<'a>(pods: &[&'a Value]) -> Vec<&'a Value> {
 pub struct ReplicaSets {
     sets: Mirror,
     pods: Mirror,
+    tallies: Tallies,
     events: Events,
 }
 
@@ -128,6 +132,7 @@ impl Default for ReplicaSets {
         Self {
             sets: Mirror::default(),
             pods: Mirror::default(),
+            tallies: Tallies::default(),
             events: Events::new("replicaset-controller"),
         }
     }
@@ -145,11 +150,12 @@ impl Controller for ReplicaSets {
             return;
         }
         let before = self.pods.apply(change);
-        // A set looks at all of its pods: most of what happens to one of them (it is bound, gets an address) is no reason.
+        // Most of what happens to a pod (it is bound, gets an address) is no reason to look at its set.
         let counts_alike = before.as_ref().is_some_and(|b| counts(b) == counts(object));
         if there && counts_alike {
             return;
         }
+        (self.tallies).moved(before.as_deref(), there.then_some(object.as_ref()));
         for pod in before.iter().chain([object]) {
             mark_owner(pod, "ReplicaSet", dirty);
         }
@@ -159,9 +165,17 @@ impl Controller for ReplicaSets {
         let Some(set) = self.sets.get(key) else {
             return Ok(None);
         };
-        let owned = self.pods.controlled_by(object::uid(set));
-        let plan = plan(set, &owned, api.clock().wall());
-        let by_name = |name: &String| owned.iter().find(|p| object::name(p) == name);
+        let uid = object::uid(set);
+        let none = Tally::default();
+        let tally = self.tallies.of(uid).unwrap_or(&none);
+        let plan = plan(
+            set,
+            tally,
+            || self.pods.controlled_by(uid),
+            api.clock().wall(),
+        );
+        let namespace = object::namespace(set);
+        let by_name = |name: &String| self.pods.get(&Key::namespaced(namespace, name));
         for pod in plan.delete.iter().filter_map(by_name) {
             pods::delete(api, &mut self.events, KIND, set, pod)?;
         }
@@ -270,16 +284,19 @@ mod tests {
             json!({"metadata": {"name": "s", "generation": 3},
                 "spec": {"replicas": replicas, "minReadySeconds": min_ready}})
         };
-        let ready = Arc::new(pod(
-            "a",
-            "n",
-            "Running",
-            Some("2026-01-01T00:00:00Z"),
-            "2026-01-01T00:00:00Z",
-        ));
-        let done = Arc::new(pod("b", "n", "Succeeded", None, "2026-01-01T00:00:00Z"));
-        let owned = [&ready, &done];
-        let up = plan(&set(3, 10), &owned, now);
+        let then = "2026-01-01T00:00:00Z";
+        let of_s = |mut pod: Value| {
+            pod["metadata"]["ownerReferences"] = json!([{"controller": true, "uid": "s"}]);
+            Arc::new(pod)
+        };
+        let ready = of_s(pod("a", "n", "Running", Some(then), then));
+        let done = of_s(pod("b", "n", "Succeeded", None, then));
+        let mut tallies = Tallies::default();
+        tallies.moved(None, Some(&ready));
+        tallies.moved(None, Some(&done));
+        let tally = tallies.of("s").unwrap();
+        let owned = || vec![&ready, &done];
+        let up = plan(&set(3, 10), tally, owned, now);
         assert_eq!((up.create, up.delete.len()), (2, 0));
         assert_eq!(up.status["replicas"], 1);
         assert_eq!(
@@ -287,7 +304,7 @@ mod tests {
             (&json!(1), &json!(0))
         );
         assert_eq!(up.again, Some("2026-01-01T00:00:10Z".parse().unwrap()));
-        let down = plan(&set(0, 0), &owned, now);
+        let down = plan(&set(0, 0), tally, owned, now);
         assert_eq!((down.create, down.delete), (0, vec!["a".to_owned()]));
     }
 }

@@ -1,6 +1,7 @@
 //! `nodeclaim.lifecycle`: launch, registration, initialization and liveness of a claim, in that order, each a thin
 //! hand around a pure decision (`lifecycle-and-disruption.md` §3).
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -90,14 +91,15 @@ impl Reconciler for Lifecycle {
         let Some(claim) = self.ensure_finalizer(&claim).await? else {
             return Ok(Action::AwaitChange);
         };
+        let claim = claim.as_ref();
         let mut wanted = claim.clone();
         status::settle(&mut wanted, self.ctx.clock.wall());
         let pass = self.advance(&mut wanted).await;
         if pass.deleted {
             return pass.error.map_or(Ok(Action::AwaitChange), Err);
         }
-        if let Some(written) = write::claim(&self.ctx, &claim, &wanted).await? {
-            announce(&self.ctx, &claim, &written);
+        if let Some(written) = write::claim(&self.ctx, claim, &wanted).await? {
+            announce(&self.ctx, claim, &written);
             if is_true(&written.status.conditions, conditions::LAUNCHED) {
                 let uid = claim.metadata.uid.as_deref().unwrap_or_default();
                 self.bought.forget(uid);
@@ -119,12 +121,12 @@ impl Reconciler for Lifecycle {
 
 impl Lifecycle {
     /// Nothing is bought for a claim that could vanish without a trace.
-    async fn ensure_finalizer(
+    async fn ensure_finalizer<'a>(
         &self,
-        claim: &NodeClaim,
-    ) -> Result<Option<NodeClaim>, ReconcileError> {
+        claim: &'a NodeClaim,
+    ) -> Result<Option<Cow<'a, NodeClaim>>, ReconcileError> {
         if has_finalizer(&claim.metadata) {
-            return Ok(Some(claim.clone()));
+            return Ok(Some(Cow::Borrowed(claim)));
         }
         let mut wanted = claim.clone();
         let finalizers = wanted.metadata.finalizers.get_or_insert_default();
@@ -148,7 +150,7 @@ impl Lifecycle {
         }
         let written = write::claim(&self.ctx, claim, &wanted).await?;
         self.bought.forget(uid);
-        Ok(written)
+        Ok(written.map(Cow::into_owned))
     }
 
     async fn advance(&self, claim: &mut NodeClaim) -> Pass {

@@ -1,6 +1,8 @@
 //! The end of a claim: its Node first, then its instance, then its finalizer (`lifecycle-and-disruption.md` §3
 //! "NC finalize").
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use karpenter_api::{NodeClaim, labels};
 use karpenter_cloud::CloudError;
@@ -69,7 +71,7 @@ pub(crate) async fn finalize(ctx: &Context, claim: &NodeClaim) -> Result<Action,
             now,
         );
         match write::claim(ctx, &claim, &wanted).await? {
-            Some(written) => claim = written,
+            Some(written) => claim = written.into_owned(),
             None => return Ok(Action::AwaitChange),
         }
         if !gone {
@@ -98,7 +100,7 @@ async fn annotate_deadline(
         );
         ctx.events.publish(events::claim_deadline(claim, &text));
     }
-    Ok(written)
+    Ok(written.map(Cow::into_owned))
 }
 
 async fn finish(

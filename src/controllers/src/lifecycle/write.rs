@@ -1,6 +1,8 @@
 //! Writing to the API: the smallest merge patch that turns what was read into what is wanted, always under the
 //! resourceVersion it was read at, and the answer straight into the state, so that a loop sees its own writes.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::Node;
 use karpenter_api::{CapacityBuffer, NodeClaim, NodeOverlay, NodePool, labels};
 use karpenter_runtime::runner::ReconcileError;
@@ -61,6 +63,17 @@ fn without_version(meta: &kube::core::ObjectMeta) -> kube::core::ObjectMeta {
     }
 }
 
+/// What differs in metadata but for the version: most passes change nothing, and must not cost two copies.
+fn meta_difference(
+    before: &kube::core::ObjectMeta,
+    after: &kube::core::ObjectMeta,
+) -> Result<Option<Value>, ReconcileError> {
+    if before == after {
+        return Ok(None);
+    }
+    difference(&without_version(before), &without_version(after))
+}
+
 /// None if the object is gone, which for all writes here means: nothing left to do.
 fn unless_gone<T>(result: Result<T, kube::Error>) -> Result<Option<T>, ReconcileError> {
     match result {
@@ -84,25 +97,24 @@ fn guarded(version: Option<&str>, field: &str, part: Value) -> Value {
     }
 }
 
-/// Writes what differs in a claim's metadata, then in its status. Returns the claim as it is then; none if it is
-/// gone.
-pub(crate) async fn claim(
+/// Writes what differs in a claim's metadata, then in its status. Returns the claim as it is then, borrowed where nothing
+/// was written; none if it is gone.
+pub(crate) async fn claim<'a>(
     ctx: &Context,
-    before: &NodeClaim,
+    before: &'a NodeClaim,
     after: &NodeClaim,
-) -> Result<Option<NodeClaim>, ReconcileError> {
+) -> Result<Option<Cow<'a, NodeClaim>>, ReconcileError> {
     let api: Api<NodeClaim> = Api::all(ctx.client.clone());
     let claim_name = name(&before.metadata);
     let params = PatchParams::default();
-    let mut current = before.clone();
-    let wanted_meta = without_version(&after.metadata);
-    if let Some(part) = difference(&without_version(&before.metadata), &wanted_meta)? {
+    let mut current = Cow::Borrowed(before);
+    if let Some(part) = meta_difference(&before.metadata, &after.metadata)? {
         let version = current.metadata.resource_version.as_deref();
         let patch = Patch::Merge(guarded(version, "metadata", part));
         match unless_gone(api.patch(claim_name, &params, &patch).await)? {
             Some(answer) => {
                 ctx.state.apply_node_claim(answer.clone());
-                current = answer;
+                current = Cow::Owned(answer);
             }
             None => return Ok(claim_is_gone(ctx, claim_name)),
         }
@@ -113,7 +125,7 @@ pub(crate) async fn claim(
         match unless_gone(api.patch_status(claim_name, &params, &patch).await)? {
             Some(answer) => {
                 ctx.state.apply_node_claim(answer.clone());
-                current = answer;
+                current = Cow::Owned(answer);
             }
             None => return Ok(claim_is_gone(ctx, claim_name)),
         }
@@ -121,7 +133,7 @@ pub(crate) async fn claim(
     Ok(Some(current))
 }
 
-fn claim_is_gone(ctx: &Context, claim: &str) -> Option<NodeClaim> {
+fn claim_is_gone<'a>(ctx: &Context, claim: &str) -> Option<Cow<'a, NodeClaim>> {
     ctx.state.forget_node_claim(claim);
     None
 }
@@ -134,10 +146,7 @@ pub(crate) async fn node(
 ) -> Result<Option<Node>, ReconcileError> {
     let api: Api<Node> = Api::all(ctx.client.clone());
     let node_name = name(&before.metadata);
-    let meta = difference(
-        &without_version(&before.metadata),
-        &without_version(&after.metadata),
-    )?;
+    let meta = meta_difference(&before.metadata, &after.metadata)?;
     let spec = difference(&before.spec, &after.spec)?;
     if meta.is_none() && spec.is_none() {
         return Ok(Some(before.clone()));

@@ -97,6 +97,9 @@ pub(super) struct Feed {
     renew_at: Option<Instant>,
     /// The generation that was last found not to concern any pod.
     dismissed: Option<u64>,
+    /// Whether the next run has been asked for on account of the cluster. Asking again would not keep its window open, and
+    /// what is asked for at every change of a large cluster must not look at its pods each time.
+    asked: bool,
     /// What was bought lately, by the UIDs of the pods it was bought for.
     purchases: BTreeMap<Arc<str>, Purchase>,
     /// Claims whose machine has come up, purchases among them.
@@ -126,6 +129,7 @@ impl Feed {
             last: LastRun::default(),
             renew_at: None,
             dismissed: None,
+            asked: false,
             purchases: BTreeMap::new(),
             arrived: BTreeSet::new(),
             release_at: None,
@@ -138,6 +142,7 @@ impl Feed {
         self.renew_at =
             (!last.nominated.is_empty()).then(|| Instant::now() + self.nomination_window / 2);
         self.dismissed = None;
+        self.asked = false;
         self.release_at = None;
         self.last = last;
         self.note_purchases();
@@ -274,13 +279,14 @@ impl Feed {
         self.cluster_changed()
     }
 
-    /// Whether a plan could come out differently, and there is a pod to plan for.
+    /// Whether a plan could come out differently, and there is a pod to plan for; told once for each run.
     fn cluster_changed(&mut self) -> Option<Arc<str>> {
         let generation = self.state.planning_generation();
-        if generation == self.last.generation || self.dismissed == Some(generation) {
+        if self.asked || generation == self.last.generation || self.dismissed == Some(generation) {
             return None;
         }
         if self.state.has_virtual_pods() {
+            self.asked = true;
             return Some("cluster".into());
         }
         let (mut concerned, mut release_at) = (false, None);
@@ -300,6 +306,7 @@ impl Feed {
             problem::leaving(&self.state, self.clock.wall(), look);
         }
         if concerned {
+            self.asked = true;
             return Some("cluster".into());
         }
         self.release_at = release_at;
