@@ -97,8 +97,8 @@ pub(super) struct Feed {
     renew_at: Option<Instant>,
     /// The generation that was last found not to concern any pod.
     dismissed: Option<u64>,
-    /// Whether the next run has been asked for on account of the cluster. Asking again would not keep its window open, and
-    /// what is asked for at every change of a large cluster must not look at its pods each time.
+    /// Whether the next run has been asked for on account of the cluster. Asking again does not keep its window open, so that
+    /// the pods of a large cluster need not be looked at for each further change.
     asked: bool,
     /// What was bought lately, by the UIDs of the pods it was bought for.
     purchases: BTreeMap<Arc<str>, Purchase>,
@@ -279,13 +279,13 @@ impl Feed {
         self.cluster_changed()
     }
 
-    /// Whether a plan could come out differently, and there is a pod to plan for; told once for each run.
+    /// Whether a plan could come out differently, and there is a pod to plan for.
     fn cluster_changed(&mut self) -> Option<Arc<str>> {
         let generation = self.state.planning_generation();
-        if self.asked || generation == self.last.generation || self.dismissed == Some(generation) {
+        if generation == self.last.generation || self.dismissed == Some(generation) {
             return None;
         }
-        if self.state.has_virtual_pods() {
+        if self.asked || self.state.has_virtual_pods() {
             self.asked = true;
             return Some("cluster".into());
         }
