@@ -8,7 +8,7 @@ use karpenter_api::labels;
 use karpenter_fake_kube::server::{ApiServer, gr};
 use serde_json::Value;
 
-use crate::json::{condition, is_daemon, is_ours, label, name, text};
+use crate::json::{condition, is_daemon, is_ours, is_running, label, name, text};
 use crate::kinds;
 use crate::scenario::schema::{Count, EventExpect, Expect, ObjectExpect};
 use crate::world::World;
@@ -65,9 +65,9 @@ pub fn judge(world: &World, expect: &Expect) -> Vec<Verdict> {
         api.list(gr("karpenter.sh", "nodeclaims"), None).len()
     });
     count("instances", expect.instances, &|| world.machines().len());
-    let running =
-        |p: &Value| text(p, "/status/phase") == "Running" && condition(p, "Ready") == "True";
-    count("podsRunning", expect.pods_running, &|| pods_that(&running));
+    count("podsRunning", expect.pods_running, &|| {
+        pods_that(&is_running)
+    });
     let waiting =
         |p: &Value| text(p, "/spec/nodeName").is_empty() && text(p, "/status/phase") == "Pending";
     count("podsPending", expect.pods_pending, &|| pods_that(&waiting));

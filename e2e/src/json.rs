@@ -55,6 +55,12 @@ pub fn is_ours(node: &Value) -> bool {
     !label(node, labels::NODEPOOL).is_empty() || label(node, labels::REGISTERED) == "true"
 }
 
+/// Whether a pod runs and is ready.
+#[must_use]
+pub fn is_running(pod: &Value) -> bool {
+    text(pod, "/status/phase") == "Running" && condition(pod, "Ready") == "True"
+}
+
 /// Whether a pod belongs to a DaemonSet.
 #[must_use]
 pub fn is_daemon(pod: &Value) -> bool {

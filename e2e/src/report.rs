@@ -6,7 +6,7 @@ use karpenter_api::labels;
 use karpenter_fake_kube::server::gr;
 use serde::Serialize;
 
-use crate::json::{condition, condition_field, is_daemon, is_ours, label, name, text};
+use crate::json::{condition_field, is_daemon, is_ours, is_running, label, name, text};
 use crate::observe::Entry;
 use crate::world::World;
 
@@ -161,11 +161,7 @@ pub fn end_state(world: &World) -> (Cost, Final) {
         .collect();
     let running = pods
         .iter()
-        .filter(|p| {
-            !is_daemon(p)
-                && text(p, "/status/phase") == "Running"
-                && condition(p, "Ready") == "True"
-        })
+        .filter(|p| !is_daemon(p) && is_running(p))
         .count();
     (
         cost,

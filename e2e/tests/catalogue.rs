@@ -1,6 +1,7 @@
 //! The catalogue of a node's life (`lifecycle-and-disruption.md` §10.2), by number: each case has tests, which are named
 //! here and must be there, or a reason why there is none. Whether they pass their own runs say: functions and scenarios
-//! are told with every build, stories (`scale`) in optimized builds only, and rules while `just chaos` is run.
+//! are told with every build, rules while `just chaos` is run, and stories (`scale`) where somebody asks for them, which CI
+//! does not.
 
 #![allow(clippy::unwrap_used)] // A test may fail loudly.
 

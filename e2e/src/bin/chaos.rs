@@ -17,7 +17,7 @@ use karpenter_e2e::storm::shrink::shrink;
 use karpenter_e2e::storm::tell::{Outcome, Story, tell};
 use karpenter_e2e::world::virtual_runtime;
 
-/// Simulation is full of short-lived JSON; a sixth of the time went into the system's allocator.
+/// Simulation is full of short-lived JSON; a quarter of the time went into the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -10,7 +10,7 @@ use super::cluster::{Cluster, Weather};
 use super::listen::Ear;
 use super::operator::{healing, storm};
 use super::watch::Watch;
-use crate::json::{condition, is_daemon, name, text};
+use crate::json::{condition, is_daemon, is_running, name, text};
 use crate::observe::Entry;
 use crate::report::{self, Expectation};
 use crate::run::{self, RunError};
@@ -269,8 +269,7 @@ pub async fn watched(loaded: &Loaded, seed: u64) -> Result<Told, RunError> {
 fn unsettled(world: &World) -> Vec<String> {
     let mut out = Vec::new();
     for pod in world.api.list(gr("", "pods"), None) {
-        let runs = text(&pod, "/status/phase") == "Running" && condition(&pod, "Ready") == "True";
-        if !runs && !is_daemon(&pod) {
+        if !is_running(&pod) && !is_daemon(&pod) {
             let why = report::why_pending(world, &pod);
             out.push(format!(
                 "all that can run runs: pod {} does not: {why}",

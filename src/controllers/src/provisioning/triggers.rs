@@ -285,10 +285,16 @@ impl Feed {
         if generation == self.last.generation || self.dismissed == Some(generation) {
             return None;
         }
-        if self.asked || self.state.has_virtual_pods() {
-            self.asked = true;
+        self.asked = self.asked || self.state.has_virtual_pods() || self.concerns_a_pod();
+        if self.asked {
             return Some("cluster".into());
         }
+        self.dismissed = Some(generation);
+        None
+    }
+
+    /// Whether there is a pod to plan for now; if not, when there will be one again.
+    fn concerns_a_pod(&mut self) -> bool {
         let (mut concerned, mut release_at) = (false, None);
         // One pod is enough: all of them are looked at only where none is concerned.
         let mut look = |pod: &Arc<Pod>| {
@@ -305,13 +311,10 @@ impl Feed {
         if open.iter().try_for_each(&mut look).is_continue() {
             problem::leaving(&self.state, self.clock.wall(), look);
         }
-        if concerned {
-            self.asked = true;
-            return Some("cluster".into());
+        if !concerned {
+            self.release_at = release_at;
         }
-        self.release_at = release_at;
-        self.dismissed = Some(generation);
-        None
+        concerned
     }
 }
 
