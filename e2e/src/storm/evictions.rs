@@ -299,6 +299,10 @@ impl Evictions {
         let (pod_name, _, namespace) = (path.next()?, path.next()?, path.next()?);
         let key = format!("{namespace}/{pod_name}");
         let pod = self.pods.get(&key)?;
+        // Meant for one that was there before, it is refused.
+        if (delete.uid.as_ref()).is_some_and(|uid| uid != text(pod, "/metadata/uid")) {
+            return None;
+        }
         let node = text(pod, "/spec/nodeName");
         let grace = pod.pointer("/spec/terminationGracePeriodSeconds");
         let grace = grace
@@ -471,6 +475,7 @@ mod tests {
         evictions.look(&[], at(0));
         let delete = |grace| PodDelete {
             pod: "/api/v1/namespaces/default/pods/a".to_owned(),
+            uid: None,
             grace_seconds: Some(grace),
         };
         let forced = ["pods are forced only when their node's time runs out"];
@@ -479,6 +484,9 @@ mod tests {
             forced,
             "no deadline"
         );
+        let mut of_another = delete(5);
+        of_another.uid = Some("it was there before".to_owned());
+        assert!(evictions.look(&[of_another], at(0)).is_empty());
         evictions.deadlines.insert("n".to_owned(), Some(at(100)));
         assert_eq!(rules(&evictions.look(&[delete(5)], at(60))), forced);
         assert!(evictions.look(&[delete(5)], at(71)).is_empty());

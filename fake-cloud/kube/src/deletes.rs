@@ -11,6 +11,8 @@ use serde_json::Value;
 pub struct PodDelete {
     /// Path of the pod.
     pub pod: String,
+    /// UID of the pod that it is meant for, if it says so: the server refuses it for another one of that name.
+    pub uid: Option<String>,
     /// `gracePeriodSeconds` as it was asked for.
     pub grace_seconds: Option<i64>,
 }
@@ -30,8 +32,12 @@ where
     let body = body.collect().await.map(Collected::to_bytes);
     let body = body.unwrap_or_default();
     let options: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let uid = options
+        .pointer("/preconditions/uid")
+        .and_then(Value::as_str);
     let delete = PodDelete {
         pod: parts.uri.path().to_owned(),
+        uid: uid.map(str::to_owned),
         grace_seconds: options.get("gracePeriodSeconds").and_then(Value::as_i64),
     };
     (delete, Request::from_parts(parts, Full::new(body)))

@@ -126,6 +126,29 @@ async fn limits_hold_across_batches_and_the_pod_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_machine_that_may_stay_yet_counts_towards_limits_until_it_is_told_to_go() {
+    let world = World::start().await;
+    world
+        .pool("default", json!({"spec": {"limits": {"nodes": "1"}}}))
+        .await;
+    world.pending_pod("web", "1");
+    world.pass(3.0).await;
+    let old = world.claims()[0].metadata.name.clone().unwrap();
+    world.launch(&old, "2");
+    world.join(&old, "2", true);
+    world.bind("web", &old);
+    world.pass(5.0).await;
+    world.store().mark_for_deletion(&old);
+    world.pass(60.0).await;
+    assert_eq!(world.claims().len(), 1, "its command may be given up");
+    let keep = json!({"metadata": {"finalizers": ["test/keep"]}});
+    world.patch("karpenter.sh", "nodeclaims", &old, keep);
+    world.delete_claim(&old);
+    world.pass(3.0).await;
+    assert_eq!(world.claims().len(), 2, "noticed without waiting");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pool_is_used_once_its_class_is_ready() {
     let world = World::start().await;
     world.class("plain", "False");

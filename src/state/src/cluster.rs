@@ -539,6 +539,13 @@ impl Cluster {
     pub(crate) fn leaving(&self) -> impl Iterator<Item = &Arc<NodeView>> {
         self.leaving.iter().filter_map(|e| self.views.get(e))
     }
+    /// Of those the ones that are marked only: what was said can still be taken back.
+    pub(crate) fn marked(&self) -> impl Iterator<Item = &Arc<NodeView>> {
+        self.leaving().filter(|view| {
+            let claim = view.node_claim.as_ref().and_then(|c| self.claims.get(c));
+            claim.is_some_and(|c| !claim_is_leaving(c))
+        })
+    }
 
     pub(crate) fn listed(&self, kind: Kind) -> bool {
         match kind {

@@ -47,6 +47,15 @@ fn key(meta: &ObjectMeta) -> PodKey {
     }
 }
 
+/// What those of `views` that are a pool's hold.
+fn capacity<'a>(views: impl Iterator<Item = &'a Arc<NodeView>>, pool: &str) -> ResourceList {
+    let mut total = ResourceList::new();
+    for view in views.filter(|v| v.node_pool.as_deref() == Some(pool)) {
+        total.add(&view.capacity);
+    }
+    total
+}
+
 fn name(meta: &ObjectMeta) -> Arc<str> {
     meta.name.as_deref().unwrap_or_default().into()
 }
@@ -376,21 +385,29 @@ impl Store {
         cluster.views();
         cluster.leaving().cloned().collect()
     }
+    /// Those of [`Store::leaving_nodes`] that are marked and not deleted: they run on if their command is given up.
+    #[must_use]
+    pub fn marked_nodes(&self) -> Vec<Arc<NodeView>> {
+        let mut cluster = self.cluster.write();
+        cluster.views();
+        cluster.marked().cloned().collect()
+    }
     /// Capacity of a pool's machines, `nodes` included; in-flight ones count (with what was asked for until their
     /// launch tells), leaving ones do not.
     #[must_use]
     pub fn usage(&self, pool: &str) -> ResourceList {
         let mut cluster = self.cluster.write();
         cluster.views();
+        capacity(cluster.staying(), pool)
+    }
+    /// What counts towards a pool's limits: [`Store::usage`] and the machines that are marked only, which stay if their
+    /// command is given up.
+    #[must_use]
+    pub fn usage_with_marked(&self, pool: &str) -> ResourceList {
+        let mut cluster = self.cluster.write();
+        cluster.views();
         let cluster = &*cluster;
-        let mut total = ResourceList::new();
-        // Asked at every change of a machine, so only what counts is looked at.
-        for view in cluster.staying() {
-            if view.node_pool.as_deref() == Some(pool) {
-                total.add(&view.capacity);
-            }
-        }
-        total
+        capacity(cluster.staying().chain(cluster.marked()), pool)
     }
 
     /// Changes from now on (every subscriber gets all; unbounded). A mark or its removal counts as a change of its

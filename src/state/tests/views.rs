@@ -206,13 +206,19 @@ fn case_62_a_claim_that_is_marked_and_then_deleted_is_taken_off_once() {
     let other = json!({"metadata": {"name": "other"}, "status": {"providerID": "x:///2"}});
     store.apply_node_claim(claim(other));
     let cpu = |store: &Store| amount(&store.usage("p"), "cpu");
+    let towards_limits = |store: &Store| amount(&store.usage_with_marked("p"), "cpu");
     assert_eq!(cpu(&store), 8000);
+    assert!(store.marked_nodes().is_empty());
     store.mark_for_deletion("c");
     assert_eq!(cpu(&store), 4000);
+    assert_eq!(towards_limits(&store), 8000, "it may stay yet");
+    assert_eq!(store.marked_nodes().len(), 1);
     let deleting =
         json!({"metadata": {"resourceVersion": "2", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
     store.apply_node_claim(claim(deleting));
     assert_eq!(cpu(&store), 4000);
+    assert_eq!(towards_limits(&store), 4000, "it was told to go");
+    assert!(store.marked_nodes().is_empty());
     store.forget_node_claim("c");
     assert_eq!(cpu(&store), 4000);
 }

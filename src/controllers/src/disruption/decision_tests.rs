@@ -427,18 +427,37 @@ fn a_balanced_pool_weighs_what_is_saved_against_who_is_moved() {
     assert!(moves(&plain.single())[0].starts_with("n -> [m8"));
 }
 
+/// What a claim says of itself that has drifted.
+fn drifted(since: &str) -> Value {
+    let mut all = ["Launched", "Registered", "Initialized", "Ready"]
+        .map(condition)
+        .to_vec();
+    let mut drifted = condition("Drifted");
+    drifted["lastTransitionTime"] = since.into();
+    all.push(drifted);
+    json!({"status": {"conditions": all}})
+}
+
+#[test]
+fn several_drifted_machines_are_replaced_at_a_time_in_a_pool_at_its_limit() {
+    let kit = Kit::new(vec![sold("m4", 4, &[("a", "on-demand", 0.4)])]);
+    kit.pool("p", &json!({"spec": {"limits": {"cpu": "8"}}}));
+    for name in ["n1", "n2"] {
+        let since = drifted("2026-01-01T03:00:00Z");
+        kit.machine(name, "m4", "on-demand", &json!({}), &since);
+        kit.pod(&format!("web-{name}"), name, "3", &json!({}));
+    }
+    let chosen = |kit: &Kit| moves(&Drift.propose(&kit.snapshot(), now()));
+    assert_eq!(chosen(&kit), ["n1 -> [m4 on-demand]"]);
+    // Its replacement is there, and is waited for.
+    kit.state.mark_for_deletion("n1");
+    kit.node("next", "m4", "on-demand", &json!({}));
+    assert_eq!(chosen(&kit), ["n2 -> [m4 on-demand]"]);
+}
+
 #[test]
 fn drift_takes_who_is_idle_first_and_then_who_waits_longest() {
     let kit = Kit::new(usual());
-    let drifted = |since: &str| {
-        let mut all = ["Launched", "Registered", "Initialized", "Ready"]
-            .map(condition)
-            .to_vec();
-        let mut drifted = condition("Drifted");
-        drifted["lastTransitionTime"] = since.into();
-        all.push(drifted);
-        json!({"status": {"conditions": all}})
-    };
     for (name, since) in [
         ("n1", "2026-01-01T03:00:00Z"),
         ("n2", "2026-01-01T02:00:00Z"),

@@ -41,8 +41,10 @@ pub(crate) struct Ground {
     by_claim: BTreeMap<Arc<str>, Vec<usize>>,
     /// Nodes of ours that are not initialized, by name, with their claims.
     starting: BTreeMap<Arc<str>, Arc<str>>,
-    /// Pools to buy from; their usage is that of all `nodes`.
+    /// Pools to buy from; their usage is that of all `nodes` and of those `marked`.
     pub(crate) pools: Vec<Arc<PoolView>>,
+    /// What other commands' candidates hold that wait for their replacements, by pool.
+    marked: BTreeMap<Arc<str>, ResourceList>,
     daemons: Vec<Arc<Pod>>,
     volume_limits: Arc<BTreeMap<Arc<str>, VolumeLimits>>,
     namespaces: Arc<Namespaces>,
@@ -70,7 +72,7 @@ pub(crate) struct Outcome {
 pub(crate) enum Limits {
     /// The candidates run on until their replacements are there, and count.
     Hold,
-    /// The candidates are as good as gone.
+    /// The candidates, and those of other commands, are as good as gone.
     Ignore,
 }
 
@@ -105,7 +107,14 @@ impl Ground {
             })
             .collect();
         let nodes = problem::nodes(facts.state, &stocked, registry);
-        let views = problem::pool_views(facts.state, &nodes, &stocked, registry);
+        let marked_nodes = facts.state.marked_nodes();
+        let views = problem::pool_views(facts.state, &nodes, &marked_nodes, &stocked, registry);
+        let mut marked: BTreeMap<Arc<str>, ResourceList> = BTreeMap::new();
+        for node in &marked_nodes {
+            if let Some(pool) = &node.node_pool {
+                marked.entry(pool.clone()).or_default().add(&node.capacity);
+            }
+        }
         let mut by_claim: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
         for (at, node) in nodes.iter().enumerate() {
             if let Some(claim) = &node.node_claim {
@@ -125,6 +134,7 @@ impl Ground {
             seated: BTreeMap::new(),
             nodes,
             pools: views,
+            marked,
             daemons: facts.state.daemons(),
             volume_limits: facts.state.volume_limits(),
             namespaces: facts.state.namespaces(),
@@ -217,14 +227,15 @@ impl Ground {
             let here = pdbs.get(&p.key.namespace).into_iter().flatten();
             p.is_currently_reschedulable(here, now)
         });
-        let mut freed: BTreeMap<&Arc<str>, ResourceList> = BTreeMap::new();
+        let mut freed: BTreeMap<Arc<str>, ResourceList> = BTreeMap::new();
         if limits == Limits::Ignore {
+            freed.clone_from(&self.marked);
             for node in self
                 .positions(candidates)
                 .filter_map(|at| self.nodes.get(at))
             {
                 if let Some(pool) = &node.node_pool {
-                    freed.entry(pool).or_default().add(&node.capacity);
+                    freed.entry(pool.clone()).or_default().add(&node.capacity);
                 }
             }
         }

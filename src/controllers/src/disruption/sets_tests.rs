@@ -133,6 +133,17 @@ fn a_pool_at_its_limit_buys_nothing_beside_what_runs() {
 }
 
 #[test]
+fn a_machine_whose_replacement_is_waited_for_counts_towards_limits() {
+    let kit = mixed("on-demand", 0.30);
+    kit.node("n3", "g8", "on-demand", &json!({}));
+    kit.state.mark_for_deletion("n3");
+    kit.pool("p", &json!({"spec": {"limits": {"cpu": "43"}}}));
+    assert_eq!(moves(&kit.multi()), Vec::<String>::new());
+    kit.pool("p", &json!({"spec": {"limits": {"cpu": "44"}}}));
+    assert_eq!(moves(&kit.multi()).len(), 1);
+}
+
+#[test]
 fn a_machine_that_would_be_bought_again_is_left_out() {
     // A third machine is just what its pods need: the other two go without it.
     let kit = mixed("on-demand", 0.30);

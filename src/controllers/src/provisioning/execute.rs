@@ -215,7 +215,7 @@ fn within_limits(ctx: &Context, pool: &PoolView) -> bool {
     let Some(limits) = &current.spec.limits else {
         return true;
     };
-    match limits::exceeded(Some(limits), &ctx.state.usage(&pool.name)) {
+    match limits::exceeded(Some(limits), &ctx.state.usage_with_marked(&pool.name)) {
         Ok(None) => true,
         Ok(Some(over)) => {
             tracing::error!(NodePool = %pool.name, limit = %over, "failed creating nodeclaim, nodepool is over its limits");

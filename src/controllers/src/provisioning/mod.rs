@@ -128,6 +128,7 @@ impl Provisioner {
         // Capacity before pods: what changes between the two reads then errs towards too little bought, which the
         // next run makes up for, and not towards too much.
         let generation = ctx.state.planning_generation();
+        let marked = ctx.state.marked_nodes();
         let nodes = problem::nodes(&ctx.state, &stocked, &registry);
         let pods = problem::collect(&ctx.state, &registry, ctx.clock.wall());
         self.reporter.refused(&ctx, &pods.refused);
@@ -138,7 +139,7 @@ impl Provisioner {
             buffer_pods = pods.chunks.pods.len(),
             "computing scheduling decision for provisionable pod(s)"
         );
-        let pools = problem::pool_views(&ctx.state, &nodes, &stocked, &registry);
+        let pools = problem::pool_views(&ctx.state, &nodes, &marked, &stocked, &registry);
         if pools.is_empty() {
             tracing::info!("no dynamic nodepools found");
         }

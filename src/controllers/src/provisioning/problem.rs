@@ -196,15 +196,17 @@ fn claim_and_types<'a>(
     Some((claim, types))
 }
 
-/// The pools as the solver sees them. Claims without a machine count with the most that they may come to hold.
+/// The pools as the solver sees them. Claims without a machine count with the most that they may come to hold; machines
+/// that are marked for a command (`marked`) count until they are told to go: they stay if it is given up.
 pub(crate) fn pool_views(
     state: &Store,
     nodes: &[Arc<NodeView>],
+    marked: &[Arc<NodeView>],
     stocked: &[Stocked],
     registry: &LabelRegistry,
 ) -> Vec<Arc<PoolView>> {
     let mut usage: BTreeMap<Arc<str>, ResourceList> = BTreeMap::new();
-    for view in nodes {
+    for view in nodes.iter().chain(marked) {
         let Some(pool) = &view.node_pool else {
             continue;
         };
