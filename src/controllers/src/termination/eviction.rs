@@ -8,12 +8,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod as RawPod};
+use k8s_openapi::api::policy::v1::Eviction;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions};
 use karpenter_model::{DoNotDisrupt, Pod, PodKey};
 use karpenter_runtime::metrics::Metrics;
 use karpenter_runtime::runner::{ReconcileError, RunnerOptions};
 use karpenter_runtime::{Action, Key, Queue, Reconciler};
-use kube::Api;
-use kube::api::{DeleteParams, EvictParams, Preconditions};
+use kube::api::{DeleteParams, PostParams};
+use kube::core::Status;
+use kube::{Api, Client};
 use parking_lot::Mutex;
 
 use super::drain::{forced_grace, must_be_forced};
@@ -268,16 +271,8 @@ impl EvictionQueue {
         now: Timestamp,
     ) -> Result<Action, ReconcileError> {
         // Through the client that does not retry: a 429 is an answer, not an accident.
-        let api: Api<RawPod> =
-            Api::namespaced(self.ctx.client_no_retry.clone(), &pod.key.namespace);
-        let params = EvictParams {
-            delete_options: Some(DeleteParams {
-                preconditions: this_one(pod),
-                ..DeleteParams::default()
-            }),
-            ..EvictParams::default()
-        };
-        let result = api.evict(&pod.key.name, &params).await;
+        let client = self.ctx.client_no_retry.clone();
+        let result = ask(client, &pod.key, &pod.uid).await;
         let error = result.as_ref().err();
         if let Some(code) = status_code(error) {
             let labels = [("code", code.as_str())];
@@ -328,7 +323,10 @@ impl EvictionQueue {
             Api::namespaced(self.ctx.client_no_retry.clone(), &pod.key.namespace);
         let params = DeleteParams {
             grace_period_seconds: Some(grace),
-            preconditions: this_one(pod),
+            preconditions: Some(kube::api::Preconditions {
+                resource_version: None,
+                uid: Some(pod.uid.to_string()),
+            }),
             ..DeleteParams::default()
         };
         match api.delete(&pod.key.name, &params).await {
@@ -380,19 +378,36 @@ impl EvictionQueue {
     }
 }
 
-/// This very pod, not a later one of its name.
-fn this_one(pod: &Pod) -> Option<Preconditions> {
-    Some(Preconditions {
-        resource_version: None,
-        uid: Some(pod.uid.to_string()),
-    })
+/// Asks for the eviction of this very pod, not of a later one of its name. (`Api::evict` sends the options of the deletion
+/// under a name that API servers do not know, in kube 5.0 at least, and so without effect.)
+async fn ask(client: Client, pod: &PodKey, uid: &str) -> Result<Status, kube::Error> {
+    let eviction = Eviction {
+        delete_options: Some(DeleteOptions {
+            preconditions: Some(Preconditions {
+                resource_version: None,
+                uid: Some(uid.to_owned()),
+            }),
+            ..DeleteOptions::default()
+        }),
+        metadata: ObjectMeta {
+            name: Some(pod.name.to_string()),
+            ..ObjectMeta::default()
+        },
+    };
+    let api: Api<RawPod> = Api::namespaced(client, &pod.namespace);
+    let params = PostParams::default();
+    api.create_subresource("eviction", &pod.name, &params, &eviction)
+        .await
 }
 
 #[cfg(test)]
 mod tests {
+    use karpenter_fake_kube::ApiServer;
+    use karpenter_fake_kube::server::{ServerOptions, gr};
     use karpenter_model::pod::Phase;
-    use kube::core::Status;
+    use karpenter_runtime::{Clock, RngTree};
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
 
@@ -444,6 +459,30 @@ mod tests {
             step(pod.as_ref(), "u", deadline.map(at), at(1000)),
             expected
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_came_in_place_of_another_is_not_evicted_for_it() {
+        let server = ApiServer::new(ServerOptions {
+            clock: Clock::starting_at(at(1000)),
+            rng: RngTree::new(1),
+        });
+        let pods = gr("", "pods");
+        let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "db-0"},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        let made = server.create(pods, Some("default"), object);
+        let made = made.expect("a pod");
+        let uid = made.pointer("/metadata/uid").and_then(|u| u.as_str());
+        let key = PodKey {
+            namespace: "default".into(),
+            name: "db-0".into(),
+        };
+        let refused = ask(server.client(), &key, "one that was there before").await;
+        assert_eq!(answer(refused.as_ref().err()), Answer::Gone);
+        assert!(server.get(pods, Some("default"), "db-0").is_ok());
+        let granted = ask(server.client(), &key, uid.expect("a uid")).await;
+        assert_eq!(answer(granted.as_ref().err()), Answer::Granted);
+        assert!(server.get(pods, Some("default"), "db-0").is_err());
     }
 
     fn refusal(code: u16, message: &str) -> kube::Error {
