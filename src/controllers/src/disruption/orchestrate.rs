@@ -5,11 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod as RawPod;
 use karpenter_api::labels;
 use karpenter_runtime::runner::ReconcileError;
-use kube::Api;
-use kube::api::ListParams;
 use serde_json::json;
 
 use super::candidate::{Candidate, node_name};
@@ -24,7 +21,7 @@ use crate::lifecycle::objects::{
     name, provider_id,
 };
 use crate::lifecycle::status::{self, Status};
-use crate::lifecycle::write;
+use crate::lifecycle::{reread, write};
 use crate::provisioning::meter::Meter;
 use crate::termination::node::{tainted, untainted};
 
@@ -75,7 +72,8 @@ pub(crate) async fn begin(
         return Err(Rejection::Unknown);
     }
     for candidate in &marked {
-        if let Err(error) = reread_pods(ctx, candidate).await {
+        // The watch may lag behind what was bound in the moment before the taint.
+        if let Err(error) = reread::pods_on(ctx, node_name(candidate)).await {
             tracing::error!(NodeClaim = &*candidate.name, error = %error, "failed listing pods");
         }
     }
@@ -245,16 +243,6 @@ async fn try_mark(
             ctx.clock.wall(),
         );
         write::claim(ctx, &claim, &wanted).await?;
-    }
-    Ok(())
-}
-
-/// The watch may lag behind what was bound in the moment before the taint: ask the API server itself.
-async fn reread_pods(ctx: &Context, candidate: &Candidate) -> Result<(), kube::Error> {
-    let api: Api<RawPod> = Api::all(ctx.client.clone());
-    let on_node = ListParams::default().fields(&format!("spec.nodeName={}", node_name(candidate)));
-    for pod in api.list(&on_node).await?.items {
-        ctx.state.apply_pod(pod);
     }
     Ok(())
 }

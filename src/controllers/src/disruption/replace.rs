@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use super::events;
 use super::method::{Command, Replacement};
 use crate::Context;
-use crate::lifecycle::objects::{conditions, is_deleting, is_true};
-use crate::lifecycle::write;
+use crate::lifecycle::objects::{self, conditions, is_deleting, is_true};
+use crate::lifecycle::{reread, write};
 use crate::provisioning::{claim, execute};
 use crate::static_pools;
+use crate::termination::node::nodes_of;
 
 /// How often a replacement is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -88,7 +89,19 @@ async fn buy_one(
 /// may not be there.
 pub(super) async fn take_back(ctx: &Context, names: &[Arc<str>]) {
     let deadline = ctx.clock.now() + TAKE_BACK_TIME;
-    for name in names.iter().filter(|n| !is_needed(ctx, n)) {
+    for name in names {
+        if is_needed(ctx, name) {
+            continue;
+        }
+        // What was bound to it a moment ago the watch may not have told yet.
+        for node in nodes_of(ctx, name) {
+            if let Err(error) = reread::pods_on(ctx, objects::name(&node.metadata)).await {
+                tracing::error!(NodeClaim = &**name, error = %error, "failed listing pods");
+            }
+        }
+        if is_needed(ctx, name) {
+            continue;
+        }
         let claim = ctx.state.node_claim(name);
         if claim.as_ref().is_some_and(|c| is_deleting(&c.metadata)) {
             continue;

@@ -17,6 +17,7 @@ pub(crate) mod objects;
 pub(crate) mod podevents;
 pub(crate) mod pool_health;
 pub(crate) mod registration;
+pub(crate) mod reread;
 mod start;
 pub(crate) mod status;
 pub(crate) mod write;

@@ -2,6 +2,7 @@
 //! That a pool is scaled down is its owner's wish: no budget holds it, only the drain takes its time.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,7 +18,7 @@ use super::provisioning::Launches;
 use super::replicas;
 use crate::Context;
 use crate::lifecycle::objects::{annotation, conditions, is_deleting, is_true, name};
-use crate::lifecycle::write;
+use crate::lifecycle::{reread, write};
 use crate::provisioning::pools::{self, Unusable};
 
 /// The reconciler, keyed by NodePool.
@@ -57,13 +58,7 @@ impl Reconciler for Deprovisioning {
         if excess == 0 {
             return Ok(Action::AwaitChange);
         }
-        let now = ctx.clock.wall();
-        let mut members: Vec<Member> = active
-            .into_iter()
-            .map(|claim| Member::of(ctx, claim, now))
-            .collect();
-        members.sort_by(Member::least_missed_first);
-        for member in members.iter().take(excess) {
+        for member in least_missed(ctx, &active, excess).await? {
             let claim_name = name(&member.claim.metadata);
             self.launches.not_needed(claim_name);
             if write::delete_claim(ctx, &member.claim).await? {
@@ -76,6 +71,31 @@ impl Reconciler for Deprovisioning {
             }
         }
         Ok(Action::AwaitChange)
+    }
+}
+
+/// So many claims that are missed least. The machines behind them are looked at anew before that is said: the change of the
+/// pool may be here before the news of pods that came before it.
+async fn least_missed(
+    ctx: &Context,
+    active: &[Arc<NodeClaim>],
+    count: usize,
+) -> Result<Vec<Member>, ReconcileError> {
+    let mut seen = BTreeSet::new();
+    loop {
+        let now = ctx.clock.wall();
+        let judged = active.iter().map(|c| Member::of(ctx, c.clone(), now));
+        let mut members: Vec<Member> = judged.collect();
+        members.sort_by(Member::least_missed_first);
+        members.truncate(count);
+        let nodes = members.iter().filter_map(|m| m.node.clone());
+        let unseen: Vec<String> = nodes.filter(|n| seen.insert(n.clone())).collect();
+        if unseen.is_empty() {
+            return Ok(members);
+        }
+        for node in unseen {
+            reread::pods_on(ctx, &node).await?;
+        }
     }
 }
 
@@ -94,6 +114,8 @@ enum Use {
 #[derive(Clone, Debug)]
 struct Member {
     claim: Arc<NodeClaim>,
+    /// Name of its Node, if it has one.
+    node: Option<String>,
     use_: Use,
     /// Whether it or a pod on it is protected from disruption.
     protected: bool,
@@ -133,6 +155,7 @@ impl Member {
             cost: evictions * lifetime_left(&claim, now),
             use_,
             protected: guarded || marked,
+            node: node.map(|n| name(&n.metadata).to_owned()),
             claim,
         }
     }

@@ -203,6 +203,24 @@ async fn a_pool_shrinks_by_what_is_missed_least() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_machine_is_not_taken_for_empty_because_the_watch_of_pods_is_late() {
+    let world = World::with_static_pools().await;
+    world.static_pool(3, json!({}));
+    world.until(60, "nodes", |w| initialized(w) == 3).await;
+    let all: Vec<String> = names(&world).into_iter().collect();
+    world.hear_of_no_pods();
+    // Of three that are alike the first would go, and then the second.
+    for (pod, claim) in [("a", &all[0]), ("b", &all[1])] {
+        world.pod(pod, &format!("node-{claim}"), json!({}), json!({}));
+    }
+    set(&world, json!({"replicas": 2}));
+    world.pass(2).await;
+    assert_eq!(staying(&world), all[..2].iter().cloned().collect());
+    world.pass(60).await;
+    assert!(world.has_pod("a") && world.has_pod("b"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limit_of_nodes_holds_while_everything_changes() {
     let world = World::with_static_pools().await;
     // Requests overtake each other, and answers come later than events.

@@ -428,6 +428,10 @@ impl World {
         self.flaky.set(faults);
     }
 
+    /// From now on the controller hears of no pod any more.
+    pub(crate) fn hear_of_no_pods(&self) {
+        self.tasks[PODS].abort();
+    }
     pub(crate) async fn pass(&self, seconds: u64) {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
@@ -683,6 +687,9 @@ fn definition(group: &str, version: &str, kind: &str, plural: &str) -> Value {
         },
     })
 }
+
+/// Which of a world's tasks watches pods.
+const PODS: usize = 4;
 
 async fn boot(
     client: kube::Client,
