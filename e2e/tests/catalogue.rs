@@ -96,7 +96,7 @@ const CASES: &[(usize, &[&str])] = &[
         &[
             "an_expired_claim_goes_to_the_second",
             "a_claim_expires_at_its_age",
-            "scenario:buffer-drift-and-expiry",
+            "scenario:expiry-one-for-one",
         ],
     ),
     // Termination
@@ -117,8 +117,8 @@ const CASES: &[(usize, &[&str])] = &[
     (
         17,
         &[
-            "pods_are_forced_in_time",
             "pods_that_go_too_slowly_are_hurried",
+            "scenario:grace-before-deadline",
         ],
     ),
     (
@@ -343,7 +343,7 @@ const CASES: &[(usize, &[&str])] = &[
         53,
         &[
             "budgets_of_other_namespaces_and_of_unready_pods_do_not_count",
-            "scenario:volumes-in-zones",
+            "a_volume_without_affinity_is_anywhere_and_one_on_a_disk_of_a_node_leaves_the_name_out",
         ],
     ),
     (

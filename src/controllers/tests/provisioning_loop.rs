@@ -125,20 +125,26 @@ async fn limits_hold_across_batches_and_the_pod_is_told() {
     );
 }
 
+/// Name of a machine that pod `web` runs on, and that is marked for a command.
+async fn marked_with_a_pod(world: &World) -> String {
+    world.pending_pod("web", "1");
+    world.pass(2.0).await;
+    let name = world.claims()[0].metadata.name.clone().unwrap();
+    world.launch(&name, "2");
+    world.join(&name, "2", true);
+    world.bind("web", &name);
+    world.pass(5.0).await;
+    world.store().mark_for_deletion(&name);
+    name
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_may_stay_yet_counts_towards_limits_until_it_is_told_to_go() {
     let world = World::start().await;
     world
         .pool("default", json!({"spec": {"limits": {"nodes": "1"}}}))
         .await;
-    world.pending_pod("web", "1");
-    world.pass(3.0).await;
-    let old = world.claims()[0].metadata.name.clone().unwrap();
-    world.launch(&old, "2");
-    world.join(&old, "2", true);
-    world.bind("web", &old);
-    world.pass(5.0).await;
-    world.store().mark_for_deletion(&old);
+    let old = marked_with_a_pod(&world).await;
     world.pass(60.0).await;
     assert_eq!(world.claims().len(), 1, "its command may be given up");
     let keep = json!({"metadata": {"finalizers": ["test/keep"]}});
@@ -246,14 +252,7 @@ async fn pods_that_wait_at_the_start_are_served_although_nothing_changes_after_i
 async fn pods_on_a_leaving_node_get_their_next_place_before_they_go() {
     let world = World::start().await;
     world.pool("default", json!({})).await;
-    world.pending_pod("web", "1");
-    world.pass(2.0).await;
-    let old = world.claims()[0].metadata.name.clone().unwrap();
-    world.launch(&old, "2");
-    world.join(&old, "2", true);
-    world.bind("web", &old);
-    world.pass(5.0).await;
-    world.store().mark_for_deletion(&old);
+    let old = marked_with_a_pod(&world).await;
     world.pass(3.0).await;
     assert_eq!(world.claims().len(), 2, "one that leaves, one that comes");
     world.pass(60.0).await;
