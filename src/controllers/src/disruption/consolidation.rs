@@ -10,10 +10,10 @@ use karpenter_model::plan::PricedOffering;
 use karpenter_model::{InstanceType, Requirement};
 
 use super::allowance::Allowance;
-use super::candidate::{Candidate, Refusal, node_name};
+use super::candidate::{Candidate, Refusal, examine, node_name};
 use super::emptiness::never_consolidates;
 use super::ground::{Limits, Outcome, Terms, sentence};
-use super::method::{Command, Reason, Rejection, Replacement, all_still};
+use super::method::{Class, Command, Reason, Rejection, Replacement, all_still};
 use super::room;
 use super::snapshot::Snapshot;
 use super::worth;
@@ -26,6 +26,8 @@ const ON_DEMAND: &str = "on-demand";
 /// Cheaper spot types that a single spot machine needs before it is replaced by one of them: a narrower launch would
 /// end in the pool that is interrupted next.
 const SPOT_FLEXIBILITY: usize = 15;
+/// Dollars per hour that count as a saving: sums of prices are not exact.
+const LEAST_SAVING: f64 = 1e-9;
 /// Policy that lets nodes go only when they are empty.
 const WHEN_EMPTY: &str = "WhenEmpty";
 
@@ -162,11 +164,32 @@ fn command(
         candidates: candidates.iter().map(|c| (*c).clone()).collect(),
         replacements: cheaper(snapshot, candidates, outcome.replacements)?,
     };
+    let spared = given_back_otherwise(snapshot, &outcome.onto_idle);
+    if spared > 0.0 && command.savings() - spared < LEAST_SAVING {
+        return Err(Stays::from(
+            "Pods would move onto empty nodes, and giving those back saves as much".to_owned(),
+        ));
+    }
     worth::check(&command, snapshot.taken)?;
     if several {
         room::check(snapshot, candidates, &command.replacements)?;
     }
     Ok(command)
+}
+
+/// Dollars per hour of those of these claims that nothing runs on and that wait for their time to be given back. Whoever moves
+/// pods onto them keeps them.
+fn given_back_otherwise(snapshot: &Snapshot, claims: &[Arc<str>]) -> f64 {
+    let price = |claim: &Arc<str>| {
+        let member = snapshot.member(claim)?;
+        let waits = !is_true(&member.claim.status.conditions, conditions::CONSOLIDATABLE);
+        let empty = examine(member, snapshot, Class::Graceful, snapshot.taken).ok()?;
+        let goes = empty.is_empty()
+            && empty.pool.spec.replicas.is_none()
+            && !never_consolidates(&empty.pool);
+        (waits && goes).then_some(empty.price)
+    };
+    claims.iter().filter_map(price).sum()
 }
 
 /// The replacements with only those types left that together cost less than the candidates even at their worst.

@@ -259,6 +259,27 @@ fn a_node_whose_pods_changed_a_moment_ago_still_takes_pods() {
 }
 
 #[test]
+fn a_busy_machine_is_not_drained_onto_one_that_goes_anyway() {
+    let types = [("m8", 8, 0.8), ("m4", 4, 0.4)];
+    let types = types.map(|(name, cores, price)| sold(name, cores, &[("a", "on-demand", price)]));
+    let waits = ["Launched", "Registered", "Initialized", "Ready"].map(condition);
+    let waits = json!({"status": {"conditions": waits}});
+    let chosen = |cpu: &str, idle: &str, claim: &Value| {
+        let kit = Kit::new(types.to_vec());
+        kit.node("busy", "m8", "on-demand", &json!({}));
+        kit.pod("web", "busy", cpu, &json!({}));
+        kit.machine("idle", idle, "on-demand", &json!({}), claim);
+        moves(&kit.single())
+    };
+    // Of its own size: the empty one goes by itself in a moment, and nobody moves.
+    assert_eq!(chosen("6", "m8", &waits), Vec::<String>::new());
+    // A smaller one is what would be bought.
+    assert_eq!(chosen("3", "m4", &waits), ["busy -> []"]);
+    // One that stays empty, whatever keeps it, is room that costs nothing.
+    assert_eq!(chosen("6", "m8", &json!({})), ["busy -> []"]);
+}
+
+#[test]
 fn pods_do_not_go_where_nothing_runs_yet() {
     let kit = Kit::new(usual());
     kit.node("n", "m4", "on-demand", &json!({}));

@@ -41,6 +41,8 @@ pub(crate) struct Ground {
     by_claim: BTreeMap<Arc<str>, Vec<usize>>,
     /// Nodes of ours that are not initialized, by name, with their claims.
     starting: BTreeMap<Arc<str>, Arc<str>>,
+    /// Nodes of ours that are ready and have no pod that would come back elsewhere, by name, with their claims.
+    idle: BTreeMap<Arc<str>, Arc<str>>,
     /// Pools to buy from; their usage is that of all `nodes` and of those `marked`.
     pub(crate) pools: Vec<Arc<PoolView>>,
     /// What other commands' candidates hold that wait for their replacements, by pool.
@@ -65,6 +67,8 @@ pub(crate) struct Outcome {
     pub(crate) buffer_failures: Vec<String>,
     /// The pods, chunks left aside, that would have no place.
     pub(crate) stuck: Vec<PodKey>,
+    /// Claims of nodes without a pod of their own that candidates' pods would go to.
+    pub(crate) onto_idle: Vec<Arc<str>>,
 }
 
 /// How candidates' resources count against limits of pools.
@@ -122,11 +126,17 @@ impl Ground {
             }
         }
         let starting = nodes.iter().filter(|n| n.managed && !n.initialized);
+        let idle = nodes
+            .iter()
+            .filter(|n| n.managed && n.initialized && !n.pods.iter().any(|p| p.is_reschedulable()));
         let mut ground = Self {
             cluster: Arc::new(Cluster::new(&nodes).knowing(facts.wares)),
             by_claim,
             starting: starting
                 .map(|n| (n.name.clone(), n.node_claim.clone().unwrap_or_default()))
+                .collect(),
+            idle: idle
+                .filter_map(|n| Some((n.name.clone(), n.node_claim.clone()?)))
                 .collect(),
             pending: pods.pending,
             leaving: pods.leaving,
@@ -205,6 +215,7 @@ impl Ground {
             failures,
             buffer_failures,
             replacements: self.replacements(&plan),
+            onto_idle: self.onto_idle(&plan, candidates),
             stuck: plan.unschedulable.into_iter().map(|u| u.pod).collect(),
         }
     }
@@ -313,6 +324,23 @@ impl Ground {
             failures.push("the plan was cut off before every pod was looked at".to_owned());
         }
         (failures, of_buffers)
+    }
+
+    fn onto_idle(&self, plan: &Plan, candidates: &[&Candidate]) -> Vec<Arc<str>> {
+        if self.idle.is_empty() {
+            return Vec::new();
+        }
+        let pods = candidates.iter().flat_map(|c| &c.pods);
+        let moved: BTreeSet<&PodKey> = pods.map(|p| &p.key).collect();
+        let taken = plan.existing.iter().filter_map(|placement| {
+            let claim = self.idle.get(&placement.node)?;
+            placement
+                .pods
+                .iter()
+                .any(|p| moved.contains(p))
+                .then(|| claim.clone())
+        });
+        taken.collect()
     }
 
     fn replacements(&self, plan: &Plan) -> Vec<Replacement> {
