@@ -32,6 +32,10 @@ pub struct Requirement {
     pub lte: Option<i64>,
     /// Least number of distinct values among the instance types left.
     pub min_values: Option<i64>,
+    /// Whether the label has to be there. What is merged of `Exists` and `NotIn`, or of lists that have nothing in common,
+    /// does not say so by its values (upstream takes these for a label that may be missing; kube-scheduler, which
+    /// looks at each expression by itself, does not).
+    pub present: bool,
 }
 
 /// How a requirement is written in the API.
@@ -156,12 +160,14 @@ impl Requirement {
             Operator::In => {
                 return Ok(Self {
                     values,
+                    present: true,
                     ..Self::does_not_exist(key)
                 });
             }
             Operator::NotIn => {
                 return Ok(Self {
                     values,
+                    present: false,
                     ..Self::exists(key)
                 });
             }
@@ -191,7 +197,10 @@ impl Requirement {
             _ => (None, Some(bound)),
         };
         if gte.is_none() && lte.is_none() {
-            return Ok(Self::does_not_exist(key));
+            return Ok(Self {
+                present: true,
+                ..Self::does_not_exist(key)
+            });
         }
         Ok(Self {
             gte,
@@ -205,6 +214,7 @@ impl Requirement {
     pub fn exists(key: impl Into<Arc<str>>) -> Self {
         Self {
             complement: true,
+            present: true,
             ..Self::does_not_exist(key)
         }
     }
@@ -219,6 +229,7 @@ impl Requirement {
             gte: None,
             lte: None,
             min_values: None,
+            present: false,
         }
     }
 
@@ -228,8 +239,11 @@ impl Requirement {
         key: impl Into<Arc<str>>,
         values: impl IntoIterator<Item = V>,
     ) -> Self {
+        let values: BTreeSet<Arc<str>> =
+            values.into_iter().map(|v| Arc::from(v.as_ref())).collect();
         Self {
-            values: values.into_iter().map(|v| Arc::from(v.as_ref())).collect(),
+            present: !values.is_empty(),
+            values,
             ..Self::does_not_exist(key)
         }
     }
@@ -288,6 +302,11 @@ impl Requirement {
     /// Whether a missing label satisfies this.
     #[must_use]
     pub fn allows_absence(&self) -> bool {
+        !self.present && self.says_absence()
+    }
+
+    /// Whether its operator alone would let the label be missing.
+    fn says_absence(&self) -> bool {
         matches!(self.operator(), Operator::NotIn | Operator::DoesNotExist)
     }
 
@@ -326,6 +345,7 @@ impl Requirement {
     pub fn intersection(&self, other: &Self) -> Self {
         let mut out = Self {
             min_values: self.min_values.max(other.min_values),
+            present: self.present || other.present,
             ..Self::does_not_exist(self.key.clone())
         };
         let gte = self.gte.max(other.gte);
@@ -394,8 +414,12 @@ impl Requirement {
         None
     }
 
-    /// As the API writes it: both bounds make two entries, and exclusions beside bounds a further one, so that
-    /// nothing is lost (upstream drops them).
+    fn listed(&self) -> Vec<String> {
+        self.values.iter().map(ToString::to_string).collect()
+    }
+
+    /// As the API writes it: both bounds make two entries, exclusions beside bounds a further one, and so do exclusions of
+    /// a label that has to be there, so that nothing is lost (upstream drops them).
     #[must_use]
     pub fn to_specs(&self) -> Vec<RequirementSpec> {
         let entry = |operator: Operator, values: Vec<String>| RequirementSpec {
@@ -409,9 +433,11 @@ impl Requirement {
             .into_iter()
             .filter_map(|(op, bound)| Some(entry(op, vec![bound?.to_string()])))
             .collect();
-        if out.is_empty() || !self.values.is_empty() {
-            let values = self.values.iter().map(ToString::to_string).collect();
-            out.push(entry(self.operator(), values));
+        if self.present && out.is_empty() && self.says_absence() {
+            out.push(entry(Operator::Exists, Vec::new()));
+            out.push(entry(self.operator(), self.listed()));
+        } else if out.is_empty() || !self.values.is_empty() {
+            out.push(entry(self.operator(), self.listed()));
         }
         out
     }
@@ -419,6 +445,9 @@ impl Requirement {
 
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.present && self.is_empty() {
+            return write!(f, "{} In [] (contradicts itself)", self.key);
+        }
         write!(f, "{} {}", self.key, self.operator())?;
         if !self.values.is_empty() {
             f.write_str(" [")?;

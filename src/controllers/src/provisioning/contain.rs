@@ -39,14 +39,14 @@ impl Part {
 }
 
 /// The plan for as many kinds of the problem's pods as go together, as far as a few plans can tell; `planned` plans for a
-/// problem, and has none if that would break a rule, as it does for all pods. None if there is no kind to plan for.
+/// problem, and has none if that would break a rule, as it does for all pods. Where no kind can be planned for all are left out.
 pub(super) fn sound_part(
     problem: &Problem,
     mut planned: impl FnMut(&Problem) -> Option<Plan>,
-) -> Option<Part> {
+) -> Part {
     let kinds = kinds(problem);
     let (mut kept, mut left_out) = (Vec::new(), Vec::new());
-    let mut found = None;
+    let mut found = Plan::default();
     let mut open = VecDeque::from(halves(kinds));
     let mut plans = 0;
     while let Some(part) = open.pop_front() {
@@ -60,7 +60,7 @@ pub(super) fn sound_part(
         asked.pods = kept.iter().cloned().chain(pods.clone()).collect();
         if let Some(plan) = planned(&asked) {
             kept = asked.pods;
-            found = Some(plan);
+            found = plan;
         } else if part.len() > 1 {
             for half in halves(part).into_iter().rev() {
                 open.push_front(half);
@@ -69,7 +69,10 @@ pub(super) fn sound_part(
             left_out.extend(pods);
         }
     }
-    found.map(|plan| Part { plan, left_out })
+    Part {
+        plan: found,
+        left_out,
+    }
 }
 
 /// Pods with the same labels in the same namespace, in the order of their first one.
@@ -149,16 +152,21 @@ mod tests {
             let both = apps.contains(&"left") && apps.contains(&"right");
             (!apps.contains(&"odd") && !both).then(|| plan(asked))
         };
-        let part = sound_part(&problem, planned).unwrap();
+        let part = sound_part(&problem, planned);
         assert_eq!(apps(&part.left_out), expected);
         let all = part.plan.unschedulable.len() + part.left_out.len();
         assert_eq!(all, kinds.len(), "nobody is lost");
     }
 
     #[test]
-    fn where_nothing_can_be_planned_there_is_no_plan() {
-        assert!(sound_part(&problem(&["a", "b", "c"]), |_| None).is_none());
-        assert!(sound_part(&problem(&[]), |asked| Some(plan(asked))).is_none());
+    fn where_nothing_can_be_planned_everybody_is_told() {
+        let part = sound_part(&problem(&["a", "b", "c"]), |_| None);
+        assert_eq!(apps(&part.left_out), ["a", "b", "c"]);
+        let told = part.told();
+        assert_eq!(told.unschedulable.len(), 3);
+        assert!(told.new_nodes.is_empty() && told.existing.is_empty());
+        let none = sound_part(&problem(&[]), |asked| Some(plan(asked)));
+        assert!(none.told().unschedulable.is_empty());
     }
 
     #[test]
@@ -172,7 +180,6 @@ mod tests {
             (asked.pods.len() < 20).then(|| plan(asked))
         });
         assert_eq!(plans, MOST_PLANS);
-        let part = part.unwrap();
         assert_eq!(part.plan.unschedulable.len() + part.left_out.len(), 500);
     }
 }

@@ -154,10 +154,7 @@ impl Provisioner {
                 let sound = findings.iter().all(|f| f.severity != Severity::Error);
                 sound.then_some(plan)
             };
-            let Some(part) = contain::sound_part(&problem, planned) else {
-                // The same question has the same answer: only a change can help.
-                return last;
-            };
+            let part = contain::sound_part(&problem, planned);
             tracing::error!(
                 pods = part.left_out.len(),
                 "planning without pods for which a plan breaks a rule"

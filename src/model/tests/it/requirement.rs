@@ -37,7 +37,7 @@ fn set(text: &str) -> Requirements {
 #[case("k Gt 3", "k Exists >=4")]
 #[case("k Lt 3", "k Exists <=2")]
 #[case("k Gte 3, k Lte 5", "k Exists >=3 <=5")]
-#[case("k Gt 5, k Lt 5", "k DoesNotExist")]
+#[case("k Gt 5, k Lt 5", "k In [] (contradicts itself)")]
 #[case("k In 1 5 9 x, k Gt 1, k Lt 9", "k In [5]")]
 #[case("k NotIn 4 100, k Gt 1, k Lt 9", "k NotIn [4] >=2 <=8")]
 #[case("k In 1 2 3 4 5 6 7", "k In [1 2 3 4 5 and 2 more]")]
@@ -46,8 +46,8 @@ fn set(text: &str) -> Requirements {
     "failure-domain.beta.kubernetes.io/zone In z",
     "topology.kubernetes.io/zone In [z]"
 )]
-#[case("k Gt 9223372036854775807", "k DoesNotExist")]
-#[case("k Lt -9223372036854775808", "k DoesNotExist")]
+#[case("k Gt 9223372036854775807", "k In [] (contradicts itself)")]
+#[case("k Lt -9223372036854775808", "k In [] (contradicts itself)")]
 fn prints(#[case] input: &str, #[case] expected: &str) {
     assert_eq!(set(input).to_string(), expected);
 }
@@ -179,4 +179,21 @@ fn case_21_the_greatest_min_values_holds() {
         .map(|s| format!("{} {} {:?} {:?}", s.key, s.operator, s.values, s.min_values))
         .collect();
     assert_eq!(text, [r#"k Gte ["2"] Some(3)"#, r#"k Lte ["8"] Some(3)"#]);
+}
+
+#[test]
+fn expressions_over_one_label_are_kept_each_by_itself() {
+    let of = |op, values: &[&str]| Requirement::new("k", op, values).unwrap();
+    let merged = |a: Requirement, b: Requirement| a.intersection(&b);
+    let there_but_not_x = merged(of(Operator::Exists, &[]), of(Operator::NotIn, &["x"]));
+    let nothing = merged(of(Operator::In, &["x"]), of(Operator::In, &["y"]));
+    let crossed = merged(of(Operator::Gt, &["5"]), of(Operator::Lt, &["3"]));
+    for all in [&there_but_not_x, &nothing, &crossed] {
+        assert!(!all.allows_absence(), "{all}");
+    }
+    assert!(there_but_not_x.has("y") && !there_but_not_x.has("x"));
+    assert_eq!(nothing.to_string(), "k In [] (contradicts itself)");
+    let absent = merged(of(Operator::DoesNotExist, &[]), of(Operator::NotIn, &["x"]));
+    assert!(absent.allows_absence());
+    assert_eq!(absent.to_string(), "k DoesNotExist");
 }

@@ -47,14 +47,7 @@ pub(crate) fn require<'a>(
     label: &str,
     values: &[&str],
 ) -> &'a mut Requirement {
-    let requirement = Requirement {
-        key: label.into(),
-        complement: false,
-        values: values.iter().map(|v| Arc::from(*v)).collect(),
-        gte: None,
-        lte: None,
-        min_values: None,
-    };
+    let requirement = Requirement::is_in(label, values);
     requirements.map.insert(label.into(), requirement);
     requirements.map.get_mut(label).unwrap()
 }
