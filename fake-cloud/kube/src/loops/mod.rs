@@ -7,6 +7,7 @@ pub mod clusterroles;
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod ephemeral;
 pub mod events;
 pub mod feed;
 pub mod index;
@@ -68,6 +69,8 @@ pub enum Loop {
     Storage,
     /// Attaching and detaching of volumes.
     Attach,
+    /// Claims of generic ephemeral volumes.
+    Ephemeral,
     /// Rules of aggregated `ClusterRoles`.
     ClusterRole,
     /// What is used of `ResourceQuotas`.
@@ -76,7 +79,7 @@ pub enum Loop {
 
 impl Loop {
     /// All loops, in the order in which they start.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Namespace,
         Self::ClusterRole,
         Self::Quota,
@@ -90,6 +93,7 @@ impl Loop {
         Self::Job,
         Self::CronJob,
         Self::Disruption,
+        Self::Ephemeral,
         Self::Storage,
         Self::Attach,
         Self::Scheduler,
@@ -158,6 +162,7 @@ fn start_one(which: Loop, api: ApiServer, stop: CancellationToken) -> JoinHandle
         Loop::ClusterRole => {
             tokio::spawn(feed::run(clusterroles::ClusterRoles::default(), api, stop))
         }
+        Loop::Ephemeral => tokio::spawn(feed::run(ephemeral::Ephemeral::default(), api, stop)),
         Loop::Attach => tokio::spawn(feed::run(attach::Attacher::default(), api, stop)),
     }
 }
