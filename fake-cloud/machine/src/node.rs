@@ -364,6 +364,7 @@ mod tests {
             storage_bytes: 20 << 30,
             eni_pods: 29,
             arch: "amd64".into(),
+            zone: "us-east-1a".into(),
             ..Instance::default()
         }
     }
@@ -425,7 +426,15 @@ mod tests {
         assert_eq!(node["status"]["addresses"][0]["address"], "10.0.3.4");
         assert_eq!(node["status"]["allocatable"]["cpu"], "1930m");
         assert_eq!(object::condition_status(&node, "Ready"), "False");
-        assert_eq!(node["metadata"]["labels"]["kubernetes.io/arch"], "amd64");
+        let labels = &node["metadata"]["labels"];
+        assert_eq!(labels["kubernetes.io/arch"], "amd64");
+        for key in [
+            "topology.kubernetes.io/zone",
+            "failure-domain.beta.kubernetes.io/zone",
+            "topology.ebs.csi.aws.com/zone",
+        ] {
+            assert_eq!(labels[key], "us-east-1a", "{key}");
+        }
         assert_eq!(
             reported(&node, false, "x", jiff::Timestamp::UNIX_EPOCH).map(|l| l.len()),
             Some(4)

@@ -414,10 +414,6 @@ impl Requirement {
         None
     }
 
-    fn listed(&self) -> Vec<String> {
-        self.values.iter().map(ToString::to_string).collect()
-    }
-
     /// As the API writes it: both bounds make two entries, exclusions beside bounds a further one, and so do exclusions of
     /// a label that has to be there, so that nothing is lost (upstream drops them).
     #[must_use]
@@ -433,11 +429,13 @@ impl Requirement {
             .into_iter()
             .filter_map(|(op, bound)| Some(entry(op, vec![bound?.to_string()])))
             .collect();
-        if self.present && out.is_empty() && self.says_absence() {
+        let unbounded = out.is_empty();
+        if unbounded && self.present && self.says_absence() {
             out.push(entry(Operator::Exists, Vec::new()));
-            out.push(entry(self.operator(), self.listed()));
-        } else if out.is_empty() || !self.values.is_empty() {
-            out.push(entry(self.operator(), self.listed()));
+        }
+        if unbounded || !self.values.is_empty() {
+            let values = self.values.iter().map(ToString::to_string).collect();
+            out.push(entry(self.operator(), values));
         }
         out
     }

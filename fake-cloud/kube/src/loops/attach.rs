@@ -12,6 +12,7 @@ use karpenter_runtime::Key;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::ephemeral;
 use super::events::Events;
 use super::feed::{Controller, Dirty, Mirror, gone_is_fine, parts, there_is_fine};
 use super::index::Index;
@@ -62,7 +63,7 @@ pub fn claims(pod: &Value) -> impl Iterator<Item = String> + '_ {
         }
         object::at(v, &["ephemeral"])
             .is_object()
-            .then(|| format!("{}-{}", object::name(pod), text(v, &["name"])))
+            .then(|| ephemeral::claim_name(pod, v))
     })
 }
 

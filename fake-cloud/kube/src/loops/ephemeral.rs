@@ -25,6 +25,11 @@ fn volumes(pod: &Value) -> impl Iterator<Item = &Value> {
     all.filter(|v| at(v, &TEMPLATE).is_object())
 }
 
+/// Name of the claim of a pod for one of its volumes.
+pub(super) fn claim_name(pod: &Value, volume: &Value) -> String {
+    format!("{}-{}", object::name(pod), text(volume, &["name"]))
+}
+
 /// The claim of a pod for one of its volumes. It is the pod's, and goes with it.
 fn claim(pod: &Value, volume: &Value) -> Value {
     let template = at(volume, &TEMPLATE);
@@ -32,7 +37,7 @@ fn claim(pod: &Value, volume: &Value) -> Value {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {
-            "name": format!("{}-{}", object::name(pod), text(volume, &["name"])),
+            "name": claim_name(pod, volume),
             "namespace": object::namespace(pod),
             "labels": at(template, &["metadata", "labels"]),
             "annotations": at(template, &["metadata", "annotations"]),

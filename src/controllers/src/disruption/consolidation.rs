@@ -11,13 +11,13 @@ use karpenter_model::{InstanceType, Requirement};
 
 use super::allowance::Allowance;
 use super::candidate::{Candidate, Refusal, examine, node_name};
-use super::emptiness::never_consolidates;
+use super::emptiness::{goes_once_quiet, is_quiet, never_consolidates};
 use super::ground::{Limits, Outcome, Terms, sentence};
 use super::method::{Class, Command, Reason, Rejection, Replacement, all_still};
 use super::room;
 use super::snapshot::Snapshot;
 use super::worth;
-use crate::lifecycle::objects::{conditions, is_true, label};
+use crate::lifecycle::objects::label;
 
 /// Value of the capacity-type label of spot machines.
 const SPOT: &str = "spot";
@@ -62,10 +62,7 @@ pub(super) fn filter(candidate: &Candidate) -> Result<(), Refusal> {
             &*candidate.pool_name
         ));
     }
-    if !is_true(
-        &candidate.claim.status.conditions,
-        conditions::CONSOLIDATABLE,
-    ) {
+    if !is_quiet(candidate) {
         return Err(Refusal::Silent);
     }
     Ok(())
@@ -182,12 +179,9 @@ fn command(
 fn given_back_otherwise(snapshot: &Snapshot, claims: &[Arc<str>]) -> f64 {
     let price = |claim: &Arc<str>| {
         let member = snapshot.member(claim)?;
-        let waits = !is_true(&member.claim.status.conditions, conditions::CONSOLIDATABLE);
         let empty = examine(member, snapshot, Class::Graceful, snapshot.taken).ok()?;
-        let goes = empty.is_empty()
-            && empty.pool.spec.replicas.is_none()
-            && !never_consolidates(&empty.pool);
-        (waits && goes).then_some(empty.price)
+        let goes = goes_once_quiet(&empty).is_ok() && !is_quiet(&empty);
+        goes.then_some(empty.price)
     };
     claims.iter().filter_map(price).sum()
 }

@@ -25,26 +25,8 @@ impl Method for Emptiness {
     }
 
     fn filter(&self, candidate: &Candidate) -> Result<(), Refusal> {
-        if candidate.pool.spec.replicas.is_some() {
-            return Err(Refusal::Silent);
-        }
-        if never_consolidates(&candidate.pool) {
-            return Err(Refusal::Unconsolidatable(format!(
-                "NodePool {:?} has consolidation disabled",
-                &*candidate.pool_name
-            )));
-        }
-        if candidate.has_no_pods() && candidate.buffer_pods > 0 {
-            return Err(Refusal::Unconsolidatable(format!(
-                "Node {:?} has buffer pods",
-                node_name(candidate)
-            )));
-        }
-        let quiet = is_true(
-            &candidate.claim.status.conditions,
-            conditions::CONSOLIDATABLE,
-        );
-        if candidate.is_empty() && quiet {
+        goes_once_quiet(candidate)?;
+        if is_quiet(candidate) {
             Ok(())
         } else {
             Err(Refusal::Silent)
@@ -90,6 +72,38 @@ impl Method for Emptiness {
             ..command.clone()
         })
     }
+}
+
+/// Whether a node is given back as empty, as soon as its pool's `consolidateAfter` is over.
+pub(super) fn goes_once_quiet(candidate: &Candidate) -> Result<(), Refusal> {
+    if candidate.pool.spec.replicas.is_some() {
+        return Err(Refusal::Silent);
+    }
+    if never_consolidates(&candidate.pool) {
+        return Err(Refusal::Unconsolidatable(format!(
+            "NodePool {:?} has consolidation disabled",
+            &*candidate.pool_name
+        )));
+    }
+    if candidate.has_no_pods() && candidate.buffer_pods > 0 {
+        return Err(Refusal::Unconsolidatable(format!(
+            "Node {:?} has buffer pods",
+            node_name(candidate)
+        )));
+    }
+    if candidate.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::Silent)
+    }
+}
+
+/// Whether no pod has come to a node or gone for as long as its pool says.
+pub(super) fn is_quiet(candidate: &Candidate) -> bool {
+    is_true(
+        &candidate.claim.status.conditions,
+        conditions::CONSOLIDATABLE,
+    )
 }
 
 /// The candidates that budgets allow, those that save most first.

@@ -45,8 +45,8 @@ pub(crate) struct Ground {
     idle: BTreeMap<Arc<str>, Arc<str>>,
     /// Pools to buy from; their usage is that of all `nodes` and of those `marked`.
     pub(crate) pools: Vec<Arc<PoolView>>,
-    /// What other commands' candidates hold that wait for their replacements, by pool.
-    marked: BTreeMap<Arc<str>, ResourceList>,
+    /// Other commands' candidates that wait for their replacements.
+    marked: Vec<Arc<NodeView>>,
     daemons: Vec<Arc<Pod>>,
     volume_limits: Arc<BTreeMap<Arc<str>, VolumeLimits>>,
     namespaces: Arc<Namespaces>,
@@ -111,14 +111,8 @@ impl Ground {
             })
             .collect();
         let nodes = problem::nodes(facts.state, &stocked, registry);
-        let marked_nodes = facts.state.marked_nodes();
-        let views = problem::pool_views(facts.state, &nodes, &marked_nodes, &stocked, registry);
-        let mut marked: BTreeMap<Arc<str>, ResourceList> = BTreeMap::new();
-        for node in &marked_nodes {
-            if let Some(pool) = &node.node_pool {
-                marked.entry(pool.clone()).or_default().add(&node.capacity);
-            }
-        }
+        let marked = facts.state.marked_nodes();
+        let views = problem::pool_views(facts.state, &nodes, &marked, &stocked, registry);
         let mut by_claim: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
         for (at, node) in nodes.iter().enumerate() {
             if let Some(claim) = &node.node_claim {
@@ -238,15 +232,13 @@ impl Ground {
             let here = pdbs.get(&p.key.namespace).into_iter().flatten();
             p.is_currently_reschedulable(here, now)
         });
-        let mut freed: BTreeMap<Arc<str>, ResourceList> = BTreeMap::new();
+        let mut freed: BTreeMap<&Arc<str>, ResourceList> = BTreeMap::new();
         if limits == Limits::Ignore {
-            freed.clone_from(&self.marked);
-            for node in self
-                .positions(candidates)
-                .filter_map(|at| self.nodes.get(at))
-            {
+            let own = self.positions(candidates);
+            let own = own.filter_map(|at| self.nodes.get(at));
+            for node in own.chain(&self.marked) {
                 if let Some(pool) = &node.node_pool {
-                    freed.entry(pool.clone()).or_default().add(&node.capacity);
+                    freed.entry(pool).or_default().add(&node.capacity);
                 }
             }
         }

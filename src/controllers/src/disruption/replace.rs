@@ -90,16 +90,7 @@ async fn buy_one(
 pub(super) async fn take_back(ctx: &Context, names: &[Arc<str>]) {
     let deadline = ctx.clock.now() + TAKE_BACK_TIME;
     for name in names {
-        if is_needed(ctx, name) {
-            continue;
-        }
-        // What was bound to it a moment ago the watch may not have told yet.
-        for node in nodes_of(ctx, name) {
-            if let Err(error) = reread::pods_on(ctx, objects::name(&node.metadata)).await {
-                tracing::error!(NodeClaim = &**name, error = %error, "failed listing pods");
-            }
-        }
-        if is_needed(ctx, name) {
+        if is_needed(ctx, name).await {
             continue;
         }
         let claim = ctx.state.node_claim(name);
@@ -142,18 +133,27 @@ fn named(name: &str) -> NodeClaim {
     claim
 }
 
-/// Whether pods are on a replacement or on their way to it, so that it has to stay whatever it was bought for.
-fn is_needed(ctx: &Context, name: &str) -> bool {
-    let Some(claim) = ctx.state.node_claim(name) else {
+/// Whether pods are on a replacement or on their way to it, so that it has to stay whatever it was bought for. Before it is
+/// said that none are, the API server is asked: what was bound a moment ago the watch may not have told yet.
+async fn is_needed(ctx: &Context, name: &str) -> bool {
+    if is_known_to_be_needed(ctx, name) {
+        return true;
+    }
+    for node in nodes_of(ctx, name) {
+        if let Err(error) = reread::pods_on(ctx, objects::name(&node.metadata)).await {
+            tracing::error!(NodeClaim = name, error = %error, "failed listing pods");
+        }
+    }
+    is_known_to_be_needed(ctx, name)
+}
+
+fn is_known_to_be_needed(ctx: &Context, name: &str) -> bool {
+    if ctx.state.node_claim(name).is_none() {
         return false;
-    };
-    let nodes = ctx.state.nodes_by_provider_id(&claim.status.provider_id);
+    }
     let mut names = vec![name.to_owned()];
-    names.extend(
-        nodes
-            .iter()
-            .map(|n| n.metadata.name.clone().unwrap_or_default()),
-    );
+    let nodes = nodes_of(ctx, name);
+    names.extend(nodes.iter().map(|n| objects::name(&n.metadata).to_owned()));
     let in_use = names.iter().any(|n| {
         let pods = ctx.state.pods_on(n);
         pods.iter().any(|p| p.is_reschedulable())

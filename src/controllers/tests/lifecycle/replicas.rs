@@ -213,6 +213,9 @@ async fn a_machine_is_not_taken_for_empty_because_the_watch_of_pods_is_late() {
     for (pod, claim) in [("a", &all[0]), ("b", &all[1])] {
         world.pod(pod, &format!("node-{claim}"), json!({}), json!({}));
     }
+    world.pass(1).await;
+    let pods = world.context.state.pods_on(&format!("node-{}", all[0]));
+    assert!(pods.is_empty(), "the watch has told nothing");
     set(&world, json!({"replicas": 2}));
     world.pass(2).await;
     assert_eq!(staying(&world), all[..2].iter().cloned().collect());
